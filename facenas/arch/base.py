@@ -1,0 +1,56 @@
+"""The two seams that every search stands on: an architecture, and the space it is drawn from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from typing import Any, Protocol, TypeVar
+
+A = TypeVar("A", bound="Architecture")
+
+
+class Architecture(Protocol):
+    """A frozen description of a network. Equal descriptions have equal fingerprints."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The description as plain JSON values, with its `kind`."""
+        ...
+
+    def count_parameters(self) -> int:
+        """Exact number of trainable parameters, by formula."""
+        ...
+
+    def count_macs(self, image_size: int) -> int:
+        """Multiply-accumulates of convolutions and linear layers for one square image."""
+        ...
+
+
+class SearchSpace(Protocol[A]):
+    """Bounds, a start, and the moves a strategy may make. Every architecture returned lies in the bounds."""
+
+    def start(self) -> A:
+        """Where a growing search begins."""
+        ...
+
+    def sample(self, rng: random.Random) -> A:
+        """A random member."""
+        ...
+
+    def neighbours(self, architecture: A) -> list[A]:
+        """All members one elementary change away."""
+        ...
+
+    def mutate(self, architecture: A, rng: random.Random) -> A:
+        """One random neighbour."""
+        ...
+
+    def crossover(self, first: A, second: A, rng: random.Random) -> A:
+        """A member that takes each gene from either parent."""
+        ...
+
+
+def fingerprint(tree: Any) -> str:
+    """sha256 (hex) of plain JSON values in canonical form: sorted keys, no spaces."""
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,195 @@
+"""The command line. Thin: each command checks its words, calls one function and prints what came of it.
+
+Logs and progress go to stderr. `--json` prints one JSON object as the last line of stdout and nothing
+else there. Exit code 0: done; 1: failed; 2: wrong usage or bad input, told in one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facenas.errors import SearchStoppedError, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find and train networks by neural architecture search, and prove how good they are.",
+    epilog="Start here: facenas search --preset demo-digits",
+)
+
+RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="FACENAS_RUNS_DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
+Settings = Annotated[
+    list[str], typer.Option("--set", help="Any setting by its key, e.g. search.min_epochs=2; repeatable.")
+]
+RUNS = Path("runs")
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+) -> None:
+    """Options of every command."""
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("facenas").setLevel(level)
+
+
+@app.command(epilog="Example: facenas search --preset tiny --data fashion-mnist --data-root ~/data")
+def search(
+    preset: Annotated[str, typer.Option(help="A shipped preset, or a YAML file.")],
+    data: Annotated[str | None, typer.Option(help="A data set's name, or a folder or zip of images.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize images to this many pixels.")] = None,
+    download: Annotated[bool | None, typer.Option("--download", help="Fetch missing data sets.")] = None,
+    select_on: Annotated[
+        str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
+    executor: Annotated[str | None, typer.Option(help="process (default) or serial.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run; default: preset, data and time.")] = None,
+    runs_dir: RunsDir = RUNS,
+    settings: Settings = [],  # noqa: B006  (typer copies it)
+    as_json: Json = False,
+) -> None:
+    """Search a network: grow its depth, prune its width, then swap operations and kernels."""
+    from facenas.commands import start_search
+    from facenas.config import load_run_config
+
+    overrides = {
+        "data.name": data,
+        "data.root": str(data_root) if data_root else None,
+        "data.image_size": image_size,
+        "data.download": download,
+        "data.select_on": select_on,
+        "seed": seed,
+        "execution.executor": executor,
+        "execution.workers": workers,
+    }
+    config = load_run_config(preset, settings, overrides)
+    command = shlex.join(["facenas", *sys.argv[1:]])
+    _show(start_search(config, preset, run, runs_dir, command), as_json)
+
+
+@app.command(epilog="Example: facenas resume demo-digits")
+def resume(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+    """Go on with a search that was stopped or killed; finished trials are not trained again."""
+    from facenas.commands import resume_search
+
+    _show(resume_search(runs_dir, run), as_json)
+
+
+@app.command(epilog="Example: facenas train demo-digits --epochs 20")
+def train(
+    run: Annotated[str, typer.Argument(metavar="RUN|ARCH.json", help="A run, or an architecture file.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the recipe's.")] = None,
+    preset: Annotated[str, typer.Option(help="For ARCH.json: whose data and recipe to use.")] = "tiny",
+    data: Annotated[str | None, typer.Option(help="For ARCH.json: the data set.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="For ARCH.json: where it lies.")] = None,
+    name: Annotated[str | None, typer.Option("--run", help="For ARCH.json: name of the run.")] = None,
+    runs_dir: RunsDir = RUNS,
+    settings: Settings = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Train a found network in full and test it once; a killed training goes on where it was."""
+    from facenas.commands import train_architecture, train_run
+    from facenas.config import load_run_config
+
+    if run.endswith(".json"):
+        overrides = {"data.name": data, "data.root": str(data_root) if data_root else None}
+        config = load_run_config(preset, settings, overrides)
+        command = shlex.join(["facenas", *sys.argv[1:]])
+        result = train_architecture(Path(run), config, name, runs_dir, command, epochs)
+    elif settings or data or data_root or name:
+        raise UserError(f"{run}: a run keeps its own data and recipe; only --epochs can be chosen")
+    else:
+        result = train_run(runs_dir, run, epochs)
+    _show(result, as_json)
+
+
+@app.command(epilog="Example: facenas replay search_logs/cifar10-tiny.json --json")
+def replay(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="A recorded search, or a run's trials.jsonl.")],
+    as_json: Json = False,
+) -> None:
+    """Check a recorded search against the engine, decision by decision."""
+    from facenas.runs.replay import replay as replay_log
+
+    comparison = replay_log(log)
+    if as_json:
+        _show(comparison.to_json(), as_json)
+    else:
+        print(f"{comparison.matched} of {comparison.trials} trials match: {log}")
+        print(comparison.first_difference or "the final architecture matches")
+    if not comparison.same:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: facenas runs")
+def runs(runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+    """List the runs and how far they are."""
+    from facenas.runs import list_runs
+
+    rows = list_runs(runs_dir)
+    if as_json:
+        _show({"runs": rows}, as_json)
+        return
+    from facenas.tables import print_runs
+
+    print_runs(rows, runs_dir)
+
+
+@app.command(epilog="Example: facenas report demo-digits")
+def report(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+    """Write report.html anew: one page that opens without a network."""
+    from facenas.report import write_report
+    from facenas.runs import open_run
+
+    _show({"report": str(write_report(open_run(runs_dir, run).folder))}, as_json)
+
+
+def main() -> None:
+    """The console script: one sentence instead of a traceback, unless --debug."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            raise
+        _fail(str(error), 2)
+    except SearchStoppedError as error:
+        if debug:
+            raise
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; `facenas resume` (or `train`) goes on where it was", 1)
+
+
+def _fail(sentence: str, code: int) -> None:
+    print(f"facenas: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        if not isinstance(value, dict):
+            print(f"{key.replace('_', ' ')}: {round(value, 4) if isinstance(value, float) else value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What the command line's longer commands do, as functions that a script or a notebook can call."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from facenas.arch import from_json
+from facenas.config import RunConfig
+from facenas.driver import run_search
+from facenas.errors import UserError
+from facenas.runs import Run, create_run, open_run
+from facenas.runs.files import read_json
+
+
+def start_search(
+    config: RunConfig, label: str, name: str | None, runs_dir: Path, command: str
+) -> dict[str, Any]:
+    """Creates a run and searches; returns what was found, the run and its report."""
+    run = new_run(config, label, name, runs_dir, command)
+    return _search(run)
+
+
+def resume_search(runs_dir: Path, name: str) -> dict[str, Any]:
+    """Goes on with a run's search; one that has ended is only reported."""
+    return _search(open_run(runs_dir, name))
+
+
+def train_run(runs_dir: Path, name: str, epochs: int | None) -> dict[str, Any]:
+    """Trains what a run found, and tests it once."""
+    from facenas.full_training import train_found
+    from facenas.progress import TrainingProgress
+
+    run, progress = open_run(runs_dir, name), TrainingProgress()
+    with run.lock():
+        try:
+            result = train_found(run, epochs, progress)
+        finally:
+            progress.close()
+    return {"run": str(run.folder), **result, "report": _report(run)}
+
+
+def train_architecture(
+    path: Path, config: RunConfig, name: str | None, runs_dir: Path, command: str, epochs: int | None
+) -> dict[str, Any]:
+    """Trains the architecture in a JSON file (or in a `best.json`) as a run of its own."""
+    tree = read_json(path)
+    arch = from_json(tree.get("architecture", tree))
+    run = new_run(config, path.stem, name, runs_dir, command)
+    image_set = run.open_images()[1]
+    if (arch.in_channels, arch.num_classes) != (image_set.in_channels, image_set.num_classes):
+        raise UserError(
+            f"{path}: takes {arch.in_channels} channels and {arch.num_classes} classes, but "
+            f"{config.data.name} has {image_set.in_channels} and {image_set.num_classes}"
+        )
+    parameters = arch.count_parameters()
+    run.write_best(
+        {
+            "architecture": arch.to_json(),
+            "parameters": parameters,
+            "params_millions": parameters / 1e6,
+            "macs": arch.count_macs(image_set.image_size),
+        }
+    )
+    return train_run(runs_dir, run.name, epochs)
+
+
+def new_run(config: RunConfig, label: str, name: str | None, runs_dir: Path, command: str) -> Run:
+    """A new run folder, once its images are found: a wrong data set leaves nothing behind."""
+    from facenas.data import open_image_set, prepare
+
+    image_set = open_image_set(prepare(config.data))
+    about = {
+        "name": image_set.name,
+        "fingerprint": image_set.fingerprint,
+        "train_images": len(image_set.train_labels),
+        "test_images": len(image_set.test_labels),
+        "classes": image_set.num_classes,
+        "image_size": image_set.image_size,
+        "in_channels": image_set.in_channels,
+    }
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = name or f"{Path(label).stem}-{Path(config.data.name).stem}-{time}"
+    return create_run(runs_dir, name, config, about, command)
+
+
+def _search(run: Run) -> dict[str, Any]:
+    from facenas.execution import core_count
+    from facenas.progress import SearchProgress
+
+    execution = run.config.execution
+    workers = 1 if execution.executor == "serial" else execution.workers or core_count()
+    progress = SearchProgress(run.about["data"]["image_size"], workers)
+    with run.lock():
+        try:
+            found = run_search(run, progress)
+        finally:
+            progress.close()
+    return {"run": str(run.folder), **found, "report": _report(run)}
+
+
+def _report(run: Run) -> str:
+    from facenas.report import write_report
+
+    return str(write_report(run.folder))

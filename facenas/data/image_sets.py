@@ -1,0 +1,94 @@
+"""Image classification sets: found, decoded once into a cache, then memory-mapped.
+
+`prepare` is called by the main process, `open_image_set` by it and by every worker: the pixels are
+in memory once, however many processes train on them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from facenas.config import DataConfig
+from facenas.data.entries import FORMAT_VERSION, ImageSet, read_entry, write_entry
+from facenas.data.folders import find_folder
+from facenas.data.named import KNOWN_NAMES, find_named, known_name
+from facenas.data.source import Source
+from facenas.errors import UserError
+
+__all__ = ["ImageSet", "default_cache", "open_image_set", "prepare"]
+
+
+def prepare(config: DataConfig, cache: Path | None = None) -> Path:
+    """The folder of the decoded set that `config` names, for `open_image_set`.
+
+    Decodes on the first call only; a changed source, size or format gets another folder below
+    `cache`. Raises UserError when the set is unknown, missing or damaged.
+    """
+    source = _find(config)
+    entry = (cache or default_cache()) / source.key(FORMAT_VERSION)
+    if not entry.is_dir():
+        _publish(source, entry)
+    return entry
+
+
+def open_image_set(folder: Path) -> ImageSet:
+    """The set that `prepare` left in `folder`; its arrays are memory-mapped, copy-on-write.
+
+    Raises UserError when a file is missing or torn.
+    """
+    return read_entry(folder)
+
+
+def default_cache() -> Path:
+    """`$FACENAS_CACHE`, else `$XDG_CACHE_HOME/facenas`, else `~/.cache/facenas`."""
+    if own := os.environ.get("FACENAS_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "facenas"
+
+
+def _find(config: DataConfig) -> Source:
+    """A known name first (`./digits` is the folder of that name), then a path."""
+    name = known_name(config.name)
+    if name is not None:
+        return find_named(name, config)
+    path = Path(config.name).expanduser()
+    if path.exists():
+        return find_folder(path, config.image_size)
+    if "/" in config.name or "\\" in config.name or config.name.endswith(".zip"):
+        raise UserError(f"{config.name}: no such file or folder")
+    raise UserError(
+        f"{config.name}: unknown data set; there are {', '.join(KNOWN_NAMES)}, or give the path of "
+        "a folder or .zip of images"
+    )
+
+
+def _publish(source: Source, entry: Path) -> None:
+    """Write the entry under another name, then rename it: it is whole or not there.
+
+    A killed process can leave the other, hidden folder behind, which nothing reads.
+    """
+    partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
+    try:
+        partial.mkdir(parents=True)
+        write_entry(source.name, source.decode(), partial)
+        _rename(partial, entry)
+    except OSError as error:
+        raise UserError(
+            f"{entry.parent}: cannot be written ({error.strerror}); set FACENAS_CACHE to another "
+            "folder"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(partial: Path, entry: Path) -> None:
+    try:
+        partial.rename(entry)
+    except OSError:
+        # Another process was faster; what it published is the same.
+        if not entry.is_dir():
+            raise

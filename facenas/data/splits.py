@@ -1,0 +1,43 @@
+"""Stratified splits that depend on the labels and a seed, and on nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+TEST_FRACTION = 0.2  # held out of a set that comes without test images
+
+
+def split_indices(
+    labels: NDArray[np.int64], validation_fraction: float, data_fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Stratified indices (train, validation) into `labels`: sorted, disjoint, int64.
+
+    labels: (n,) int64; validation_fraction in [0, 1), 0 = no validation; data_fraction in (0, 1].
+    Each class gives its share, rounded, to validation; `data_fraction` then thins what is left, so
+    validation does not depend on it, and of one seed a smaller fraction lies within a larger one.
+    A class of two or more images keeps at least one in each part; a single image goes to training.
+    """
+    generator = np.random.default_rng(seed)
+    train: list[Indices] = []
+    validation: list[Indices] = []
+    for label in np.unique(labels):
+        # Shuffled once per class: both parts are cut from the same order, which makes them nested.
+        members = generator.permutation(np.flatnonzero(labels == label))
+        held_out = _held_out(len(members), validation_fraction)
+        kept = max(1, round((len(members) - held_out) * data_fraction))
+        validation.append(members[:held_out])
+        train.append(members[held_out : held_out + kept])
+    return _joined(train), _joined(validation)
+
+
+def _held_out(count: int, fraction: float) -> int:
+    if count < 2 or fraction == 0:
+        return 0
+    return min(max(round(count * fraction), 1), count - 1)
+
+
+def _joined(pieces: list[Indices]) -> Indices:
+    return np.sort(np.concatenate([np.empty(0, np.int64), *pieces]))

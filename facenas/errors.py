@@ -1,0 +1,9 @@
+"""The errors a user can mend: each carries one sentence that names the fault and the remedy."""
+
+
+class UserError(Exception):
+    """Wrong usage or bad input: the command line prints its sentence and exits with 2."""
+
+
+class SearchStoppedError(Exception):
+    """A search that cannot go on though its input was fine: exit code 1, the journal stays whole."""

@@ -1,0 +1,38 @@
+"""The classification network of macro-micro search as a module.
+
+Source: `siddikui/Efficient-Macro-Micro-NAS:NetworkMix.py`. Its parameters equal the closed form in
+`facenas.arch.plain` exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from facenas.arch.plain import PLAIN, Layer, PlainArchitecture
+
+
+def build_module(arch: PlainArchitecture, seed: int) -> nn.Module:
+    """(n, in_channels, h, w) float32 -> (n, num_classes) logits; weights drawn from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        stem = arch.in_channels, 2 * arch.width
+        layers = list(arch.layers())
+        return nn.Sequential(
+            nn.Sequential(nn.Conv2d(*stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem[1])),
+            *(_layer(layer) for layer in layers),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(layers[-1].out_channels, arch.num_classes),
+        )
+
+
+def _layer(layer: Layer) -> nn.Sequential:
+    before, after = layer.in_channels, layer.out_channels
+    # What comes before is a BatchNorm whose backward does not need its output: in place is safe.
+    relu, norm = nn.ReLU(inplace=True), nn.BatchNorm2d(after)
+    spatial = {"stride": layer.stride, "padding": layer.kernel // 2, "bias": False}
+    if layer.operation == PLAIN:
+        return nn.Sequential(relu, nn.Conv2d(before, after, layer.kernel, **spatial), norm)
+    depthwise = nn.Conv2d(before, before, layer.kernel, groups=before, **spatial)
+    return nn.Sequential(relu, depthwise, nn.Conv2d(before, after, 1, bias=False), norm)

@@ -1,0 +1,110 @@
+"""What a person sees while a search or a training runs: one bar on a terminal, log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from tqdm import tqdm
+
+from facenas.driver import Observer
+from facenas.search import Candidate, Strategy
+from facenas.trial import TrialResult
+
+log = logging.getLogger(__name__)
+
+PHASES = {"depth": "grow", "width": "prune", "ops": "replace", "kernels": "update"}
+_FORESIGHT = 10_000
+
+
+class SearchProgress(Observer):
+    """Phase, candidate, best so far and time left.
+
+    The time left is that of the longest course the search can take from here (growth and pruning to their
+    bounds), at the rate of the trials so far: so "at most".
+    """
+
+    def __init__(self, image_size: int, workers: int) -> None:
+        self._image_size, self._workers = image_size, workers
+        self._bar = tqdm(bar_format="{desc}", disable=None, leave=False, dynamic_ncols=True)
+        self._trial, self._best, self._epoch = 0, 0.0, 0
+        self._work_done, self._seconds = 0.0, 0.0
+        self._candidate: Candidate | None = None
+        self._left = ""
+
+    def wanted(self, candidate: Candidate, strategy: Strategy) -> None:
+        """Shows the candidate the search waits for, and how long the rest may take."""
+        if candidate.reason == "baseline":
+            self._best = 0.0  # micro search compares brief trainings only
+        self._candidate, self._epoch = candidate, 0
+        if not self._bar.disable and self._work_done:
+            ahead = strategy.ask() + strategy.look_ahead(_FORESIGHT)
+            work = sum(self._work(candidate) for candidate in ahead)
+            seconds = work * self._seconds / self._work_done / self._workers
+            self._left = f" | at most {tqdm.format_interval(seconds)} left"
+        self._show()
+
+    def epoch(self, key: str, metrics: dict[str, Any]) -> None:
+        """Shows that something moves: the epoch just ended, of whichever trial."""
+        self._epoch = metrics["epoch"]
+        self._show()
+
+    def decided(self, candidate: Candidate, result: TrialResult, decision: str) -> None:
+        """One log line a trial."""
+        self._trial += 1
+        self._best = max(self._best, result.accuracy)
+        if result.status == "ok":
+            self._work_done += self._work(candidate)
+            self._seconds += result.seconds
+        outcome = f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
+        text = f"trial {self._trial}: {describe(candidate)}: {outcome}, {decision}"
+        log.info("%s", text) if self._bar.disable else self._bar.write(text)
+
+    def close(self) -> None:
+        """Takes the bar off the screen."""
+        self._bar.close()
+
+    def _work(self, candidate: Candidate) -> float:
+        return candidate.epochs * candidate.architecture.count_macs(self._image_size)
+
+    def _show(self) -> None:
+        if self._candidate is None or self._bar.disable:
+            return
+        running = f", epoch {self._epoch}" if self._epoch else ""
+        self._bar.set_description_str(
+            f"trial {self._trial + 1}: {describe(self._candidate)}{running}"
+            f" | best {self._best:.2f} %{self._left}"
+        )
+
+
+class TrainingProgress:
+    """A bar over the epochs of a full training."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, metrics: dict[str, Any], epochs: int) -> None:
+        """One epoch has ended."""
+        if self._bar is None:
+            done = metrics["epoch"] - 1
+            self._bar = tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=None)
+        loss, accuracy = metrics["train_loss"], metrics["train_accuracy"]
+        self._bar.set_postfix_str(f"loss {loss:.4f}, train accuracy {accuracy:.2f} %")
+        self._bar.update()
+        if self._bar.disable:
+            epoch = metrics["epoch"]
+            log.info("epoch %d of %d: loss %.4f, train %.2f %%", epoch, epochs, loss, accuracy)
+
+    def close(self) -> None:
+        """Ends the bar's line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def describe(candidate: Candidate) -> str:
+    """A candidate in a few words."""
+    arch = candidate.architecture
+    return (
+        f"{PHASES.get(candidate.phase, candidate.phase)}, {candidate.reason}: "
+        f"depth {arch.depth}, width {arch.width}, {candidate.epochs} epochs"
+    )

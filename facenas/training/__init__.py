@@ -1,0 +1,1 @@
+"""Training: one loop for candidates and for full trainings, on one device."""
