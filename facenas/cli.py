@@ -30,7 +30,8 @@ RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="F
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
 Settings = Annotated[
-    list[str], typer.Option("--set", help="Any setting by its key, e.g. search.min_epochs=2; repeatable.")
+    list[str],
+    typer.Option("--set", help="Any setting by its key, e.g. search.min_epochs=2; repeatable."),
 ]
 RUNS = Path("runs")
 
@@ -49,17 +50,27 @@ def common(
 @app.command(epilog="Example: facenas search --preset tiny --data fashion-mnist --data-root ~/data")
 def search(
     preset: Annotated[str, typer.Option(help="A shipped preset, or a YAML file.")],
-    data: Annotated[str | None, typer.Option(help="A data set's name, or a folder or zip of images.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A data set's name, or a folder or zip of images.")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Resize images to this many pixels.")] = None,
-    download: Annotated[bool | None, typer.Option("--download", help="Fetch missing data sets.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize images to this many pixels.")
+    ] = None,
+    download: Annotated[
+        bool | None, typer.Option("--download", help="Fetch missing data sets.")
+    ] = None,
     select_on: Annotated[
         str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
     executor: Annotated[str | None, typer.Option(help="process (default) or serial.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
-    run: Annotated[str | None, typer.Option(help="Name of the run; default: preset, data and time.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes; default: one a core.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run; default: preset, data and time.")
+    ] = None,
     runs_dir: RunsDir = RUNS,
     settings: Settings = [],  # noqa: B006  (typer copies it)
     as_json: Json = False,
@@ -93,12 +104,20 @@ def resume(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> Non
 
 @app.command(epilog="Example: facenas train demo-digits --epochs 20")
 def train(
-    run: Annotated[str, typer.Argument(metavar="RUN|ARCH.json", help="A run, or an architecture file.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the recipe's.")] = None,
-    preset: Annotated[str, typer.Option(help="For ARCH.json: whose data and recipe to use.")] = "tiny",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|ARCH.json", help="A run, or an architecture file.")
+    ],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs; default: the recipe's.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="For ARCH.json: whose data and recipe to use.")
+    ] = "tiny",
     data: Annotated[str | None, typer.Option(help="For ARCH.json: the data set.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="For ARCH.json: where it lies.")] = None,
-    name: Annotated[str | None, typer.Option("--run", help="For ARCH.json: name of the run.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--run", help="For ARCH.json: name of the run.")
+    ] = None,
     runs_dir: RunsDir = RUNS,
     settings: Settings = [],  # noqa: B006
     as_json: Json = False,
@@ -121,7 +140,9 @@ def train(
 
 @app.command(epilog="Example: facenas replay search_logs/cifar10-tiny.json --json")
 def replay(
-    log: Annotated[Path, typer.Argument(metavar="LOG", help="A recorded search, or a run's trials.jsonl.")],
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="A recorded search, or a run's trials.jsonl.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Check a recorded search against the engine, decision by decision."""
@@ -188,7 +209,9 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
         return
     for key, value in result.items():
         if not isinstance(value, dict):
-            print(f"{key.replace('_', ' ')}: {round(value, 4) if isinstance(value, float) else value}")
+            print(
+                f"{key.replace('_', ' ')}: {round(value, 4) if isinstance(value, float) else value}"
+            )
 
 
 if __name__ == "__main__":

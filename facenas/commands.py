@@ -42,7 +42,12 @@ def train_run(runs_dir: Path, name: str, epochs: int | None) -> dict[str, Any]:
 
 
 def train_architecture(
-    path: Path, config: RunConfig, name: str | None, runs_dir: Path, command: str, epochs: int | None
+    path: Path,
+    config: RunConfig,
+    name: str | None,
+    runs_dir: Path,
+    command: str,
+    epochs: int | None,
 ) -> dict[str, Any]:
     """Trains the architecture in a JSON file (or in a `best.json`) as a run of its own."""
     tree = read_json(path)

@@ -41,7 +41,7 @@ class SpaceConfig(Config):
 
 
 class SearchConfig(Config):
-    """Macro-micro search. Defaults: what the authors ran (gain, drop and accuracies are in percentage points)."""
+    """Macro-micro search. Defaults: what the authors ran (gain, drop and accuracies in percentage points)."""
 
     strategy: Literal["macro_micro"] = "macro_micro"
     min_epochs: int = Field(10, ge=1)
@@ -135,7 +135,9 @@ def load_run_config(preset: str, settings: list[str], overrides: dict[str, Any])
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise UserError(f"--set {setting}: write it as key=value, for example search.min_epochs=2")
+            raise UserError(
+                f"--set {setting}: write it as key=value, for example search.min_epochs=2"
+            )
         _put(tree, key.strip(), _yaml_value(setting, text))
     return validate(RunConfig, tree, str(path))
 

@@ -82,7 +82,7 @@ class Search:
 
     def _keep_busy(self) -> None:
         """Gives every slot the next trial that is sure or likely to be wanted; gives up the others."""
-        useful = {}
+        useful: dict[str, TrialSpec] = {}
         for spec in self._next_specs():
             if len(useful) == self.executor.slots:
                 break

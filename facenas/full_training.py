@@ -40,7 +40,9 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
         return trained
     best = run.best()
     if best is None:
-        raise UserError(f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on")
+        raise UserError(
+            f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on"
+        )
     arch = from_json(best["architecture"])
     _, image_set = run.open_images()
     epochs = epochs or run.config.recipe.final_epochs
@@ -83,9 +85,7 @@ def _set_up(
     use_threads(checkpoint["threads"] if checkpoint else core_count())
     everything = torch.arange(len(image_set.train_labels))
     seed = int(key[:16], 16) >> 1
-    training = Training(
-        arch, image_set, everything, run.config.recipe, epochs, seed, pick_device()
-    )
+    training = Training(arch, image_set, everything, run.config.recipe, epochs, seed, pick_device())
     if not checkpoint:
         return training, [], 0.0
     training.load_state_dict(checkpoint["training"])
@@ -109,7 +109,9 @@ def _fit(
         except NonFiniteLossError as error:
             raise SearchStoppedError(f"{run.folder}: {error}; try a lower recipe.lr") from None
         history.append(metrics)
-        _write_checkpoint(run, key, training, history, seconds_before + time.perf_counter() - started)
+        _write_checkpoint(
+            run, key, training, history, seconds_before + time.perf_counter() - started
+        )
         _write_metrics(run, history)
         on_epoch(metrics, training.epochs)
     return time.perf_counter() - started
@@ -117,7 +119,10 @@ def _fit(
 
 def _test(training: Training, image_set: ImageSet) -> dict[str, Any]:
     """The only look at the test set."""
-    images, labels = torch.from_numpy(image_set.test_images), torch.from_numpy(image_set.test_labels)
+    images, labels = (
+        torch.from_numpy(image_set.test_images),
+        torch.from_numpy(image_set.test_labels),
+    )
     right = classified_right(training.model, images, labels, image_set, training.device)
     correct = int(right.sum())
     return {
@@ -153,9 +158,13 @@ def _read_checkpoint(run: Run, key: str) -> dict[str, Any] | None:
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes torch.load raise
-        raise UserError(f"{path}: is damaged ({type(error).__name__}); remove it to train anew") from None
+        raise UserError(
+            f"{path}: is damaged ({type(error).__name__}); remove it to train anew"
+        ) from None
     if checkpoint.get("key") != key:
-        raise UserError(f"{path}: belongs to a training with other settings; remove it to train anew")
+        raise UserError(
+            f"{path}: belongs to a training with other settings; remove it to train anew"
+        )
     return checkpoint
 
 

@@ -38,7 +38,7 @@ class SearchProgress(Observer):
             self._best = 0.0  # micro search compares brief trainings only
         self._candidate, self._epoch = candidate, 0
         if not self._bar.disable and self._work_done:
-            ahead = strategy.ask() + strategy.look_ahead(_FORESIGHT)
+            ahead = strategy.ask() + strategy.look_ahead(_FORESIGHT, lambda _: None)
             work = sum(self._work(candidate) for candidate in ahead)
             seconds = work * self._seconds / self._work_done / self._workers
             self._left = f" | at most {tqdm.format_interval(seconds)} left"
@@ -56,7 +56,9 @@ class SearchProgress(Observer):
         if result.status == "ok":
             self._work_done += self._work(candidate)
             self._seconds += result.seconds
-        outcome = f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
+        outcome = (
+            f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
+        )
         text = f"trial {self._trial}: {describe(candidate)}: {outcome}, {decision}"
         log.info("%s", text) if self._bar.disable else self._bar.write(text)
 

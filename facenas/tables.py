@@ -14,7 +14,16 @@ def print_runs(rows: list[dict[str, Any]], runs_dir: Path) -> None:
     if not rows:
         print(f"no runs in {runs_dir}; `facenas search --preset demo-digits` makes one")
         return
-    headings = ("run", "created", "data", "state", "trials", "best_accuracy", "parameters", "test_accuracy")
+    headings = (
+        "run",
+        "created",
+        "data",
+        "state",
+        "trials",
+        "best_accuracy",
+        "parameters",
+        "test_accuracy",
+    )
     table = Table(*(heading.replace("_", " ") for heading in headings))
     for row in rows:
         table.add_row(*(_cell(row.get(heading)) for heading in headings))

@@ -122,7 +122,10 @@ def _train(
         spec.seed,
     )
     if on_test:
-        images, labels = torch.from_numpy(image_set.test_images), torch.from_numpy(image_set.test_labels)
+        images, labels = (
+            torch.from_numpy(image_set.test_images),
+            torch.from_numpy(image_set.test_labels),
+        )
     else:
         images = torch.from_numpy(image_set.train_images[held_out])
         labels = torch.from_numpy(image_set.train_labels[held_out])

@@ -14,6 +14,7 @@ import argparse
 import heapq
 import tempfile
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,10 @@ class SimulatedExecutor:
         millions = spec.architecture.count_parameters() / 1e6
         nearest = min(
             self._trials.values(),
-            key=lambda t: (abs(t["depth"] - spec.architecture.depth), abs(t["params_millions"] - millions)),
+            key=lambda t: (
+                abs(t["depth"] - spec.architecture.depth),
+                abs(t["params_millions"] - millions),
+            ),
         )
         return float(spec.epochs * nearest["seconds"] / nearest["epochs"])
 
@@ -94,7 +98,7 @@ def simulate(recorded: RecordedSearch, slots: int) -> tuple[float, float]:
 def with_seconds(recorded: RecordedSearch) -> RecordedSearch:
     """Adds each trial's seconds: from the end of the one before; the first by its epochs and the second."""
     times = [_seconds_of_day(trial["finished"]) for trial in recorded.trials]
-    seconds = [after - before for before, after in zip(times, times[1:], strict=False)]
+    seconds = [after - before for before, after in pairwise(times)]
     first, second = recorded.trials[:2]
     seconds.insert(0, seconds[0] * first["epochs"] / second["epochs"])
     for trial, took in zip(recorded.trials, seconds, strict=True):
@@ -123,7 +127,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| log | trials | hours on one |" + "".join(f" {n} workers |" for n in arguments.workers))
     print("|---|---|---|" + "---|" * len(arguments.workers))
-    totals = {n: 0.0 for n in arguments.workers}
+    totals = dict.fromkeys(arguments.workers, 0.0)
     for path in arguments.logs:
         recorded = with_seconds(read_recorded(path))
         alone = sum(trial["seconds"] for trial in recorded.trials)

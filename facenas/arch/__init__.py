@@ -11,7 +11,14 @@ from facenas.errors import UserError
 
 _KINDS = {"plain": PlainArchitecture}
 
-__all__ = ["Architecture", "PlainArchitecture", "PlainSpace", "SearchSpace", "build_space", "from_json"]
+__all__ = [
+    "Architecture",
+    "PlainArchitecture",
+    "PlainSpace",
+    "SearchSpace",
+    "build_space",
+    "from_json",
+]
 
 
 def from_json(tree: dict[str, Any]) -> PlainArchitecture:

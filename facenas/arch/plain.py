@@ -22,7 +22,7 @@ KERNELS = (3, 5)
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as builder, counters and drawing see it; `shrink`: how much smaller than the input its output is."""
+    """One layer as builder, counters and drawing see it; its output is `shrink` times smaller than the image."""
 
     in_channels: int
     out_channels: int
@@ -111,12 +111,16 @@ class PlainArchitecture:
         """The inverse of `to_json`; raises UserError when a field is missing or wrong."""
         try:
             ops, kernels = tuple(map(int, tree["ops"])), tuple(map(int, tree["kernels"]))
-            made = cls(int(tree["width"]), ops, kernels, int(tree["in_channels"]), int(tree["num_classes"]))
+            made = cls(
+                int(tree["width"]), ops, kernels, int(tree["in_channels"]), int(tree["num_classes"])
+            )
             depth = int(tree.get("depth", made.depth))
         except KeyError as error:
             raise UserError(f"an architecture needs the field {error}") from None
         except (TypeError, ValueError) as error:
-            raise UserError(f"an architecture's field is not a number or a list of them ({error})") from None
+            raise UserError(
+                f"an architecture's field is not a number or a list of them ({error})"
+            ) from None
         if depth != made.depth:
             raise UserError(f"an architecture says depth {depth} but lists {made.depth} layers")
         return made
@@ -137,7 +141,7 @@ class PlainArchitecture:
         return list(self.layers())[-1].out_channels
 
 
-@lru_cache(maxsize=65536)  # micro search counts the same narrow variants over and over
+@lru_cache(maxsize=65_536)  # micro search counts the same narrow variants over and over
 def _count_parameters(arch: PlainArchitecture) -> int:
     stem = arch.in_channels * 2 * arch.width * 9 + 2 * 2 * arch.width
     trunk = sum(_weights(layer) + 2 * layer.out_channels for layer in arch.layers())
@@ -178,9 +182,8 @@ class PlainSpace:
         """Number of networks; with `depth`, Eq. 1 of the paper: (O*K)^depth * depths * widths."""
         depths = range(self.config.min_depth, self.config.max_depth + 1)
         choices = len(OPERATIONS) * len(KERNELS)
-        if depth is not None:
-            return int(choices**depth) * len(depths) * len(self.widths())
-        return sum(choices**d for d in depths) * len(self.widths())
+        counted = depths if depth is None else [depth] * len(depths)
+        return sum(int(choices**layers) for layers in counted) * len(self.widths())
 
     def contains(self, arch: PlainArchitecture) -> bool:
         """Whether depth, width and choices lie within the bounds (any width: micro search leaves the grid)."""

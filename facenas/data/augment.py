@@ -57,7 +57,11 @@ class Augment:
             return torch.randint(limit, (count,), generator=generator)
 
         return Draws(
-            below(self.corners), below(self.corners), below(2) == 1, below(self.crop), below(self.crop)
+            below(self.corners),
+            below(self.corners),
+            below(2) == 1,
+            below(self.crop),
+            below(self.crop),
         )
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
@@ -73,7 +77,9 @@ class Augment:
         number = torch.arange(len(images), device=device)[:, None, None]
         batch = self.normalise(padded[number, rows[:, :, None], columns[:, None, :]])
         if self.cutout:
-            hidden = self._near(draws.cut_row)[:, :, None] & self._near(draws.cut_column)[:, None, :]
+            hidden = (
+                self._near(draws.cut_row)[:, :, None] & self._near(draws.cut_column)[:, None, :]
+            )
             batch.masked_fill_(hidden[:, None].to(device), 0.0)
         return batch
 

@@ -25,7 +25,9 @@ from facenas.data.source import Decoded, Part, Pixels, Source, slices, stamp
 from facenas.data.splits import TEST_FRACTION, split_indices
 from facenas.errors import UserError
 
-_TEST_FOLDERS = ("test", "val", "valid")
+# In any case. Taken for classes, "Training" and "Testing" would make a set that trains all too well.
+_TRAIN_FOLDERS = ("train", "training")
+_TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
 _File = tuple[tuple[str, ...], str]  # a name's parts from some folder on, and the whole name
 
 
@@ -126,7 +128,7 @@ def arrange(names: Iterable[str], root: Path) -> Arrangement:
     of a class without training images.
     """
     files = _unwrapped(sorted((tuple(name.split("/")), name) for name in names))
-    train = _below("train", files)
+    train = _below(_TRAIN_FOLDERS, files)
     test = _test_files(files, root) if train else []
     train = train or [file for file in files if len(file[0]) > 1]
     classes = tuple(sorted({parts[0] for parts, _ in train}))
@@ -142,10 +144,8 @@ def arrange(names: Iterable[str], root: Path) -> Arrangement:
             "remove the class"
         )
     label_of = {name: label for label, name in enumerate(classes)}
-    labelled_train = [(name, label_of[parts[0]]) for parts, name in train]
-    if not test:
-        return Arrangement(classes, *_hold_out(labelled_train, root))
-    return Arrangement(classes, labelled_train, [(name, label_of[p[0]]) for p, name in test])
+    halves = [[(name, label_of[parts[0]]) for parts, name in half] for half in (train, test)]
+    return Arrangement(classes, *(halves if test else _hold_out(halves[0], root)))
 
 
 def _unwrapped(files: list[_File]) -> list[_File]:
@@ -156,14 +156,18 @@ def _unwrapped(files: list[_File]) -> list[_File]:
     return files
 
 
-def _below(folder: str, files: list[_File]) -> list[_File]:
-    """The files in class folders of `folder`, their parts from the class on."""
-    return [(parts[1:], name) for parts, name in files if parts[0] == folder and len(parts) > 2]
+def _below(folders: tuple[str, ...], files: list[_File]) -> list[_File]:
+    """The files in class folders of the first of `folders` that has any, from the class on."""
+    for folder in folders:
+        found = [(p[1:], name) for p, name in files if p[0].lower() == folder and len(p) > 2]
+        if found:
+            return found
+    return []
 
 
 def _test_files(files: list[_File], root: Path) -> list[_File]:
-    present = [folder for folder in _TEST_FOLDERS if any(p[0] == folder for p, _ in files)]
-    found = next((below for below in (_below(f, files) for f in present) if below), [])
+    found = _below(_TEST_FOLDERS, files)
+    present = [parts[0] for parts, _ in files if parts[0].lower() in _TEST_FOLDERS]
     if present and not found:
         raise UserError(
             f"{root}: {present[0]}/ has images but no class folders; sort them into "

@@ -10,7 +10,14 @@ from facenas.execution.base import Executor, OnEpoch
 from facenas.execution.processes import ProcessExecutor
 from facenas.execution.serial import SerialExecutor
 
-__all__ = ["Executor", "OnEpoch", "ProcessExecutor", "SerialExecutor", "build_executor", "core_count"]
+__all__ = [
+    "Executor",
+    "OnEpoch",
+    "ProcessExecutor",
+    "SerialExecutor",
+    "build_executor",
+    "core_count",
+]
 
 
 def build_executor(config: ExecutionConfig, data_folder: Path, on_epoch: OnEpoch) -> Executor:

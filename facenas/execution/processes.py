@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 from facenas.execution.base import OnEpoch
 from facenas.trial import TrialResult, TrialSpec, run_trial
@@ -39,7 +40,10 @@ class _Worker:
         self.number = number
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
-            target=_work, args=(theirs, data_folder, number), name=f"facenas-worker-{number}", daemon=True
+            target=_work,
+            args=(theirs, data_folder, number),
+            name=f"facenas-worker-{number}",
+            daemon=True,
         )
         with _one_thread():
             self.process.start()
@@ -143,23 +147,26 @@ def _work(pipe: Connection, data_folder: Path, number: int) -> None:
     While a trial runs, the pipe is readable only when it is cancelled, or when the driver has died.
     """
     from facenas.training.device import use_threads
-    from facenas.training.loop import StoppedError
 
     use_threads(1)
     with suppress(EOFError, OSError, KeyboardInterrupt):  # the driver is gone: so are we
         while True:
             spec: TrialSpec | None = pipe.recv()
-            if spec is None:  # a cancellation that came after its trial had ended
-                continue
-            key = spec.key
-            try:
-                result = run_trial(
-                    spec, data_folder, lambda m: pipe.send(("epoch", key, m)), pipe.poll, number
-                )
-                pipe.send(("result", key, result))
-            except StoppedError:
-                pipe.recv()
-                pipe.send(("dropped", key, None))
+            if spec is not None:  # None: a cancellation that came after its trial had ended
+                pipe.send(_answer(pipe, spec, data_folder, number))
+
+
+def _answer(pipe: Connection, spec: TrialSpec, data_folder: Path, number: int) -> tuple[str, str, Any]:
+    from facenas.training.loop import StoppedError
+
+    def tell(metrics: dict[str, Any]) -> None:
+        pipe.send(("epoch", spec.key, metrics))
+
+    try:
+        return "result", spec.key, run_trial(spec, data_folder, tell, pipe.poll, number)
+    except StoppedError:
+        pipe.recv()  # the cancellation; raises EOFError when it was the driver's death
+        return "dropped", spec.key, None
 
 
 @contextmanager

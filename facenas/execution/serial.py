@@ -30,7 +30,9 @@ class SerialExecutor:
         if not self._queue:
             return []
         spec = self._queue.pop(0)
-        return [run_trial(spec, self._data_folder, lambda metrics: self._on_epoch(spec.key, metrics))]
+        return [
+            run_trial(spec, self._data_folder, lambda metrics: self._on_epoch(spec.key, metrics))
+        ]
 
     def cancel(self, key: str) -> None:
         """Takes a trial off the queue."""

@@ -31,8 +31,13 @@ def _layer(layer: Layer) -> nn.Sequential:
     before, after = layer.in_channels, layer.out_channels
     # What comes before is a BatchNorm whose backward does not need its output: in place is safe.
     relu, norm = nn.ReLU(inplace=True), nn.BatchNorm2d(after)
-    spatial = {"stride": layer.stride, "padding": layer.kernel // 2, "bias": False}
+
+    def spatial(channels: int, groups: int) -> nn.Conv2d:
+        size, pad = layer.kernel, layer.kernel // 2
+        return nn.Conv2d(before, channels, size, layer.stride, pad, groups=groups, bias=False)
+
     if layer.operation == PLAIN:
-        return nn.Sequential(relu, nn.Conv2d(before, after, layer.kernel, **spatial), norm)
-    depthwise = nn.Conv2d(before, before, layer.kernel, groups=before, **spatial)
-    return nn.Sequential(relu, depthwise, nn.Conv2d(before, after, 1, bias=False), norm)
+        return nn.Sequential(relu, spatial(after, 1), norm)
+    return nn.Sequential(
+        relu, spatial(before, before), nn.Conv2d(before, after, 1, bias=False), norm
+    )

@@ -53,7 +53,7 @@ class MacroMicro:
             self._wanted = None
         return self.decision
 
-    def look_ahead(self, count: int, known: Known = lambda _: None) -> list[Candidate]:
+    def look_ahead(self, count: int, known: Known) -> list[Candidate]:
         """What comes next if growth and pruning go on, and if replacements are rejected.
 
         Growth and pruning ask for the same candidates whatever the accuracies are, until they end.
@@ -113,7 +113,9 @@ class MacroMicro:
         for width in self.space.widths()[1:]:
             epochs += s.width_epoch_step
             arch = self.best.with_width(width)
-            outcome = yield Candidate(arch, epochs, "width", f"width - {self.space.config.width_step}")
+            outcome = yield Candidate(
+                arch, epochs, "width", f"width - {self.space.config.width_step}"
+            )
             if self._at_least(outcome, 0.0):
                 self._drops = 0
                 self._take(arch, outcome, "best")
@@ -173,6 +175,8 @@ class MacroMicro:
 
         Measured on the five recorded searches (tools/simulate_speculation.py).
         """
-        last_chance = candidate.phase == "width" and self._drops == self.settings.max_width_drops - 1
+        last_chance = (
+            candidate.phase == "width" and self._drops == self.settings.max_width_drops - 1
+        )
         rejected = last_chance or candidate.phase in ("ops", "kernels")
         return Outcome(0.0 if rejected else self.best_outcome.accuracy)

@@ -24,7 +24,8 @@ class Device:
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
         """The model on this device, channels last (1.1 to 1.4 times faster on a CPU)."""
-        return model.to(self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
 
 def pick_device(worker: int = 0) -> Device:

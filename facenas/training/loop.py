@@ -104,7 +104,7 @@ class Training:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled and augmented batches; the last one may be smaller."""
         order = self.indices[torch.randperm(len(self.indices), generator=self.generator)]
-        for chosen in order.split(self.recipe.batch_size):
+        for chosen in torch.split(order, self.recipe.batch_size):
             chosen = chosen.to(self.images.device)
             yield self.augment(self.images[chosen], self.generator), self.labels[chosen]
 
@@ -132,7 +132,7 @@ def classified_right(
     model.eval()
     right = []
     for batch, truth in zip(
-        images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
+        torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
     ):
         with device.autocast():
             logits = model(normalise(batch.to(device.torch_device)))

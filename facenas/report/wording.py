@@ -1,0 +1,72 @@
+"""Numbers in words: counts, percentages, durations and times as the page writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+MISSING = "–"
+NBSP = "\u00a0"  # keeps a number and its unit on one line
+
+
+def count(value: int | None) -> str:
+    """1234567 -> 1,234,567."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def many(number: int | None, noun: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def short(value: int | None) -> str:
+    """Three digits and a unit: 409714 -> 410 k, 55342102 -> 55.3 M."""
+    if value is None:
+        return MISSING
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= 0.9995 * size:
+            return f"{value / size:.3g}{NBSP}{unit}"
+    return str(value)
+
+
+def percent(value: float | None) -> str:
+    """Two decimals, as papers print accuracies."""
+    return MISSING if value is None else f"{value:.2f}{NBSP}%"
+
+
+def duration(seconds: float | None) -> str:
+    """The two largest units: 20935 -> 5 h 49 min."""
+    if seconds is None:
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def moment(text: str | None) -> str:
+    """An ISO time to the minute; words that are none stay as they are."""
+    if text is None:
+        return MISSING
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".strip()
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers, runs of three and more joined: 1, 3, 4, 5 -> 1, 3–5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = (f"{r[0]}–{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs)
+    return ", ".join(parts)

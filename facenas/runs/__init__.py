@@ -1,0 +1,16 @@
+"""Runs: the folder, the journal, replay."""
+
+from facenas.runs.record import SearchRecord, right_images
+from facenas.runs.replay import Comparison, replay
+from facenas.runs.run import Run, create_run, list_runs, open_run
+
+__all__ = [
+    "Comparison",
+    "Run",
+    "SearchRecord",
+    "create_run",
+    "list_runs",
+    "open_run",
+    "replay",
+    "right_images",
+]

@@ -1,0 +1,90 @@
+"""The journal: one JSON object a line, forced to disk before the next decision.
+
+Whatever kills the process, the file holds every finished line; a torn last line is dropped when it is
+opened again. `Journal` keeps both files of a search: `trials.jsonl`, and `ahead.jsonl` with speculative
+results whose turn has not come.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from facenas.errors import SearchStoppedError, UserError
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """An append-only file of JSON lines, opened by one process at a time (see `Run.lock`)."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads what is there and cuts off a torn last line. Raises UserError when another line is damaged."""
+        self.path = path
+        self.records = read_journal(path)
+        self._length = _whole_length(path)
+        if path.exists() and path.stat().st_size > self._length:
+            os.truncate(path, self._length)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Writes one line and waits until it is on disk; on a full disk the file is left as it was."""
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        try:
+            with self.path.open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            self._cut_back()
+            raise SearchStoppedError(
+                f"{self.path}: cannot be written ({error.strerror}); make room and resume the run"
+            ) from None
+        self._length += len(line)
+        self.records.append(record)
+
+    def _cut_back(self) -> None:
+        if self.path.exists() and self.path.stat().st_size > self._length:
+            os.truncate(self.path, self._length)
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The finished lines of a journal; an empty list when there is none yet.
+
+    A torn last line is left out with a warning. Raises UserError when any other line is damaged.
+    """
+    whole, records = _whole_length(path), []
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    for number, line in enumerate(data[:whole].splitlines(), start=1):
+        record = _parse(line)
+        if record is None:
+            raise UserError(
+                f"{path}: line {number} is damaged; restore the file, or start a new run"
+            )
+        records.append(record)
+    if len(data) > whole:
+        log.warning("%s: a torn last line (%d bytes) is dropped", path, len(data) - whole)
+    return records
+
+
+def _whole_length(path: Path) -> int:
+    """Bytes up to the end of the last line that was written whole."""
+    if not path.exists():
+        return 0
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    start_of_last = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    # A crash of the file system can leave the last line's newline but not its text.
+    return end if end == 0 or _parse(data[start_of_last:end]) is not None else start_of_last
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,201 @@
+"""A run is a folder: `run.yaml` says what was asked for, the other files what came of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from facenas.config import RunConfig, read_yaml, validate
+from facenas.data import ImageSet, open_image_set, prepare
+from facenas.errors import UserError
+from facenas.runs.files import read_json, write_json, write_text
+from facenas.runs.journal import read_journal
+
+_PACKAGES = ("facenas", "torch", "torchvision", "numpy", "pydantic")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its resolved configuration; `about` is all of `run.yaml`."""
+
+    folder: Path
+    config: RunConfig
+    about: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by the one process that works on the run; the system frees it when that process dies.
+
+        Raises UserError when another process holds it.
+        """
+        held = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            held.acquire()
+        except Timeout:
+            raise UserError(
+                f"{self.folder}: another process is working on this run; wait for it, or stop it first"
+            ) from None
+        try:
+            yield
+        finally:
+            held.release()
+
+    def open_images(self) -> tuple[Path, ImageSet]:
+        """The prepared image set and the folder it lies in.
+
+        Raises UserError when images are missing, or are not those that the run began with.
+        """
+        folder = prepare(self.config.data)
+        image_set = open_image_set(folder)
+        if image_set.fingerprint != self.about["data"]["fingerprint"]:
+            raise UserError(
+                f"{self.config.data.name}: the images have changed since run {self.name} began; "
+                "restore them, or start a new run"
+            )
+        return folder, image_set
+
+    def best(self) -> dict[str, Any] | None:
+        """What the search found, or None while it has not ended."""
+        path = self.folder / "best.json"
+        return read_json(path) if path.exists() else None
+
+    def trained(self) -> dict[str, Any] | None:
+        """The final training's result, or None."""
+        path = self.folder / "train.json"
+        return read_json(path) if path.exists() else None
+
+    def write_best(self, best: dict[str, Any]) -> None:
+        """Writes `best.json`."""
+        write_json(self.folder / "best.json", best)
+
+
+def create_run(
+    runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any], command: str
+) -> Run:
+    """A new run folder with its `run.yaml`, made under a temporary name and then renamed.
+
+    `data`: fingerprint and counts of the image set. Raises UserError when the name is taken or unusable.
+    """
+    if not name or name in (".", "..") or Path(name).name != name:
+        raise UserError(f"--run {name!r}: a run's name is one folder name, without slashes")
+    folder = runs_dir / name
+    if folder.exists():
+        raise UserError(
+            f"{folder}: exists already; resume it, remove it, or choose another --run name"
+        )
+    about = {
+        "name": name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "config": config.model_dump(mode="json"),
+        "data": data,
+        "versions": {package: _version(package) for package in _PACKAGES}
+        | {"python": platform.python_version()},
+        "git_commit": _git_commit(),
+        "machine": _machine(),
+    }
+    temporary = runs_dir / f".{name}.{os.getpid()}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        write_text(
+            temporary / "run.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
+        )
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(
+            f"{folder}: cannot be created ({error.strerror}); choose --runs-dir"
+        ) from None
+    return Run(folder, config, about)
+
+
+def open_run(runs_dir: Path, name: str) -> Run:
+    """The run called `name` in `runs_dir`, or at the path `name`; raises UserError when there is none."""
+    for folder in (runs_dir / name, Path(name)):
+        if (folder / "run.yaml").is_file():
+            about = read_yaml(folder / "run.yaml")
+            config = validate(RunConfig, about.get("config"), f"{folder / 'run.yaml'}: config")
+            return Run(folder, config, about)
+    raise UserError(
+        f"{name}: no such run in {runs_dir}; `facenas runs` lists them, --runs-dir looks elsewhere"
+    )
+
+
+def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
+    """A row for every run in `runs_dir`, the newest last."""
+    found = []
+    for path in sorted(runs_dir.glob("*/run.yaml")):
+        try:
+            found.append(_row(open_run(runs_dir, path.parent.name)))
+        except UserError as error:
+            found.append({"run": path.parent.name, "created": "", "state": f"damaged: {error}"})
+    return sorted(found, key=lambda row: str(row["created"]))
+
+
+def _row(run: Run) -> dict[str, Any]:
+    best, trained = run.best(), run.trained()
+    trials = read_journal(run.folder / "trials.jsonl")
+    return {
+        "run": run.name,
+        "created": run.about.get("created", ""),
+        "data": run.config.data.name,
+        "state": "trained" if trained else "found" if best else "searching",
+        "trials": len(trials),
+        "best_accuracy": max((trial["accuracy"] for trial in trials), default=None),
+        "parameters": best["parameters"] if best else None,
+        "test_accuracy": trained["test_accuracy"] if trained else None,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except ModuleNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that runs, or None for an installed package."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": sys.implementation.name,
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

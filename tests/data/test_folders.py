@@ -1,0 +1,330 @@
+"""Image folders and .zip files: layout, order, sizes, colours, and all that must be refused."""
+
+import io
+import os
+import random
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facenas.config import DataConfig
+from facenas.data import open_image_set, prepare
+from facenas.data.folders import arrange
+from facenas.errors import UserError
+
+REAL_ZIP = Path(__file__).parents[2].parent / "shared/data/images/cifar10_jpeg.zip"
+
+
+def picture(seed, size=(12, 12), mode="RGB"):
+    shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], len(mode))
+    noise = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    return Image.fromarray(noise, mode)
+
+
+def encoded(image, ending="png"):
+    stream = io.BytesIO()
+    image.save(stream, {"jpg": "jpeg", "pgm": "ppm"}.get(ending, ending))
+    return stream.getvalue()
+
+
+def write(root, files):
+    """`files` (name -> bytes or image) as a folder, or as a .zip when `root` ends so."""
+    contents = {n: v if isinstance(v, bytes) else encoded(v) for n, v in files.items()}
+    if root.suffix == ".zip":
+        with zipfile.ZipFile(root, "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+        return root
+    for name, content in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def load(path, image_size=None):
+    cache = path.parent / "cache"
+    return open_image_set(prepare(DataConfig(name=str(path), image_size=image_size), cache))
+
+
+def pets(per_class=5, **kwargs):
+    return {
+        f"{part}{name}/{i}.png": picture(100 * label + i, **kwargs)
+        for part in ("train/", "test/")
+        for label, name in enumerate(("cat", "dog"))
+        for i in range(per_class)
+    }
+
+
+@pytest.fixture(params=["pets", "pets.zip"])
+def target(request, tmp_path):
+    """A path to write a set at: once a folder, once a .zip."""
+    return tmp_path / request.param
+
+
+def test_train_and_test_folders(target):
+    found = load(write(target, pets()))
+    assert found.name == "pets"
+    assert found.classes == ("cat", "dog")
+    assert found.train_images.shape == found.test_images.shape == (10, 12, 12, 3)
+    assert found.train_labels.tolist() == [0] * 5 + [1] * 5
+    for index, seed in enumerate([*range(5), *range(100, 105)]):
+        np.testing.assert_array_equal(found.train_images[index], np.asarray(picture(seed)))
+    assert (found.flip, found.crop_size, found.in_channels) == (True, 12, 3)
+    pixels = found.train_images.reshape(-1, 3) / 255
+    np.testing.assert_allclose(found.mean, pixels.mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(found.std, pixels.std(axis=0), atol=1e-9)
+
+
+def test_folder_and_zip_give_the_same_set(tmp_path):
+    folder, archive = write(tmp_path / "pets", pets()), write(tmp_path / "pets.zip", pets())
+    assert load(folder).fingerprint == load(archive).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train", "val"), ("train", "valid"), ("Train", "Test"), ("training", "testing")],
+)
+def test_other_names_of_the_parts(train, test, target):
+    names = {"train": train, "test": test}
+    files = {"/".join((names[k.split("/")[0]], *k.split("/")[1:])): v for k, v in pets().items()}
+    found = load(write(target, files))
+    assert found.classes == ("cat", "dog")
+    assert (len(found.train_labels), len(found.test_labels)) == (10, 10)
+
+
+def test_test_wins_over_val(target):
+    extra = {f"val/{c}/x.png": picture(7) for c in ("cat", "dog")}
+    assert len(load(write(target, pets() | extra)).test_labels) == 10
+
+
+@pytest.mark.parametrize("top", ["", "train/", "wrapped/", "wrapped/train/"])
+def test_a_fixed_stratified_fifth_is_held_out(top, target):
+    files = {f"{top}{c}/{i}.png": picture(10 * i + ord(c)) for c in "ab" for i in range(10)}
+    found = load(write(target, files))
+    assert np.bincount(found.train_labels).tolist() == [8, 8]
+    assert np.bincount(found.test_labels).tolist() == [2, 2]
+    train = {image.tobytes() for image in found.train_images}
+    assert not train & {image.tobytes() for image in found.test_images}
+
+
+def test_a_wrapping_folder_and_what_lies_around_is_ignored(target):
+    files = {f"top/{name}": image for name, image in pets().items()}
+    files |= {
+        "__MACOSX/top/train/cat/._0.png": b"resource fork",
+        "top/.hidden/cat/0.png": b"",
+        "top/train/cat/.0.png": b"",
+        "top/train/cat/Thumbs.db": b"",
+        "top/train/readme.png": b"",
+        "top/labels.csv": b"",
+        "top/unlabelled/0.png": b"",
+    }
+    assert len(load(write(target, files)).train_labels) == 10
+
+
+def test_windows_backslashes_in_a_zip(tmp_path):
+    path = tmp_path / "pets.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, image in pets().items():
+            archive.writestr(name.replace("/", "\\"), encoded(image))
+    assert load(path).classes == ("cat", "dog")
+
+
+def test_order_does_not_depend_on_the_listing():
+    names = [f"train/{c}/{i}.png" for c in ("ab", "a", "b") for i in range(9)]
+    names += [f"test/{c}/0.png" for c in ("ab", "a", "b")]
+    shuffled = random.Random(0).sample(names, len(names))
+    plan = arrange(shuffled, Path("x"))
+    assert plan == arrange(names, Path("x"))
+    assert plan.classes == ("a", "ab", "b")
+    assert [name for name, _ in plan.train] == sorted(names[:27], key=lambda n: n.split("/"))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPEG", "png", "bmp", "ppm", "webp", "tiff"])
+def test_every_known_ending(ending, target):
+    kind = ending.lower()
+    image = Image.new("RGB", (8, 8), (200, 100, 50))
+    files = {f"{c}/{i}.{ending}": encoded(image, kind) for c in "ab" for i in range(2)}
+    found = load(write(target, files))
+    assert np.abs(found.train_images[0, 4, 4].astype(int) - (200, 100, 50)).max() <= 3
+
+
+def test_grey_only_when_all_are_grey(tmp_path):
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
+    files = {
+        "a/0.png": Image.fromarray(deep),
+        "a/1.png": Image.fromarray((deep >> 8).astype(np.uint8)).convert("LA"),
+        "b/0.pgm": encoded(Image.fromarray(deep), "pgm"),
+        "b/1.png": Image.fromarray((deep >> 8).astype(np.uint8) > 127),
+    }
+    grey = load(write(tmp_path / "grey", files))
+    assert grey.train_images.shape[3] == grey.test_images.shape[3] == 1
+    images = [*grey.train_images[..., 0], *grey.test_images[..., 0]]
+    expected = (deep >> 8).astype(np.uint8)
+    assert sum(np.array_equal(image, expected) for image in images) == 3
+    files["c/0.png"] = files["c/1.png"] = Image.new("RGB", (8, 8), (1, 2, 3))
+    colour = load(write(tmp_path / "colour", files))
+    assert colour.in_channels == 3
+    first = colour.train_images[0]
+    np.testing.assert_array_equal(first, np.repeat(first[..., :1], 3, axis=2))
+
+
+def test_alpha_is_dropped_and_palettes_are_colour(target):
+    see_through = picture(1, mode="RGBA")
+    files = {f"{c}/{i}.png": see_through for c in "ab" for i in range(2)}
+    files["a/0.png"] = picture(2).quantize(16)
+    found = load(write(target, files))
+    images = [*found.train_images, *found.test_images]
+    rgb = np.asarray(see_through)[..., :3]
+    assert sum(np.array_equal(image, rgb) for image in images) == 3
+
+
+def test_resizing_is_pillows(target):
+    files = {f"{c}/{i}.png": picture(i, size=(20, 14 + i)) for c in "ab" for i in range(3)}
+    found = load(write(target, files), image_size=10)
+    assert (found.image_size, found.crop_size) == (10, 10)
+    expected = picture(0, size=(20, 14)).resize((10, 10), Image.Resampling.BILINEAR)
+    images = [*found.train_images, *found.test_images]
+    assert sum(np.array_equal(image, np.asarray(expected)) for image in images) == 2
+
+
+def test_other_sizes_need_image_size(target):
+    files = pets() | {"train/dog/4.png": picture(1, size=(12, 13))}
+    with pytest.raises(
+        UserError, match=r"dog/4.png is 12x13 .* others are 12x12; give --image-size"
+    ):
+        load(write(target, files))
+
+
+def test_oblong_images_need_image_size(target):
+    with pytest.raises(UserError, match=r"0.png is 12x9 pixels, not square; give --image-size"):
+        load(write(target, pets(size=(12, 9))))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "0 class"),
+        ({"a/0.txt": b""}, "0 class"),
+        ({"0.png": b"", "1.png": b""}, "0 class"),
+        ({"a/0.png": b"", "a/1.png": b""}, "1 class.* where two or more are needed"),
+        ({"a/0.png": b"", "b/0.png": b""}, "one image a class"),
+        (
+            {"train/a/0.png": b"", "train/b/0.png": b"", "test/c/0.png": b""},
+            "class 'c' has test images but no training images",
+        ),
+        (
+            {"train/a/0.png": b"", "train/b/0.png": b"", "test/0.png": b""},
+            "test/ has images but no class folders",
+        ),
+    ],
+)
+def test_layouts_that_are_refused(files, message, target):
+    if target.suffix != ".zip":
+        target.mkdir()
+    with pytest.raises(UserError, match=message) as caught:
+        load(write(target, files))
+    assert str(caught.value).startswith(f"{target}: ")
+    assert "\n" not in str(caught.value)
+    assert not [*(target.parent / "cache").glob("*"), *(target.parent / "cache").glob(".*")]
+
+
+def png_that_claims(width, height):
+    """A PNG whose header promises width x height pixels; Pillow warns from 89 million on."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + encoded(Image.new("L", (9, 9)))[33:]
+
+
+WHOLE = encoded(picture(3, size=(64, 64)), "jpg")
+FLOATS = encoded(Image.fromarray(np.zeros((12, 12), np.float32)), "tiff")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"", "cannot be read as an image", id="empty"),
+        pytest.param(b"hello", "cannot be read as an image", id="text"),
+        pytest.param(WHOLE[: len(WHOLE) // 2], "cannot be read as an image", id="truncated"),
+        pytest.param(FLOATS, "floating-point", id="floats"),
+        pytest.param(png_that_claims(10_000, 5_001), "more than 50 megapixels", id="50"),
+        pytest.param(png_that_claims(10_000, 10_000), "more than 50 megapixels", id="100"),
+        pytest.param(png_that_claims(100_000, 100_000), "more than 50 megapixels", id="10000"),
+    ],
+)
+def test_a_broken_image_is_named(content, message, target):
+    files = pets(size=(64, 64)) | {"train/dog/2.png": content}
+    with pytest.raises(UserError, match=message) as caught:
+        load(write(target, files))
+    assert str(caught.value).startswith(f"{target}: train/dog/2.png ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.png", "train/../../evil.png", "/etc/evil.png", "..\\evil.png", "C:\\evil.png"]
+)
+def test_zip_members_that_climb_out_are_refused(name, tmp_path):
+    path = write(tmp_path / "pets.zip", pets() | {name: picture(0)})
+    with pytest.raises(UserError, match="points outside the archive; refused"):
+        load(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "pets.zip"]
+
+
+def test_a_corrupt_zip_member_is_named(tmp_path):
+    path = write(tmp_path / "pets.zip", pets())
+    content = path.read_bytes()
+    image = encoded(picture(3))
+    assert content.count(image) == 2
+    path.write_bytes(content.replace(image, image[:60] + b"\xaa\xbb" + image[62:], 1))
+    with pytest.raises(UserError, match=r"train/cat/3.png cannot be read as an image \(Bad CRC"):
+        load(path)
+
+
+def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("facenas.data.folders.MAX_PIXELS", 10)
+    with pytest.raises(UserError, match=r"train/cat/0.png .*unpacks to more than"):
+        load(write(tmp_path / "pets.zip", pets()))
+
+
+def test_what_is_no_zip_and_what_is_not_there(tmp_path):
+    path = tmp_path / "pets.zip"
+    path.write_bytes(b"PK\x03\x04 but no more")
+    with pytest.raises(UserError, match=r"neither a folder nor a readable \.zip"):
+        load(path)
+    for name in ("no/such/folder", "gone.zip", str(tmp_path / "gone")):
+        with pytest.raises(UserError, match="no such file or folder"):
+            prepare(DataConfig(name=name), tmp_path / "cache")
+
+
+def test_a_changed_folder_is_decoded_anew(tmp_path):
+    root = write(tmp_path / "pets", pets())
+    before = load(root)
+    first = root / "train/cat/0.png"
+    times = first.stat()
+    first.write_bytes(encoded(picture(999)))
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    after = load(root)
+    np.testing.assert_array_equal(after.train_images[0], np.asarray(picture(999)))
+    assert before.fingerprint != after.fingerprint
+    (root / "train/cat/1.png").unlink()
+    assert len(load(root).train_labels) == 9
+
+
+def test_a_part_of_the_real_cifar10_zip(tmp_path):
+    if not REAL_ZIP.is_file():
+        pytest.skip("needs the real images in ../shared/data/images/cifar10_jpeg.zip")
+    few = tmp_path / "few.zip"
+    with zipfile.ZipFile(REAL_ZIP) as whole, zipfile.ZipFile(few, "w") as archive:
+        for name in whole.namelist():
+            if name.endswith(("0000.jpg", "0001.jpg", "0002.jpg")):
+                archive.writestr(name, whole.read(name))
+    found = load(few)
+    assert found.train_images.shape == found.test_images.shape == (30, 32, 32, 3)
+    assert found.classes[:3] == ("airplane", "automobile", "bird")
+    with zipfile.ZipFile(few) as archive:
+        ship = np.asarray(Image.open(archive.open("test/ship/0001.jpg")))
+    np.testing.assert_array_equal(found.test_images[8 * 3 + 1], ship)
