@@ -8,6 +8,7 @@ from typing import Any
 
 from facenas.arch import from_json
 from facenas.config import RunConfig
+from facenas.data import ImageSet, crop_side, open_image_set, prepare
 from facenas.driver import run_search
 from facenas.errors import UserError
 from facenas.runs import Run, create_run, open_run
@@ -18,8 +19,7 @@ def start_search(
     config: RunConfig, label: str, name: str | None, runs_dir: Path, command: str
 ) -> dict[str, Any]:
     """Creates a run and searches; returns what was found, the run and its report."""
-    run = new_run(config, label, name, runs_dir, command)
-    return _search(run)
+    return _search(_new_run(config, _images(config), label, name, runs_dir, command))
 
 
 def resume_search(runs_dir: Path, name: str) -> dict[str, Any]:
@@ -52,13 +52,13 @@ def train_architecture(
     """Trains the architecture in a JSON file (or in a `best.json`) as a run of its own."""
     tree = read_json(path)
     arch = from_json(tree.get("architecture", tree))
-    run = new_run(config, path.stem, name, runs_dir, command)
-    image_set = run.open_images()[1]
+    image_set = _images(config)
     if (arch.in_channels, arch.num_classes) != (image_set.in_channels, image_set.num_classes):
         raise UserError(
             f"{path}: takes {arch.in_channels} channels and {arch.num_classes} classes, but "
             f"{config.data.name} has {image_set.in_channels} and {image_set.num_classes}"
         )
+    run = _new_run(config, image_set, path.stem, name, runs_dir, command)
     parameters = arch.count_parameters()
     run.write_best(
         {
@@ -71,11 +71,21 @@ def train_architecture(
     return train_run(runs_dir, run.name, epochs)
 
 
-def new_run(config: RunConfig, label: str, name: str | None, runs_dir: Path, command: str) -> Run:
-    """A new run folder, once its images are found: a wrong data set leaves nothing behind."""
-    from facenas.data import open_image_set, prepare
-
+def _images(config: RunConfig) -> ImageSet:
+    """Found before a run folder is made: a data set that is missing or does not fit leaves nothing behind."""
     image_set = open_image_set(prepare(config.data))
+    crop_side(config.recipe, image_set)  # a recipe that does not fit would fail every trial
+    return image_set
+
+
+def _new_run(
+    config: RunConfig,
+    image_set: ImageSet,
+    label: str,
+    name: str | None,
+    runs_dir: Path,
+    command: str,
+) -> Run:
     about = {
         "name": image_set.name,
         "fingerprint": image_set.fingerprint,

@@ -18,6 +18,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 BATCH = 64
 IMAGES = 2048
@@ -144,24 +145,12 @@ def _rate(batches, step: Callable, seconds: float, start: float, images: int = B
     return images * count / (time.perf_counter() - began)
 
 
-def _call(queue, function: Callable, arguments: tuple) -> None:
-    queue.put(function(*arguments))
-
-
 def in_processes(function: Callable, arguments: tuple, count: int, threads: int) -> float:
     """Sum of what `count` fresh processes return, each with `threads` threads."""
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [
-        context.Process(target=_call, args=(queue, function, arguments)) for _ in range(count)
-    ]
-    for worker in workers:
-        worker.start()
-    rates = [queue.get(timeout=600) for _ in workers]
-    for worker in workers:
-        worker.join()
-    return sum(rates)
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(function, *arguments) for _ in range(count)]
+        return sum(future.result() for future in futures)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ KERNELS = (3, 5)
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as builder, counters and drawing see it; its output is `shrink` times smaller than the image."""
+    """One layer as builder, counters and drawing see it; an image is `shrink` times larger than its output."""
 
     in_channels: int
     out_channels: int

@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facenas.config import Recipe
-from facenas.data.image_sets import ImageSet
-from facenas.errors import UserError
+from facenas.data.image_sets import ImageSet, crop_side
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,10 @@ class Augment:
 
     def __init__(self, recipe: Recipe, image_set: ImageSet, device: torch.device) -> None:
         """Raises UserError when the crop is larger than the padded image."""
-        self.pad = recipe.pad
-        self.crop = recipe.crop or image_set.crop_size
+        self.pad, self.crop = recipe.pad, crop_side(recipe, image_set)
         self.flip = image_set.flip if recipe.flip is None else recipe.flip
         self.cutout = recipe.cutout
         self.corners = image_set.image_size + 2 * self.pad - self.crop + 1
-        if self.corners < 1:
-            raise UserError(
-                f"recipe.crop {self.crop}: images of {image_set.image_size} pixels padded by {self.pad} "
-                "are smaller; raise recipe.pad or lower recipe.crop"
-            )
         self.normalise = Normalise(image_set, device)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

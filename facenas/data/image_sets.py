@@ -11,14 +11,14 @@ import shutil
 import uuid
 from pathlib import Path
 
-from facenas.config import DataConfig
+from facenas.config import DataConfig, Recipe
 from facenas.data.entries import FORMAT_VERSION, ImageSet, read_entry, write_entry
 from facenas.data.folders import find_folder
 from facenas.data.named import KNOWN_NAMES, find_named, known_name
 from facenas.data.source import Source
 from facenas.errors import UserError
 
-__all__ = ["ImageSet", "default_cache", "open_image_set", "prepare"]
+__all__ = ["ImageSet", "crop_side", "default_cache", "open_image_set", "prepare"]
 
 
 def prepare(config: DataConfig, cache: Path | None = None) -> Path:
@@ -40,6 +40,17 @@ def open_image_set(folder: Path) -> ImageSet:
     Raises UserError when a file is missing or torn.
     """
     return read_entry(folder)
+
+
+def crop_side(recipe: Recipe, image_set: ImageSet) -> int:
+    """Side of the training crops in pixels; raises UserError when the padded images are smaller."""
+    crop, size = recipe.crop or image_set.crop_size, image_set.image_size
+    if crop > size + 2 * recipe.pad:
+        raise UserError(
+            f"recipe.crop {crop}: images of {size} pixels padded by {recipe.pad} are smaller; "
+            "raise recipe.pad or lower recipe.crop"
+        )
+    return crop
 
 
 def default_cache() -> Path:

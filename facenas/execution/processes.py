@@ -156,7 +156,9 @@ def _work(pipe: Connection, data_folder: Path, number: int) -> None:
                 pipe.send(_answer(pipe, spec, data_folder, number))
 
 
-def _answer(pipe: Connection, spec: TrialSpec, data_folder: Path, number: int) -> tuple[str, str, Any]:
+def _answer(
+    pipe: Connection, spec: TrialSpec, data_folder: Path, number: int
+) -> tuple[str, str, Any]:
     from facenas.training.loop import StoppedError
 
     def tell(metrics: dict[str, Any]) -> None:

@@ -26,9 +26,23 @@ CLASSES_CHANNELS = {
 }
 # Four of the authors' published networks: plain and 5x5 layers by number (from 0), the rest separable and 3x3.
 RECORDED = [
-    {"dataset": "CIFAR10", "depth": 26, "width": 46, "plain": [0, 2], "five": [13, 17], "m": 0.466312},
+    {
+        "dataset": "CIFAR10",
+        "depth": 26,
+        "width": 46,
+        "plain": [0, 2],
+        "five": [13, 17],
+        "m": 0.466312,
+    },
     {"dataset": "CIFAR100", "depth": 21, "width": 56, "plain": [], "five": [3], "m": 0.488588},
-    {"dataset": "EMNIST", "depth": 17, "width": 50, "plain": [1, 4, 5], "five": [11, 13], "m": 0.405647},
+    {
+        "dataset": "EMNIST",
+        "depth": 17,
+        "width": 50,
+        "plain": [1, 4, 5],
+        "five": [11, 13],
+        "m": 0.405647,
+    },
     {"dataset": "KMNIST", "depth": 18, "width": 50, "plain": [2, 10], "five": [17], "m": 0.41966},
 ]
 
@@ -38,7 +52,11 @@ def architectures(draw: st.DrawFn) -> PlainArchitecture:
     depth = draw(st.integers(1, 9))
     layers = st.lists(st.sampled_from([0, 1]), min_size=depth, max_size=depth).map(tuple)
     kernels = st.lists(st.sampled_from([3, 5]), min_size=depth, max_size=depth).map(tuple)
-    width, channels, classes = draw(st.integers(1, 9)), draw(st.integers(1, 3)), draw(st.integers(1, 12))
+    width, channels, classes = (
+        draw(st.integers(1, 9)),
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 12)),
+    )
     return PlainArchitecture(width, draw(layers), draw(kernels), channels, classes)
 
 
@@ -87,7 +105,9 @@ def test_parameters_of_published_networks_recorded_here(recorded):
 
 def test_parameters_of_all_published_networks():
     if not PUBLISHED.exists():
-        pytest.skip(f"{PUBLISHED} is not here: the authors' list of networks is not part of the project")
+        pytest.skip(
+            f"{PUBLISHED} is not here: the authors' list of networks is not part of the project"
+        )
     networks = json.loads(PUBLISHED.read_text())
     assert len(networks) == 10
     for network in networks:
@@ -177,7 +197,9 @@ def test_wrong_fields_are_told_in_a_sentence(change, words):
         from_json({**GOOD, **change})
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="from_json does not catch OverflowError")
+@pytest.mark.xfail(
+    strict=True, raises=OverflowError, reason="from_json does not catch OverflowError"
+)
 def test_an_infinite_width_is_told_in_a_sentence():
     with pytest.raises(UserError):
         from_json(json.loads(json.dumps(GOOD).replace('"width": 4', '"width": 1e999')))
@@ -190,7 +212,9 @@ def test_what_is_not_a_whole_number_is_refused(change):
         from_json({**GOOD, **change})
 
 
-@pytest.mark.xfail(strict=True, reason="from_json takes for granted that it gets an object with a text kind")
+@pytest.mark.xfail(
+    strict=True, reason="from_json takes for granted that it gets an object with a text kind"
+)
 @pytest.mark.parametrize("tree", [[], "plain", {**GOOD, "kind": []}], ids=["list", "text", "kind"])
 def test_json_of_another_shape_is_told_in_a_sentence(tree):
     with pytest.raises(UserError):

@@ -42,7 +42,10 @@ def in_bounds(space: PlainSpace, arch: PlainArchitecture) -> bool:
 
 def differences(one: PlainArchitecture, other: PlainArchitecture) -> int:
     """In how many genes two networks differ; genes of layers that only one has count as one."""
-    layers = zip(one.operations, other.operations, strict=False), zip(one.kernels, other.kernels, strict=False)
+    layers = (
+        zip(one.operations, other.operations, strict=False),
+        zip(one.kernels, other.kernels, strict=False),
+    )
     genes = sum(a != b for pairs in layers for a, b in pairs)
     return genes + (one.width != other.width) + (one.depth != other.depth)
 
@@ -76,11 +79,17 @@ def test_neighbours_are_all_networks_one_change_away(space, seed):
 
 
 @pytest.mark.xfail(
-    strict=True, raises=UserError, reason="neighbours builds a network of width 0 before it looks at bounds"
+    strict=True,
+    raises=UserError,
+    reason="neighbours builds a network of width 0 before it looks at bounds",
 )
-@pytest.mark.parametrize(("min_width", "width"), [(2, 2), (16, 1)], ids=["at the edge", "off the grid"])
+@pytest.mark.parametrize(
+    ("min_width", "width"), [(2, 2), (16, 1)], ids=["at the edge", "off the grid"]
+)
 def test_a_narrow_network_has_neighbours_too(min_width, width):
-    space = PlainSpace(SpaceConfig(min_depth=2, max_depth=2, min_width=min_width, max_width=16), 1, 10)
+    space = PlainSpace(
+        SpaceConfig(min_depth=2, max_depth=2, min_width=min_width, max_width=16), 1, 10
+    )
     found = space.neighbours(space.at(2, width))
     assert [n.width for n in found if n.width != width] == ([4] if min_width == 2 else [])
     assert len(found) == (5 if min_width == 2 else 4)
@@ -105,7 +114,9 @@ def test_a_crossing_takes_every_gene_from_a_parent(space, seed):
     assert child.width in (first.width, second.width)
     for i in range(child.depth):
         parents = [p for p in (first, second) if i < p.depth]
-        assert (child.operations[i], child.kernels[i]) in [(p.operations[i], p.kernels[i]) for p in parents]
+        assert (child.operations[i], child.kernels[i]) in [
+            (p.operations[i], p.kernels[i]) for p in parents
+        ]
 
 
 def test_neither_sampling_nor_moving_draws_from_the_global_source():
@@ -124,7 +135,12 @@ def test_the_bounds_are_tight():
     space = PlainSpace(SpaceConfig(min_depth=3, max_depth=5, min_width=8, max_width=12), 1, 10)
     assert space.contains(space.at(3, 12))
     assert space.contains(space.at(5, 9))  # off the grid of widths, as micro search goes
-    for outside in (space.at(2, 12), space.at(6, 12), space.at(3, 13), space.at(3, 12).with_kernel(1, 7)):
+    for outside in (
+        space.at(2, 12),
+        space.at(6, 12),
+        space.at(3, 13),
+        space.at(3, 12).with_kernel(1, 7),
+    ):
         assert not space.contains(outside)
     assert not space.contains(PlainArchitecture.uniform(3, 12, 3, 10))
     assert not space.contains(PlainArchitecture.uniform(3, 12, 1, 11))
@@ -137,7 +153,9 @@ def test_the_size_of_the_papers_space():
 
 
 def test_the_size_counts_every_member():
-    space = PlainSpace(SpaceConfig(min_depth=1, max_depth=3, min_width=3, max_width=8, width_step=2), 1, 2)
+    space = PlainSpace(
+        SpaceConfig(min_depth=1, max_depth=3, min_width=3, max_width=8, width_step=2), 1, 2
+    )
     members = {
         (width, ops, kernels)
         for depth in (1, 2, 3)

@@ -30,7 +30,9 @@ def test_images_go_in_and_logits_come_out(size, channels):
 @pytest.mark.parametrize("operation", [0, 1])
 def test_any_depth_builds_and_gives_every_parameter_a_gradient(depth, operation):
     module = build_module(PlainArchitecture.uniform(depth, 4, 3, 5, operation), seed=2)
-    torch.nn.functional.cross_entropy(module(torch.randn(6, 3, 12, 12)), torch.arange(6) % 5).backward()
+    torch.nn.functional.cross_entropy(
+        module(torch.randn(6, 3, 12, 12)), torch.arange(6) % 5
+    ).backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -47,7 +49,10 @@ def test_weights_depend_on_the_seed_alone():
     torch.manual_seed(123)
     first = build_module(mixed(3), seed=4).state_dict()
     torch.manual_seed(456)
-    again, other = build_module(mixed(3), seed=4).state_dict(), build_module(mixed(3), seed=5).state_dict()
+    again, other = (
+        build_module(mixed(3), seed=4).state_dict(),
+        build_module(mixed(3), seed=5).state_dict(),
+    )
     for name, weights in first.items():
         assert torch.equal(weights, again[name]), name
     drawn = [name for name, weights in first.items() if weights.dim() > 1]

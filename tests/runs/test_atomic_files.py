@@ -34,7 +34,9 @@ def test_text_and_json_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("old", [None, "old"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos")]
+)
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, old, error):
     path = tmp_path / "state.pt"
     if old:
@@ -45,7 +47,9 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, old, error):
 
 
 @pytest.mark.xfail(strict=True, reason="only OSError and RuntimeError take the temporary file away")
-@pytest.mark.parametrize("error", [TypeError("not JSON"), KeyboardInterrupt()], ids=["fault", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "error", [TypeError("not JSON"), KeyboardInterrupt()], ids=["fault", "Ctrl-C"]
+)
 def test_any_other_failure_leaves_no_temporary_file_either(tmp_path, error):
     with pytest.raises(type(error)):
         write_atomically(tmp_path / "best.json", half(error))
@@ -90,7 +94,12 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(None, "cannot be read"), (b"", "not valid JSON"), (b'{"a"', "not valid JSON"), (b"\xff", "not valid JSON")]
+    [
+        (None, "cannot be read"),
+        (b"", "not valid JSON"),
+        (b'{"a"', "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+    ]
     + [(json.dumps(tree).encode(), "should hold a JSON object") for tree in ([], 1, None)],
 )
 def test_a_damaged_json_file_is_told_in_a_sentence(tmp_path, data, words):

@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 from facenas.errors import UserError
 from facenas.runs.journal import Journal, read_journal
 
-RECORDS = [{"trial": 0, "what": "début"}, {"trial": 1, "nested": {"a": [1, None]}}, {"trial": 2, "x": 0.1}]
+RECORDS = [
+    {"trial": 0, "what": "début"},
+    {"trial": 1, "nested": {"a": [1, None]}},
+    {"trial": 2, "x": 0.1},
+]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -102,7 +110,9 @@ def test_cut_anywhere_exactly_the_whole_lines_before_are_left(tmp_path_factory, 
     assert read_journal(path) == [*records[:whole], {"next": 1}]
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x00\x00\x00", b'{"trial": 1', b"[1]", b"\xff\xfe", b"{}{}", b"null"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x00\x00\x00", b'{"trial": 1', b"[1]", b"\xff\xfe", b"{}{}", b"null"]
+)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_damaged_line_in_the_middle_is_named(tmp_path, number, damage):
     path = tmp_path / "trials.jsonl"
@@ -124,7 +134,9 @@ def test_a_last_line_with_a_newline_but_no_text_is_torn(tmp_path, damage):
     assert path.read_bytes() == whole
 
 
-@pytest.mark.xfail(strict=True, reason="a damaged line before a torn one is taken for torn, and dropped with it")
+@pytest.mark.xfail(
+    strict=True, reason="a damaged line before a torn one is taken for torn, and dropped with it"
+)
 def test_a_damaged_line_before_a_torn_one_is_named(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_bytes(write(path, RECORDS[:1]) + b'{"damaged\n{"torn')

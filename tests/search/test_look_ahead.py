@@ -11,11 +11,15 @@ from facenas.arch import PlainSpace
 from facenas.config import SearchConfig, SpaceConfig
 from facenas.search import Candidate, MacroMicro, Outcome
 
-ACCURACIES = st.lists(st.sampled_from([0.0, 40.0, 49.97, 50.0, 50.05, 50.2, 99.95]), min_size=40, max_size=40)
+ACCURACIES = st.lists(
+    st.sampled_from([0.0, 40.0, 49.97, 50.0, 50.05, 50.2, 99.95]), min_size=40, max_size=40
+)
 
 
 def engine(depths: tuple[int, int] = (2, 6), widths: tuple[int, int] = (4, 12)) -> MacroMicro:
-    bounds = dict(zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True))
+    bounds = dict(
+        zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True)
+    )
     return MacroMicro(PlainSpace(SpaceConfig(**bounds), 1, 10), SearchConfig(param_slack=100))
 
 
@@ -114,7 +118,11 @@ def test_known_outcomes_are_believed():
 
     def third_drop_is_known(candidate: Candidate) -> Outcome | None:
         depth = candidate.architecture.depth
-        return Outcome(50.0 if depth == 2 else 10.0) if candidate.phase == "depth" and depth < 6 else None
+        return (
+            Outcome(50.0 if depth == 2 else 10.0)
+            if candidate.phase == "depth" and depth < 6
+            else None
+        )
 
     ahead = strategy.look_ahead(5, third_drop_is_known)
     pruned = [("width", 2, 10), ("width", 2, 8)]
@@ -126,10 +134,16 @@ def test_a_replacement_known_to_win_is_kept():
     strategy.tell(Outcome(50.0))
 
     def first_layer_wins(candidate: Candidate) -> Outcome | None:
-        won = candidate.architecture.operations == (1, 0) and candidate.architecture.kernels == (3, 3)
+        won = candidate.architecture.operations == (1, 0) and candidate.architecture.kernels == (
+            3,
+            3,
+        )
         return Outcome(90.0) if won else None
 
-    ahead = [(c.architecture.operations, c.architecture.kernels) for c in strategy.look_ahead(9, first_layer_wins)]
+    ahead = [
+        (c.architecture.operations, c.architecture.kernels)
+        for c in strategy.look_ahead(9, first_layer_wins)
+    ]
     assert ahead == [((1, 0), (3, 3)), ((1, 1), (3, 3)), ((1, 0), (5, 3)), ((1, 0), (3, 5))]
 
 

@@ -18,8 +18,12 @@ MACRO = {"micro": False}
 
 def engine(depths: tuple[int, int], widths: tuple[int, int], **config: float) -> MacroMicro:
     step = int(config.pop("width_step", 2))
-    bounds = dict(zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True))
-    return MacroMicro(PlainSpace(SpaceConfig(**bounds, width_step=step), 1, 10), SearchConfig(**config))
+    bounds = dict(
+        zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True)
+    )
+    return MacroMicro(
+        PlainSpace(SpaceConfig(**bounds, width_step=step), 1, 10), SearchConfig(**config)
+    )
 
 
 def play(strategy: MacroMicro, outcomes: Sequence[float | Outcome]) -> list[Candidate]:
@@ -127,7 +131,11 @@ def pruning(outcomes: Sequence[float | Outcome], narrowest: int = 4) -> MacroMic
         ([50, 50, 49, 49, 49], 18, 12),  # equal is as good
         ([50, 49, 49, 50, 49, 49, 49], 14, 16),  # three in a row, no fewer
         ([50, 49, 50, 49, 50, 49, 49, 49], 12, 18),
-        ([87.02, 87.019997, 80, 80, 80], 18, 12),  # the same count of right answers, logged as float32
+        (
+            [87.02, 87.019997, 80, 80, 80],
+            18,
+            12,
+        ),  # the same count of right answers, logged as float32
         ([87.019997, 87.02, 87.019997, 80, 80, 80], 16, 14),
     ],
 )
@@ -152,11 +160,15 @@ def test_two_drops_do_not_end_pruning():
 def test_growths_last_drops_are_not_counted_in_pruning():
     strategy = engine((2, 4), (4, 20), **MACRO)
     play(strategy, [50, 49, 49])  # D_max with two drops
-    assert seen(play(strategy, [49, 49, 50])) == [("width", 2, w, e) for w, e in [(18, 14), (16, 16), (14, 18)]]
+    assert seen(play(strategy, [49, 49, 50])) == [
+        ("width", 2, w, e) for w, e in [(18, 14), (16, 16), (14, 18)]
+    ]
 
 
 def test_epochs_go_on_from_where_growth_stopped_and_the_best_depth_is_pruned():
-    strategy = engine((2, 9), (8, 12), min_epochs=3, depth_epoch_step=4, width_epoch_step=5, **MACRO)
+    strategy = engine(
+        (2, 9), (8, 12), min_epochs=3, depth_epoch_step=4, width_epoch_step=5, **MACRO
+    )
     asked = play(strategy, [10, 50, 40, 40, 40, 50, 50])
     growth = [("depth", depth, 12, 3 + 4 * (depth - 2)) for depth in (2, 3, 4, 5, 6)]
     assert seen(asked) == [*growth, ("width", 3, 10, 24), ("width", 3, 8, 29)]
@@ -230,7 +242,9 @@ def parameters(width: int, ops: Sequence[int], kernels: Sequence[int]) -> int:
 Gene = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
-def micro_by_the_book(width: int, depth: int, slack: int, right: list[int]) -> tuple[list[Gene], Gene]:
+def micro_by_the_book(
+    width: int, depth: int, slack: int, right: list[int]
+) -> tuple[list[Gene], Gene]:
     """(all asked for, the best): `right` has the baseline's right answers, then every replacement's."""
     best: Gene = (width, (0,) * depth, (3,) * depth)
     asked, best_right = [best], right[0]
@@ -281,7 +295,9 @@ def test_replacements_are_as_wide_as_parameters_allow():
     base, arch = baseline.architecture.count_parameters(), first.architecture
     assert arch.operations == (1, 0, 0, 0, 0, 0)
     assert arch.width < 16
-    assert arch.count_parameters() <= base + 100 < arch.with_width(arch.width + 1).count_parameters()
+    assert (
+        arch.count_parameters() <= base + 100 < arch.with_width(arch.width + 1).count_parameters()
+    )
     [second] = play(strategy, [41])  # equal: undone
     assert second.architecture.operations == (1, 1, 0, 0, 0, 0)
     [third] = play(strategy, [40])
@@ -316,7 +332,11 @@ def test_noise_does_not_count_as_better():
 
 def test_the_baseline_replaces_the_macro_accuracy():
     strategy = engine((2, 2), (8, 8))
-    assert seen(play(strategy, [90, 40, 41])) == [("depth", 2, 8, 10), ("ops", 2, 8, 2), ("ops", 2, 8, 2)]
+    assert seen(play(strategy, [90, 40, 41])) == [
+        ("depth", 2, 8, 10),
+        ("ops", 2, 8, 2),
+        ("ops", 2, 8, 2),
+    ]
     assert strategy.result()["macro_accuracy"] == 90
     assert strategy.result()["accuracy"] == 41
 

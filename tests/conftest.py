@@ -1,0 +1,76 @@
+"""What all tests share: a cache of their own, a small prepared image set, and trials on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# A search of a few seconds: 1 to 3 epochs on the digits, depth 4 to 5, width 8 to 6.
+SMALL_SEARCH = [
+    "search.min_epochs=1",
+    "search.width_epoch_step=0",
+    "search.micro_epochs=1",
+    "space.max_depth=5",
+    "space.max_width=8",
+    "space.min_width=6",
+    "data.data_fraction=0.4",
+    "recipe.batch_size=16",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["FACENAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def digits(_own_cache: None) -> Path:
+    """The prepared folder of scikit-learn's digits."""
+    from facenas.config import DataConfig
+    from facenas.data import prepare
+
+    return prepare(DataConfig(name="digits"))
+
+
+@pytest.fixture
+def make_spec(digits: Path) -> Callable:
+    """Builds small trials on the digits; keyword arguments go to the recipe."""
+    from facenas.arch import PlainArchitecture
+    from facenas.config import DataConfig, Recipe
+    from facenas.data import open_image_set
+    from facenas.trial import TrialSpec
+
+    fingerprint = open_image_set(digits).fingerprint
+
+    def build(width: int = 4, epochs: int = 1, seed: int = 0, **recipe: object) -> TrialSpec:
+        arch = PlainArchitecture.uniform(3, width, 1, 10)
+        data = DataConfig(name="digits", data_fraction=0.2)
+        settings = Recipe.model_validate({"pad": 1, "cutout": 2, **recipe})
+        return TrialSpec(arch, epochs, data, fingerprint, settings, seed)
+
+    return build
+
+
+@pytest.fixture
+def facenas(tmp_path: Path) -> Callable:
+    """Runs the command line in a process of its own, in `tmp_path`."""
+
+    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "facenas.cli", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=240, **options
+        )
+
+    return run
+
+
+def small_search(*more: str) -> list[str]:
+    """Arguments of the small search on the digits."""
+    settings = [part for setting in SMALL_SEARCH for part in ("--set", setting)]
+    return ["search", "--preset", "demo-digits", *settings, *more]

@@ -1,0 +1,127 @@
+"""What the command line promises: one sentence for a mistake, one JSON object for a script, a quick --help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import small_search
+
+COMMANDS = ("search", "resume", "train", "replay", "runs", "report")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(facenas, command):
+    done = facenas(command, "--help")
+    assert done.returncode == 0
+    assert f"Example: facenas {command}" in done.stdout
+
+
+def test_help_does_not_import_what_is_slow(facenas):
+    code = (
+        "import sys\nsys.argv = ['facenas', '--help']\nfrom facenas import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'sklearn', 'plotly', 'yaml', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["search", "--preset", "huge"], "--preset huge: no such preset; there are"),
+        (["search", "--preset", "none.yaml"], "none.yaml: cannot be read"),
+        (["search", "--preset", "tiny", "--set", "search.speed=9"], "search.speed: is not a known"),
+        (["search", "--preset", "tiny", "--set", "seed"], "write it as key=value"),
+        (
+            ["search", "--preset", "tiny", "--set", "space.max_depth=3"],
+            "minimum is above its maximum",
+        ),
+        (["search", "--preset", "tiny", "--workers", "0"], "execution.workers"),
+        (["search", "--preset", "tiny", "--executor", "cloud"], "execution.executor"),
+        (["search", "--preset", "tiny", "--select-on", "train"], "data.select_on"),
+        (["search", "--preset", "tiny", "--data", "imagenet"], "imagenet: unknown data set"),
+        (["search", "--preset", "tiny", "--data", "no/such"], "no/such: no such file or folder"),
+        (["search", "--preset", "tiny", "--data", "mnist"], "--data-root"),
+        (["search", "--preset", "demo-digits", "--run", "a/b"], "a run's name is one folder name"),
+        (
+            ["search", "--preset", "demo-digits", "--set", "recipe.crop=32"],
+            "recipe.crop 32: images",
+        ),
+        (["resume", "nothing"], "nothing: no such run in runs"),
+        (["train", "nothing"], "nothing: no such run in runs"),
+        (["train", "nothing.json"], "nothing.json: cannot be read"),
+        (["train", "run", "--set", "seed=1"], "a run keeps its own data and recipe"),
+        (["report", "nothing"], "nothing: no such run in runs"),
+        (["replay", "nothing.json"], "nothing.json: cannot be read"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(facenas, tmp_path, arguments, sentence):
+    done = facenas(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("facenas: ")
+    assert sentence in line
+    assert not list(tmp_path.iterdir())  # nothing half-written
+
+
+def test_wrong_usage_is_exit_code_2(facenas):
+    assert facenas("serach").returncode == 2
+    assert facenas("search").returncode == 2
+
+
+def test_debug_shows_the_traceback(facenas):
+    done = facenas("--debug", "resume", "nothing")
+    assert "Traceback" in done.stderr
+
+
+def test_a_taken_name_is_refused_and_runs_dir_is_heeded(facenas, tmp_path):
+    arguments = small_search("--run", "one", "--runs-dir", "elsewhere", "--executor", "serial")
+    assert facenas(*arguments).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+    done = facenas(*arguments)
+    assert done.returncode == 2
+    assert "exists already" in done.stderr
+
+    rows = json.loads(facenas("runs", "--runs-dir", "elsewhere", "--json").stdout)["runs"]
+    assert [(row["run"], row["state"], row["data"]) for row in rows] == [("one", "found", "digits")]
+    assert "no runs in runs" in facenas("runs").stdout
+    assert "one" in facenas("runs", "--runs-dir", "elsewhere").stdout
+    done = facenas("train", "one", "--runs-dir", "elsewhere", "--epochs", "1", "--json")
+    told = json.loads(done.stdout)
+    assert told["epochs"] == 1
+    (tmp_path / "elsewhere" / "one" / "report.html").unlink()
+    told = json.loads(facenas("report", "one", "--runs-dir", "elsewhere", "--json").stdout)
+    assert (tmp_path / told["report"]).is_file()
+    rows = json.loads(facenas("runs", "--runs-dir", "elsewhere", "--json").stdout)["runs"]
+    assert rows[0]["state"] == "trained"
+    # A run can be named by its folder, from anywhere.
+    assert facenas("resume", str(tmp_path / "elsewhere" / "one")).returncode == 0
+
+
+def test_select_on_test_says_so_in_the_report(facenas, tmp_path):
+    arguments = ["--run", "theirs", "--select-on", "test", "--executor", "serial"]
+    assert facenas(*small_search(*arguments)).returncode == 0
+    first = json.loads((tmp_path / "runs" / "theirs" / "trials.jsonl").read_text().splitlines()[0])
+    assert first["validated"] == 359  # the whole test set
+    assert first["images"] == round(1438 * 0.4) or abs(first["images"] - 1438 * 0.4) < 6
+    assert "test set" in (tmp_path / "runs" / "theirs" / "report.html").read_text()
+
+
+def test_run_yaml_tells_what_is_needed_to_repeat_it(facenas, tmp_path):
+    import yaml
+
+    assert (
+        facenas(*small_search("--run", "r", "--executor", "serial", "--seed", "5")).returncode == 0
+    )
+    about = yaml.safe_load((tmp_path / "runs" / "r" / "run.yaml").read_text())
+    assert about["config"]["seed"] == 5
+    assert about["command"].startswith("facenas search --preset demo-digits")
+    assert len(about["data"]["fingerprint"]) == 64
+    assert about["versions"].keys() >= {"facenas", "torch", "python", "numpy"}

@@ -1,0 +1,304 @@
+"""Settings: shipped files load, unknown keys are refused by name, --set does what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from facenas.config import (
+    DataConfig,
+    ExecutionConfig,
+    Recipe,
+    RunConfig,
+    SearchConfig,
+    SpaceConfig,
+    load_run_config,
+    preset_names,
+    read_yaml,
+    shipped,
+    validate,
+)
+from facenas.errors import UserError
+
+# The settings that the authors' recorded "tiny" searches tell.
+AUTHORS_SPACE = {
+    "min_depth": 10,
+    "max_depth": 100,
+    "min_width": 16,
+    "max_width": 64,
+    "width_step": 2,
+}
+AUTHORS_SEARCH = {
+    "min_epochs": 10,
+    "depth_epoch_step": 1,
+    "width_epoch_step": 2,
+    "micro_epochs": 2,
+    "depth_gain": 0.1,
+    "depth_drop": 0.05,
+    "max_depth_drops": 3,
+    "max_width_drops": 3,
+    "target_accuracy": 100.0,
+    "target_slack": 0.1,
+    "saturated_train_accuracy": 100.0,
+    "param_slack": 10000,
+}
+# What they train a candidate with (section 4.1 of the paper).
+AUTHORS_RECIPE = {
+    "batch_size": 64,
+    "lr": 0.025,
+    "momentum": 0.9,
+    "weight_decay": 3e-4,
+    "grad_clip": 5.0,
+    "pad": 4,
+    "cutout": 16,
+    "final_epochs": 600,
+}
+MODELS = [RunConfig, DataConfig, SpaceConfig, SearchConfig, Recipe, ExecutionConfig]
+
+
+def loaded(*settings: str, preset: str = "tiny", **overrides: Any) -> RunConfig:
+    return load_run_config(preset, list(settings), overrides)
+
+
+def preset_file(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+# Shipped files.
+
+
+def test_the_presets_are_listed():
+    assert preset_names() == sorted(preset_names())
+    assert {"demo-digits", "tiny", "mobile"} <= set(preset_names())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_says_all_of_its_space_and_search(name):
+    config = loaded(preset=name)
+    tree = read_yaml(shipped("configs") / "presets" / f"{name}.yaml")
+    for group in ("space", "search"):
+        told = getattr(config, group).model_dump()
+        assert {key: told[key] for key in tree[group]} == tree[group]
+        assert tree[group].keys() == told.keys(), "a reader of the preset should see every setting"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((shipped("configs") / "recipes").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_recipe_loads(path):
+    assert validate(Recipe, read_yaml(path), str(path)).model_dump(exclude_unset=True) == read_yaml(
+        path
+    )
+
+
+def test_tiny_is_what_the_authors_ran():
+    config = loaded()
+    assert config.space.model_dump(exclude={"kind"}) == AUTHORS_SPACE
+    assert config.search.model_dump(exclude={"strategy", "micro"}) == AUTHORS_SEARCH
+    assert config.search.micro
+    assert config.recipe.model_dump(exclude={"crop", "flip"}) == AUTHORS_RECIPE
+
+
+def test_mobile_differs_in_its_widest_network_only():
+    tiny, mobile = loaded().model_dump(), loaded(preset="mobile").model_dump()
+    assert mobile["space"].pop("max_width") == 128
+    assert tiny["space"].pop("max_width") == 64
+    assert mobile == tiny
+
+
+def test_the_defaults_are_the_authors_too():
+    assert loaded().model_dump(exclude={"data"}) == RunConfig().model_dump(exclude={"data"})
+
+
+def test_presets_are_found_from_another_working_directory(tmp_path, monkeypatch):
+    here = loaded()
+    monkeypatch.chdir(tmp_path)
+    assert loaded() == here
+    script = (
+        "from facenas import config; print(config.load_run_config('tiny', [], {}).space.max_width)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "64\n"
+
+
+def test_a_preset_of_ones_own_names_a_shipped_recipe(tmp_path):
+    path = preset_file(tmp_path, "seed: 3\nrecipe: classification\nspace: {max_width: 20}\n")
+    config = loaded(preset=path)
+    assert (config.seed, config.space.max_width) == (3, 20)
+    assert config.recipe == loaded().recipe
+
+
+# Unknown keys and wrong values.
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_unknown_key_is_refused_by_every_group(model):
+    with pytest.raises(UserError, match="here: nonsense: is not a known setting"):
+        validate(model, {"nonsense": 1}, "here")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_settings_cannot_be_changed(model):
+    config = model()
+    with pytest.raises(ValidationError):
+        setattr(config, next(iter(model.model_fields)), None)
+
+
+def test_an_unknown_key_in_a_file_is_named_with_the_file(tmp_path):
+    path = preset_file(tmp_path, "search: {min_epoch: 2}\n")
+    with pytest.raises(UserError) as told:
+        loaded(preset=path)
+    assert str(told.value) == f"{path}: search.min_epoch: is not a known setting"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("search.min_epoch=2", "search.min_epoch: is not a known setting"),
+        ("serach.min_epochs=2", "serach: is not a known setting"),
+        ("search.min_epochs.x=2", "search.min_epochs"),
+        ("=5", "not a known setting"),
+        ("seed", "write it as key=value"),
+        ("", "write it as key=value"),
+        ("search.min_epochs=[", "not valid YAML"),
+        ("search.min_epochs=[2", "not valid YAML"),
+        ("search.min_epochs={2: 3", "not valid YAML"),
+        ("search.min_epochs=many", "search.min_epochs: Input should be a valid integer"),
+        ("search.min_epochs=2.5", "search.min_epochs: Input should be a valid integer"),
+        ("search.min_epochs=", "search.min_epochs: Input should be a valid integer"),
+        ("search.min_epochs=[2]", "search.min_epochs: Input should be a valid integer"),
+        ("search.min_epochs=0", "search.min_epochs: Input should be greater"),
+        ("seed=-1", "seed: Input should be greater"),
+        ("search=5", "search: "),
+        ("recipe.lr=.nan", "recipe.lr: Input should be greater"),
+        ("data.validation_fraction=1", "data.validation_fraction: Input should be less"),
+        ("data.select_on=luck", "data.select_on: Input should be 'validation' or 'test'"),
+        ("space.max_depth=5", "space: .*a minimum is above its maximum"),
+        ("space.min_width=65", "space: .*a minimum is above its maximum"),
+        ("execution.workers=0", "execution.workers: Input should be greater"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_its_key(setting, words):
+    with pytest.raises(UserError, match=words):
+        loaded(setting)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "Tiny", "", "../presets/tiny", "tiny.yml"])
+def test_a_preset_that_is_not_there_is_told(name):
+    with pytest.raises(UserError) as told:
+        loaded(preset=name)
+    assert name in str(told.value)
+    if not name.endswith("yml"):
+        assert "demo-digits, mobile, tiny" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [\n", "not valid YAML"),
+        ("seed: 1\n---\nseed: 2\n", "not valid YAML"),
+        ("!!python/object/apply:os.getcwd []\n", "not valid YAML"),
+        ("\udcff".encode("utf-8", "surrogateescape"), "not valid YAML"),
+        ("", "mapping"),
+        ("[1]", "mapping"),
+        ("tiny", "mapping"),
+        ("data: null\n", "data"),
+        ("1: 2\n", "1: "),
+        ("recipe: {batch_size: 1}\n", "recipe.batch_size"),
+        ("recipe: {batchsize: 64}\n", "recipe.batchsize: is not a known setting"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, text, words):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=words) as told:
+        loaded(preset=str(path))
+    assert str(path) in str(told.value)
+
+
+def test_a_recipe_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"nonsense\.yaml: cannot be read"):
+        loaded(preset=preset_file(tmp_path, "recipe: nonsense\n"))
+
+
+# --set and the options of the command line.
+
+
+def test_set_reaches_every_level():
+    config = loaded(
+        "seed=3", "search.min_epochs=2", "data.name=digits", "recipe.lr=1e-1", "recipe.flip=true"
+    )
+    assert (config.seed, config.search.min_epochs, config.data.name) == (3, 2, "digits")
+    assert (config.recipe.lr, config.recipe.flip) == (0.1, True)
+    untouched = {"seed", "search", "data", "recipe"}
+    assert config.model_dump(exclude=untouched) == loaded().model_dump(exclude=untouched)
+    assert config.search.model_dump(exclude={"min_epochs"}) == loaded().search.model_dump(
+        exclude={"min_epochs"}
+    )
+
+
+def test_set_takes_whole_groups_nulls_and_an_equals_sign():
+    config = loaded("search={min_epochs: 3, micro: false}", "recipe.crop=null", "data.root=/a=b/c")
+    assert config.search == SearchConfig(min_epochs=3, micro=False)
+    assert config.recipe.crop is None
+    assert config.data.root == Path("/a=b/c")
+
+
+def test_set_is_applied_in_order_and_after_the_options():
+    options = {"seed": 1, "data.name": "emnist", "execution.workers": None}
+    assert load_run_config("tiny", [], options).seed == 1
+    assert load_run_config("tiny", [], options).data.name == "emnist"
+    assert load_run_config("tiny", [], options).execution.workers is None, (
+        "None is an option not given"
+    )
+    assert load_run_config("tiny", ["seed=2", "seed=3"], options).seed == 3
+    with_group = load_run_config("tiny", ["data={name: kmnist}", "data.download=true"], options)
+    assert (with_group.data.name, with_group.data.download) == ("kmnist", True)
+
+
+def test_set_does_not_change_the_shipped_preset():
+    before = loaded()
+    loaded("search.min_epochs=2", "recipe.lr=0.5")
+    assert loaded() == before
+
+
+def test_set_of_a_list_replaces_it(tmp_path):
+    """No setting is a list yet, so a list must be refused by the setting's own type, whole."""
+    with pytest.raises(UserError, match=r"data\.name: Input should be a valid string"):
+        loaded("data.name=[digits, emnist]")
+
+
+@given(
+    st.integers(0, 2**40),
+    st.integers(1, 500),
+    st.floats(1e-6, 10),
+    st.booleans(),
+    st.sampled_from(["test", "validation"]),
+)
+def test_values_go_through_set_and_run_yaml_unchanged(seed, epochs, lr, micro, select_on):
+    settings = {
+        "seed": seed,
+        "search.min_epochs": epochs,
+        "recipe.lr": lr,
+        "search.micro": micro,
+        "data.select_on": select_on,
+    }
+    config = loaded(
+        *(f"{key}={yaml.safe_dump(value).splitlines()[0]}" for key, value in settings.items())
+    )
+    assert (config.seed, config.search.min_epochs, config.recipe.lr) == (seed, epochs, lr)
+    assert (config.search.micro, config.data.select_on) == (micro, select_on)
+    told = yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))
+    assert validate(RunConfig, told, "run.yaml") == config

@@ -1,0 +1,85 @@
+"""Every shipped preset, and every command in the README and the docs, is run: scaled down by --set."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from facenas.config import preset_names
+
+# Three growth steps at most, two widths, one epoch, and a few images: seconds instead of hours.
+SCALED = [
+    "space.min_depth=3", "space.max_depth=3", "space.max_width=4", "space.min_width=2",
+    "search.min_epochs=1", "search.depth_epoch_step=0", "search.width_epoch_step=0",
+    "search.micro_epochs=1", "recipe.batch_size=32",
+]  # fmt: skip
+SCALED_ARGUMENTS = [part for setting in SCALED for part in ("--set", setting)]
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home folder with what the README's commands read: IDX files in ~/data, pictures in ~/pictures."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    root = tmp_path / "data" / "fashion-mnist"
+    root.mkdir(parents=True)
+    for part, count in (("train", 80), ("t10k", 20)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = np.arange(count, dtype=np.uint8) % 10
+        write_idx(root / f"{part}-images-idx3-ubyte", images)
+        write_idx(root / f"{part}-labels-idx1-ubyte", labels)
+    for name in ("mnist", "cifar10"):
+        (tmp_path / "data" / name).symlink_to(root)
+    for label in ("cats", "dogs"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{i}.png")
+    return tmp_path
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_runs_and_its_head_says_how(facenas, home, preset):
+    text = (ROOT / "configs" / "presets" / f"{preset}.yaml").read_text()
+    head = text[: text.index("\ndata:")]
+    assert f"facenas search --preset {preset}" in head
+    assert "Hardware" in head
+    data = "digits" if "digits" in preset else "fashion-mnist"
+    done = facenas(
+        "search", "--preset", preset, *SCALED_ARGUMENTS, "--executor", "serial", "--run", "r",
+        "--data", data, "--data-root", str(home / "data"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def commands(document: str) -> list[str]:
+    """Lines of the sh blocks, without comments and with continued lines joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+def test_the_readmes_commands_run(facenas, home):
+    for line in commands("README.md"):
+        words = shlex.split(line.replace("~", str(home)))
+        if words[0] == "make":
+            assert subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=False).returncode == 0
+        elif words[0] == "facenas":
+            more = SCALED_ARGUMENTS if words[1] == "search" else []
+            epochs = ["--epochs", "1"] if words[1] == "train" else []
+            done = facenas(*words[1:], *more, *epochs)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+        else:
+            assert words[0] in ("python3", "pip"), f"no test knows how to run: {line}"

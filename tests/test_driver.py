@@ -1,0 +1,194 @@
+"""Whole searches through the command line: the same journal from any number of workers, and after any death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import small_search
+
+CLOCKS = ("seconds", "finished", "search_seconds", "speculative")
+
+
+def journal(run):
+    lines = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in CLOCKS} for line in lines]
+
+
+def side_files(run):
+    return [(run / name).read_text() for name in ("metrics.jsonl", "right.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The small search by the serial executor, never interrupted."""
+    folder = tmp_path_factory.mktemp("reference")
+    arguments = small_search("--run", "reference", "--executor", "serial", "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "facenas.cli", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    return folder / "runs" / "reference", json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_search_leaves_what_it_found(reference):
+    run, found = reference
+    lines = journal(run)
+    assert [line["trial"] for line in lines] == list(range(len(lines)))
+    assert {line["phase"] for line in lines} == {"depth", "width", "ops", "kernels"}
+    assert found["trials"] == len(lines)
+    best = json.loads((run / "best.json").read_text())
+    assert found["architecture"] == best["architecture"]
+    assert found["parameters"] == best["parameters"] == round(best["params_millions"] * 1e6)
+    for line in lines:
+        assert line["status"] == "ok"
+        assert line["accuracy"] == 100 * line["correct"] / line["validated"]
+        assert line["images"] > 0
+        assert line["macs"] > line["parameters"]
+    assert not (run / "ahead.jsonl").exists()
+    assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_the_side_file_tells_which_images_were_right(reference):
+    from facenas.runs import right_images
+
+    run, _ = reference
+    for line in journal(run)[:3]:
+        right = right_images(run, line["trial"])
+        assert (len(right), right.sum()) == (line["validated"], line["correct"])
+
+
+def test_metrics_of_every_epoch(reference):
+    run, _ = reference
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for trial in journal(run):
+        epochs = [line for line in lines if line["trial"] == trial["trial"]]
+        assert [epoch["epoch"] for epoch in epochs] == list(range(1, trial["epochs"] + 1))
+        assert max(epoch["accuracy"] for epoch in epochs) == trial["accuracy"]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_same_decisions_and_bits_from_any_number_of_workers(
+    facenas, tmp_path, reference, workers
+):
+    done = facenas(*small_search("--run", "w", "--workers", str(workers), "--json"))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    run = tmp_path / "runs" / "w"
+    assert journal(run) == journal(reference[0])
+    assert side_files(run) == side_files(reference[0])
+    assert json.loads(done.stdout)["architecture"] == reference[1]["architecture"]
+
+
+def test_our_own_journal_can_be_replayed(facenas, reference):
+    run, found = reference
+    done = facenas("replay", str(run / "trials.jsonl"), "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert (told["matched"], told["trials"]) == (found["trials"], found["trials"])
+    assert told["final_matches"] is True
+
+
+def start(tmp_path, *arguments):
+    command = [sys.executable, "-m", "facenas.cli", *arguments]
+    return subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_for_lines(path, count, process):
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, "the search ended before it could be killed"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kill_9_and_resume_again_and_again(facenas, tmp_path, reference, workers):
+    """Killed after 2, 4 and 7 trials; the last time the journal's last line is torn as well."""
+    run = tmp_path / "runs" / "killed"
+    process = start(tmp_path, *small_search("--run", "killed", "--workers", str(workers)))
+    for lines in (2, 4, 7):
+        wait_for_lines(run / "trials.jsonl", lines, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        before = (run / "trials.jsonl").read_text()
+        if lines == 7:
+            with (run / "trials.jsonl").open("a") as file:
+                file.write(before.splitlines()[-1][:50])
+            break
+        process = start(tmp_path, "resume", "killed")
+    done = facenas("resume", "killed", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "a torn last line (50 bytes) is dropped" in done.stderr
+    # What was there is there to the letter, clocks included: nothing was trained again.
+    assert (run / "trials.jsonl").read_text().startswith(before)
+    assert journal(run) == journal(reference[0])
+    assert side_files(run) == side_files(reference[0])
+    assert facenas("resume", "killed").returncode == 0  # nothing left to do
+
+
+def test_two_processes_on_one_run_the_second_is_refused(facenas, tmp_path):
+    process = start(tmp_path, *small_search("--run", "busy", "--workers", "1"))
+    try:
+        wait_for_lines(tmp_path / "runs" / "busy" / "trials.jsonl", 1, process)
+        second = facenas("resume", "busy")
+    finally:
+        process.kill()
+        process.wait()
+    assert second.returncode == 2
+    assert "another process is working on this run" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_three_failed_trials_in_a_row_stop_the_search(facenas, tmp_path):
+    done = facenas(*small_search("--run", "bad", "--workers", "1", "--set", "recipe.lr=1e30"))
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert "3 trials in a row failed" in message
+    assert "the loss became" in message
+    lines = journal(tmp_path / "runs" / "bad")
+    assert [line["status"] for line in lines] == ["failed"] * 3
+    assert all(line["accuracy"] == 0 and "loss" in line["reason"] for line in lines)
+    assert facenas("report", "bad").returncode == 0
+
+
+def test_a_full_disk_stops_the_search_and_resume_goes_on(facenas, tmp_path, reference):
+    """No file may grow beyond 3 kB: the journal's append fails as on a full disk."""
+    import resource
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, resource.RLIM_INFINITY))
+
+    arguments = small_search("--run", "full", "--executor", "serial")
+    facenas(*arguments, "--set", "data.data_fraction=1.0", "--run", "cache")  # decodes the digits
+    done = facenas(*arguments, preexec_fn=small_files)
+    assert done.returncode == 1, done.stderr
+    assert "cannot be written" in done.stderr.splitlines()[-1]
+    assert "resume" in done.stderr.splitlines()[-1]
+    done = facenas("resume", "full")
+    assert done.returncode == 0, done.stderr
+    assert journal(tmp_path / "runs" / "full") == journal(reference[0])
+
+
+def test_changed_images_are_noticed(facenas, tmp_path):
+    from PIL import Image
+
+    for label in "ab":
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(10):
+            colour = 200 * (label == "b") + i
+            Image.new("L", (8, 8), colour).save(tmp_path / "pictures" / label / f"{i}.png")
+    done = facenas(*small_search("--run", "r", "--data", "pictures", "--executor", "serial"))
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "runs" / "r" / "best.json").unlink()  # as if it were still searching
+    Image.new("L", (8, 8), 99).save(tmp_path / "pictures" / "a" / "0.png")
+    done = facenas("resume", "r")
+    assert done.returncode == 2
+    assert "the images have changed since run r began" in done.stderr
+    assert os.listdir(tmp_path / "runs") == ["r"]

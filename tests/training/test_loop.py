@@ -1,0 +1,120 @@
+"""The training loop against a plain restatement of the recipe."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from facenas.arch import PlainArchitecture
+from facenas.config import Recipe
+from facenas.data import open_image_set
+from facenas.models import build_module
+from facenas.training.device import pick_device
+from facenas.training.loop import (
+    NonFiniteLossError,
+    StoppedError,
+    Training,
+    classified_right,
+)
+
+ARCH = PlainArchitecture.uniform(3, 6, 1, 10)
+RECIPE = Recipe(batch_size=50, pad=1, cutout=2, grad_clip=0.5)
+
+
+@pytest.fixture
+def training(digits):
+    def build(epochs=3, seed=7, recipe=RECIPE, images=120):
+        image_set = open_image_set(digits)
+        return Training(ARCH, image_set, torch.arange(images), recipe, epochs, seed, pick_device())
+
+    return build
+
+
+def test_equals_the_recipe_written_out(training):
+    """SGD, torch's own cosine scheduler and clipping, on the batches that the loop draws."""
+    epochs = 3
+    real, plain = training(epochs), build_module(ARCH, 7)
+    optimizer = torch.optim.SGD(plain.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    twin = training(epochs)  # only for its batches
+    for epoch in range(epochs):
+        metrics = real.run_epoch(epoch)
+        plain.train()
+        losses, right, seen = 0.0, 0, 0
+        for images, labels in twin._batches():
+            logits = plain(images)
+            loss = F.cross_entropy(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+            optimizer.step()
+            losses += loss.item() * len(labels)
+            right += int((logits.argmax(1) == labels).sum())
+            seen += len(labels)
+        assert metrics["lr"] == pytest.approx(scheduler.get_last_lr()[0])
+        assert metrics["train_loss"] == pytest.approx(losses / seen, rel=1e-4)
+        assert metrics["train_accuracy"] == pytest.approx(100 * right / seen)
+        assert (metrics["epoch"], seen) == (epoch + 1, 120)
+        scheduler.step()
+    for ours, theirs in zip(real.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_every_epoch_sees_every_image_once_in_another_order(training):
+    real = training()
+    seen = [torch.cat([labels for _, labels in real._batches()]) for _ in range(2)]
+    assert not torch.equal(*seen)
+    truth = real.labels[:120].sort().values
+    assert all(torch.equal(labels.sort().values, truth) for labels in seen)
+
+
+def test_same_seed_same_bits_and_another_seed_others(training):
+    def weights(seed):
+        made = training(seed=seed)
+        made.run_epoch(0)
+        return torch.cat([p.detach().flatten() for p in made.model.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_global_random_state_is_neither_used_nor_changed(training):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    training().run_epoch(0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_state_dict_goes_on_bit_for_bit(training, tmp_path):
+    whole, first, second = training(), training(), training()
+    for epoch in range(3):
+        whole.run_epoch(epoch)
+    first.run_epoch(0)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    second.run_epoch(1)
+    second.run_epoch(2)
+    for one, other in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_divergence_and_stopping_are_errors(training):
+    with pytest.raises(NonFiniteLossError, match=r"the loss became (nan|inf) in epoch 1"):
+        training(recipe=RECIPE.model_copy(update={"lr": 1e30})).run_epoch(0)
+    with pytest.raises(StoppedError):
+        training().run_epoch(0, stop=lambda: True)
+
+
+def test_classified_right_is_independent_of_the_batch(training, digits):
+    image_set, trained = open_image_set(digits), training()
+    trained.run_epoch(0)
+    images = torch.from_numpy(image_set.test_images)
+    labels = torch.from_numpy(image_set.test_labels)
+    right = classified_right(trained.model, images, labels, image_set, trained.device)
+    assert right.shape == labels.shape
+    trained.model.eval()
+    for i in (0, 1, len(labels) - 1):
+        pixels = torch.from_numpy(image_set.test_images[i]).permute(2, 0, 1)[None] / 255
+        logits = trained.model((pixels - image_set.mean[0]) / image_set.std[0])
+        assert (logits.argmax().item() == labels[i].item()) == right[i].item()
