@@ -13,11 +13,9 @@ from typing import Any
 from facenas.arch import build_space
 from facenas.errors import SearchStoppedError
 from facenas.execution import Executor, build_executor
-from facenas.runs import Run, SearchRecord
+from facenas.runs import MAX_FAILURES_IN_A_ROW, Run, SearchRecord
 from facenas.search import Candidate, MacroMicro, Outcome, Strategy
 from facenas.trial import TrialResult, TrialSpec
-
-MAX_FAILURES_IN_A_ROW = 3
 
 SpecOf = Callable[[Candidate], TrialSpec]
 

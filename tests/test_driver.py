@@ -155,6 +155,11 @@ def test_three_failed_trials_in_a_row_stop_the_search(facenas, tmp_path):
     assert [line["status"] for line in lines] == ["failed"] * 3
     assert all(line["accuracy"] == 0 and "loss" in line["reason"] for line in lines)
     assert facenas("report", "bad").returncode == 0
+    # Whoever resumes has mended the cause; here nothing was mended, so it fails as before.
+    done = facenas("resume", "bad")
+    assert done.returncode == 1
+    assert "the last 3 trials failed; they are tried again" in done.stderr
+    assert journal(tmp_path / "runs" / "bad") == lines
 
 
 def test_a_full_disk_stops_the_search_and_resume_goes_on(facenas, tmp_path, reference):

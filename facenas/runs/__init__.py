@@ -1,10 +1,11 @@
 """Runs: the folder, the journal, replay."""
 
-from facenas.runs.record import SearchRecord, right_images
+from facenas.runs.record import MAX_FAILURES_IN_A_ROW, SearchRecord, right_images
 from facenas.runs.replay import Comparison, replay
 from facenas.runs.run import Run, create_run, list_runs, open_run
 
 __all__ = [
+    "MAX_FAILURES_IN_A_ROW",
     "Comparison",
     "Run",
     "SearchRecord",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facenas.errors import SearchStoppedError, UserError
+from facenas.runs.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,12 @@ class Journal:
             ) from None
         self._length += len(line)
         self.records.append(record)
+
+    def drop_last(self, count: int) -> None:
+        """Takes back the last `count` lines."""
+        kept = self.records[: len(self.records) - count]
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        self.records, self._length = kept, self.path.stat().st_size
 
     def _cut_back(self) -> None:
         if self.path.exists() and self.path.stat().st_size > self._length:

@@ -9,6 +9,7 @@ right.jsonl    which validation images each candidate got right, as bits
 from __future__ import annotations
 
 import json
+import logging
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,11 @@ from facenas.search import Candidate
 from facenas.trial import TrialResult, TrialSpec
 
 
+log = logging.getLogger(__name__)
+
+MAX_FAILURES_IN_A_ROW = 3
+
+
 class SearchRecord:
     """The files of one search. `known`: results by trial key, those of the journal included."""
 
@@ -31,6 +37,7 @@ class SearchRecord:
         """Opens what is there. Raises UserError when a file is damaged (a torn last line is not)."""
         self.folder, self.image_size = folder, image_size
         self.trials = Journal(folder / "trials.jsonl")
+        self._retry_failures()
         self.journaled = len(self.trials.records)
         self._ahead = Journal(folder / "ahead.jsonl")
         # Side lines are written before the journal's line: a crash in between leaves one too many.
@@ -97,6 +104,13 @@ class SearchRecord:
     def done(self) -> None:
         """The search has ended: nothing lies ahead any more."""
         self._ahead.path.unlink(missing_ok=True)
+
+    def _retry_failures(self) -> None:
+        """A search that failures stopped is resumed by someone who has mended their cause: try them again."""
+        last = self.trials.records[-MAX_FAILURES_IN_A_ROW:]
+        if len(last) == MAX_FAILURES_IN_A_ROW and all(line["status"] == "failed" for line in last):
+            log.warning("the last %d trials failed; they are tried again", len(last))
+            self.trials.drop_last(len(last))
 
     def _line(
         self, number: int, candidate: Candidate, spec: TrialSpec, result: TrialResult, decision: str

@@ -116,7 +116,7 @@ def test_parameters_of_all_published_networks():
         assert counts == (round(network["params_millions"] * 1e6),) * 3, network["run"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(architectures(), st.integers(5, 21))
 def test_macs_are_half_the_flops_that_torch_counts(arch, image_size):
     module = build_module(arch, seed=0).eval()

@@ -119,6 +119,17 @@ def test_a_crossing_takes_every_gene_from_a_parent(space, seed):
         ]
 
 
+def test_crossings_take_from_both_parents():
+    space = PlainSpace(SpaceConfig(min_depth=4, max_depth=4, min_width=8, max_width=16), 1, 10)
+    first = PlainArchitecture(8, (0, 0, 0, 0), (3, 3, 3, 3), 1, 10)
+    second = PlainArchitecture(16, (1, 1, 1, 1), (5, 5, 5, 5), 1, 10)
+    children = [space.crossover(first, second, random.Random(seed)) for seed in range(60)]
+    for i in range(4):
+        assert {child.operations[i] for child in children} == {0, 1}
+    assert {child.width for child in children} == {8, 16}
+    assert any(len({*child.operations}) == 2 for child in children)
+
+
 def test_neither_sampling_nor_moving_draws_from_the_global_source():
     space, state = PlainSpace(SpaceConfig(), 3, 10), random.getstate()
     arch = space.sample(random.Random(1))

@@ -46,9 +46,11 @@ def test_a_run_comes_back_as_it_was_created(tmp_path):
     assert opened.about["created"].endswith("+00:00")
 
 
-def test_a_run_is_opened_by_its_path_too(tmp_path):
+def test_a_run_is_opened_by_its_path_too(tmp_path, monkeypatch):
     run = make(tmp_path / "elsewhere")
     assert open_run(tmp_path / "runs", str(run.folder)) == run
+    monkeypatch.chdir(tmp_path)
+    assert open_run(Path("runs"), "elsewhere/first").config == run.config
 
 
 def test_a_taken_name_is_refused_and_nothing_is_touched(tmp_path):

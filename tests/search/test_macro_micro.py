@@ -304,6 +304,24 @@ def test_replacements_are_as_wide_as_parameters_allow():
     assert third.architecture.operations == (1, 0, 1, 0, 0, 0)
 
 
+def test_parameters_may_reach_the_limit_but_not_pass_it():
+    base = parameters(16, (0, 0, 0), (3, 3, 3))
+    room = parameters(14, (1, 0, 0), (3, 3, 3)) - base
+    assert room > 0
+    for slack, width in ((room, 14), (room - 1, 13)):
+        strategy = engine((3, 3), (16, 16), param_slack=slack)
+        assert play(strategy, [50, 40, 41])[-1].architecture.width == width
+
+
+def test_the_baseline_is_the_network_that_growth_and_pruning_found():
+    strategy = engine((2, 5), (8, 14))
+    asked = play(
+        strategy, [50, 60, 50, 50, 60, 50, 50, 40]
+    )  # depth 3 of 5, width 12, drops at 10 and 8
+    assert seen(asked)[-1] == ("ops", 3, 12, 2)
+    assert asked[-1].architecture == PlainArchitecture.uniform(3, 12, 1, 10)
+
+
 def test_the_update_step_starts_from_what_replace_returned():
     strategy = engine((3, 3), (16, 16), param_slack=0, micro_epochs=4)
     asked = play(strategy, [50, 40, 41, 30, 30])  # only the first layer becomes plain
