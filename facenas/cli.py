@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from facenas import __version__
 from facenas.errors import SearchStoppedError, UserError
 
 app = typer.Typer(
@@ -36,8 +37,18 @@ Settings = Annotated[
 RUNS = Path("runs")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"facenas {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:

@@ -20,7 +20,7 @@ T = TypeVar("T", bound="Config")
 class Config(BaseModel):
     """Base of all settings: immutable, and a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SpaceConfig(Config):
@@ -127,8 +127,7 @@ def load_run_config(preset: str, settings: list[str], overrides: dict[str, Any])
     """
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else _shipped_preset(preset)
     tree = read_yaml(path)
-    if isinstance(tree.get("recipe"), str):
-        tree["recipe"] = read_yaml(_named("recipes", tree["recipe"]))
+    _resolve_recipe(tree)
     for key, value in overrides.items():
         if value is not None:
             _put(tree, key, value)
@@ -139,7 +138,8 @@ def load_run_config(preset: str, settings: list[str], overrides: dict[str, Any])
                 f"--set {setting}: write it as key=value, for example search.min_epochs=2"
             )
         _put(tree, key.strip(), _yaml_value(setting, text))
-    return validate(RunConfig, tree, str(path))
+        _resolve_recipe(tree)
+    return validate(RunConfig, tree, f"{path} with --set" if settings else str(path))
 
 
 def validate(model: type[T], tree: Any, where: str) -> T:
@@ -164,6 +164,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UserError(f"{path}: should hold a mapping of settings")
     return tree
+
+
+def _resolve_recipe(tree: dict[str, Any]) -> None:
+    """A recipe by name becomes its settings, which `--set recipe.lr=...` can then change."""
+    if isinstance(tree.get("recipe"), str):
+        tree["recipe"] = read_yaml(_named("recipes", tree["recipe"]))
 
 
 def _shipped_preset(name: str) -> Path:

@@ -23,8 +23,10 @@ __all__ = [
 
 def from_json(tree: dict[str, Any]) -> PlainArchitecture:
     """The architecture that `to_json` described; raises UserError for an unknown kind or a wrong field."""
+    if not isinstance(tree, dict):
+        raise UserError(f"an architecture should be a JSON object, not {tree!r}")
     kind = tree.get("kind", "plain")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"architecture kind {kind!r} is unknown; there are {', '.join(_KINDS)}")
     return _KINDS[kind].from_json(tree)
 

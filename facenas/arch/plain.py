@@ -109,20 +109,14 @@ class PlainArchitecture:
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> PlainArchitecture:
         """The inverse of `to_json`; raises UserError when a field is missing or wrong."""
-        try:
-            ops, kernels = tuple(map(int, tree["ops"])), tuple(map(int, tree["kernels"]))
-            made = cls(
-                int(tree["width"]), ops, kernels, int(tree["in_channels"]), int(tree["num_classes"])
-            )
-            depth = int(tree.get("depth", made.depth))
-        except KeyError as error:
-            raise UserError(f"an architecture needs the field {error}") from None
-        except (TypeError, ValueError) as error:
+        ops, kernels = (_whole(tree, name, several=True) for name in ("ops", "kernels"))
+        names = ("width", "in_channels", "num_classes")
+        width, in_channels, num_classes = (_whole(tree, name)[0] for name in names)
+        made = cls(width, ops, kernels, in_channels, num_classes)
+        if tree.get("depth", made.depth) != made.depth:
             raise UserError(
-                f"an architecture's field is not a number or a list of them ({error})"
-            ) from None
-        if depth != made.depth:
-            raise UserError(f"an architecture says depth {depth} but lists {made.depth} layers")
+                f"an architecture says depth {tree['depth']} but lists {made.depth} layers"
+            )
         return made
 
     def with_width(self, width: int) -> PlainArchitecture:
@@ -152,6 +146,17 @@ def _weights(layer: Layer) -> int:
     if layer.operation == PLAIN:
         return layer.in_channels * layer.out_channels * layer.kernel**2
     return layer.in_channels * (layer.kernel**2 + layer.out_channels)
+
+
+def _whole(tree: dict[str, Any], name: str, several: bool = False) -> tuple[int, ...]:
+    """The whole number, or the list of them, that an architecture has under `name`."""
+    if name not in tree:
+        raise UserError(f"an architecture needs the field {name!r}")
+    values = tree[name] if several else [tree[name]]
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        what = "a list of whole numbers" if several else "a whole number"
+        raise UserError(f"an architecture's field {name!r} is {tree[name]!r}, but should be {what}")
+    return tuple(values)
 
 
 def _put(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
@@ -205,8 +210,9 @@ class PlainSpace:
     def neighbours(self, arch: PlainArchitecture) -> list[PlainArchitecture]:
         """One layer more or less at the end, one width step, one operation or one kernel changed."""
         step = self.config.width_step
-        found = [arch.with_width(w) for w in (arch.width - step, arch.width + step)]
-        found = [n for n in found if self.config.min_width <= n.width <= self.config.max_width]
+        widths = (arch.width - step, arch.width + step)
+        bounds = range(self.config.min_width, self.config.max_width + 1)
+        found = [arch.with_width(width) for width in widths if width in bounds]
         if arch.depth > self.config.min_depth:
             found.append(replace(arch, operations=arch.operations[:-1], kernels=arch.kernels[:-1]))
         if arch.depth < self.config.max_depth:

@@ -15,7 +15,9 @@ from facenas.arch.plain import PLAIN, Layer, PlainArchitecture
 def build_module(arch: PlainArchitecture, seed: int) -> nn.Module:
     """(n, in_channels, h, w) float32 -> (n, num_classes) logits; weights drawn from `seed` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(
+            seed
+        )  # of the CPU alone: torch.manual_seed takes GPUs too
         stem = arch.in_channels, 2 * arch.width
         layers = list(arch.layers())
         return nn.Sequential(

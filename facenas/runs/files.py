@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save tells of a full disk by a RuntimeError
-        temporary.unlink(missing_ok=True)
         raise SearchStoppedError(
             f"{path}: cannot be written ({error}); make room and resume"
         ) from None
+    finally:
+        with suppress(OSError):  # gone already when all went well
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,7 +48,7 @@ def read_json(path: Path) -> dict[str, Any]:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not valid JSON ({error})") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: should hold a JSON object")

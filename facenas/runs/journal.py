@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,12 @@ class Journal:
         self._length += len(line)
         self.records.append(record)
 
-    def drop_last(self, count: int) -> None:
-        """Takes back the last `count` lines."""
-        kept = self.records[: len(self.records) - count]
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self.records, self._length = kept, self.path.stat().st_size
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Drops all lines but those that are wanted."""
+        kept = [record for record in self.records if wanted(record)]
+        if len(kept) < len(self.records):
+            write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+            self.records, self._length = kept, self.path.stat().st_size
 
     def _cut_back(self) -> None:
         if self.path.exists() and self.path.stat().st_size > self._length:
@@ -80,18 +82,18 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 def _whole_length(path: Path) -> int:
     """Bytes up to the end of the last line that was written whole."""
-    if not path.exists():
-        return 0
-    data = path.read_bytes()
+    data = path.read_bytes() if path.exists() else b""
     end = data.rfind(b"\n") + 1
-    start_of_last = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    if end < len(data) or end == 0:
+        return end
     # A crash of the file system can leave the last line's newline but not its text.
-    return end if end == 0 or _parse(data[start_of_last:end]) is not None else start_of_last
+    start_of_last = data.rfind(b"\n", 0, end - 1) + 1
+    return end if _parse(data[start_of_last:]) is not None else start_of_last
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

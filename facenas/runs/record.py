@@ -8,9 +8,10 @@ right.jsonl    which validation images each candidate got right, as bits
 
 from __future__ import annotations
 
-import json
 import logging
 import time
+from collections.abc import Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.errors import UserError
-from facenas.runs.files import write_text
 from facenas.runs.journal import Journal, read_journal
 from facenas.search import Candidate
 from facenas.trial import TrialResult, TrialSpec
 
-
 log = logging.getLogger(__name__)
 
 MAX_FAILURES_IN_A_ROW = 3
+
+_ELSEWHERE = {"history", "right_bits"}  # parts of a result that the side files hold
+_MEASURED = {field.name for field in fields(TrialResult)} - _ELSEWHERE
+_FIELDS = {
+    "trials.jsonl": _MEASURED | {"trial", "decision", "search_seconds"},
+    "ahead.jsonl": _MEASURED | _ELSEWHERE,
+    "metrics.jsonl": {"trial", "epoch"},
+    "right.jsonl": {"trial", "images", "bits"},
+}
 
 
 class SearchRecord:
@@ -36,23 +44,17 @@ class SearchRecord:
     def __init__(self, folder: Path, image_size: int) -> None:
         """Opens what is there. Raises UserError when a file is damaged (a torn last line is not)."""
         self.folder, self.image_size = folder, image_size
-        self.trials = Journal(folder / "trials.jsonl")
+        self.trials, self._ahead = self._open("trials.jsonl"), self._open("ahead.jsonl")
         self._retry_failures()
         self.journaled = len(self.trials.records)
-        self._ahead = Journal(folder / "ahead.jsonl")
-        # Side lines are written before the journal's line: a crash in between leaves one too many.
-        for name in ("metrics.jsonl", "right.jsonl"):
-            _forget_from(folder / name, self.journaled)
-        self._metrics, self._right = (
-            Journal(folder / "metrics.jsonl"),
-            Journal(folder / "right.jsonl"),
-        )
-        self.known = {record["key"]: _result(record) for record in self.trials.records}
-        for record in self._ahead.records:
-            self.known.setdefault(record["key"], TrialResult(**record))
-        journaled = {record["key"] for record in self.trials.records}
-        self._early = {record["key"] for record in self._ahead.records} - journaled
         self._decided = 0
+        # Side lines are written before the journal's line: a crash in between leaves one too many.
+        self._metrics, self._right = self._open("metrics.jsonl"), self._open("right.jsonl")
+        for side in (self._metrics, self._right):
+            side.keep(lambda r: r["trial"] == "final" or r["trial"] < self.journaled)
+        waiting = [TrialResult(**record) for record in self._ahead.records]
+        self.known = {result.key: result for result in [*waiting, *self._journaled_results()]}
+        self._early = {result.key for result in waiting} - {r["key"] for r in self.trials.records}
         # Wall clock of the search so far: a resume counts on from the last decision.
         self._seconds_before = self.trials.records[-1]["search_seconds"] if self.journaled else 0.0
         self._opened = time.perf_counter()
@@ -105,12 +107,37 @@ class SearchRecord:
         """The search has ended: nothing lies ahead any more."""
         self._ahead.path.unlink(missing_ok=True)
 
+    def _open(self, name: str) -> Journal:
+        journal = Journal(self.folder / name)
+        for number, record in enumerate(journal.records, start=1):
+            if not _FIELDS[name] <= record.keys() or record.get("trial", 0) is None:
+                raise UserError(
+                    f"{journal.path}: line {number} is not one of this version's lines; "
+                    "restore the file, or start a new run"
+                )
+        return journal
+
     def _retry_failures(self) -> None:
         """A search that failures stopped is resumed by someone who has mended their cause: try them again."""
         last = self.trials.records[-MAX_FAILURES_IN_A_ROW:]
         if len(last) == MAX_FAILURES_IN_A_ROW and all(line["status"] == "failed" for line in last):
             log.warning("the last %d trials failed; they are tried again", len(last))
-            self.trials.drop_last(len(last))
+            first = last[0]["trial"]
+            self.trials.keep(lambda record: record["trial"] < first)
+            self._ahead.keep(lambda record: record["status"] != "failed")
+
+    def _journaled_results(self) -> Iterator[TrialResult]:
+        """Results as the journal and its side files tell them together."""
+        bits = {record["trial"]: record["bits"] for record in self._right.records}
+        history: dict[int, list[dict[str, Any]]] = {}
+        for record in self._metrics.records:
+            epoch = {key: value for key, value in record.items() if key not in ("trial", "key")}
+            history.setdefault(record["trial"], []).append(epoch)
+        for line in self.trials.records:
+            number, measured = line["trial"], {field: line[field] for field in _MEASURED}
+            yield TrialResult(
+                **measured, history=history.get(number, []), right_bits=bits.get(number, "")
+            )
 
     def _line(
         self, number: int, candidate: Candidate, spec: TrialSpec, result: TrialResult, decision: str
@@ -125,8 +152,7 @@ class SearchRecord:
             "data_fraction": spec.data.data_fraction,
         }
         measured = result.to_json()
-        for elsewhere in ("history", "right_bits"):
-            del measured[elsewhere]
+        measured = {key: measured[key] for key in measured if key in _MEASURED}
         clock = {
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "search_seconds": round(self._seconds_before + time.perf_counter() - self._opened, 3),
@@ -144,17 +170,3 @@ def right_images(run: Path, trial: int) -> NDArray[np.bool_]:
             bits = np.frombuffer(bytes.fromhex(record["bits"]), dtype=np.uint8)
             return np.unpackbits(bits, count=record["images"]).astype(bool)
     raise UserError(f"{run / 'right.jsonl'}: has no trial {trial}")
-
-
-def _result(line: dict[str, Any]) -> TrialResult:
-    """A result as the journal tells it: without the history and bits that the side files hold."""
-    fields = TrialResult.__dataclass_fields__.keys() - {"history", "right_bits"}
-    return TrialResult(**{field: line[field] for field in fields})
-
-
-def _forget_from(path: Path, trial: int) -> None:
-    """Drops the lines of trials from number `trial` on; the final training's lines stay."""
-    records = read_journal(path)
-    kept = [r for r in records if r["trial"] == "final" or r["trial"] < trial]
-    if len(kept) < len(records):
-        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))

@@ -6,7 +6,7 @@ or the `trials.jsonl` of one of our own runs, whose settings lie in `run.yaml` b
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from typing import Any
 from facenas.arch import build_space, from_json
 from facenas.config import RunConfig, SearchConfig, SpaceConfig, read_yaml, validate
 from facenas.errors import UserError
+from facenas.runs.files import read_json
 from facenas.runs.journal import read_journal
 from facenas.search import Candidate, MacroMicro, Outcome
 
 _COMPARED = ("phase", "depth", "width", "ops", "kernels", "epochs")
-_FINAL = ("depth", "width", "ops", "kernels", "macro_width", "macro_epochs")
+_OPTIONAL = ("macro_width", "macro_epochs")
+_FINAL = ("depth", "width", "ops", "kernels", *_OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,15 @@ def _compare_final(strategy: MacroMicro, recorded: RecordedSearch) -> str | None
     result = strategy.result()
     ours = {**result, **result["architecture"]}
     for field in _FINAL:
-        if field in recorded.final and ours[field] != recorded.final[field]:
-            return (
-                f"final: {field}: the engine has {ours[field]}, the log has {recorded.final[field]}"
-            )
+        logged = recorded.final.get(field, ours[field] if field in _OPTIONAL else None)
+        if ours[field] != logged:
+            return f"final: {field}: the engine has {ours[field]}, the log has {logged}"
     return _compare_parameters("final", strategy.best.count_parameters(), recorded.final)
 
 
 def _compare_parameters(where: str, parameters: int, tree: dict[str, Any]) -> str | None:
     logged = tree.get("params_millions")
-    if not isinstance(logged, int | float) or abs(parameters / 1e6 - logged) >= 1e-6:
+    if not isinstance(logged, int | float) or not abs(parameters / 1e6 - logged) < 1e-6:
         return f"{where}: params_millions: the engine counts {parameters / 1e6:.6f}, the log has {logged}"
     return None
 
@@ -118,32 +119,35 @@ def _told(trial: dict[str, Any]) -> str:
 
 
 def _outcome(path: Path, number: int, trial: dict[str, Any]) -> Outcome:
-    try:
-        return Outcome(float(trial["accuracy"]), float(trial["train_accuracy"]))
-    except (KeyError, TypeError, ValueError):
+    accuracy, train_accuracy = (
+        _number(trial.get(field)) for field in ("accuracy", "train_accuracy")
+    )
+    if accuracy is None or train_accuracy is None:
         raise UserError(
-            f"{path}: trial {number} lacks accuracy or train_accuracy as numbers; this log cannot be replayed"
-        ) from None
+            f"{path}: trial {number} lacks accuracy or train_accuracy as numbers; "
+            "this log cannot be replayed"
+        )
+    return Outcome(accuracy, train_accuracy)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, else None; True and False are none."""
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
 
 
 def _read_log(path: Path) -> RecordedSearch:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(
-            f"{path}: is not JSON ({error}); give a recorded search or a trials.jsonl"
-        ) from None
+    tree = read_json(path)
     fields = {"settings": dict, "trials": list, "num_classes": int, "input_channels": int}
     for field, kind in fields.items():
-        if not isinstance(tree, dict) or not isinstance(tree.get(field), kind):
+        if not isinstance(tree.get(field), kind) or tree[field] == 0:
             raise UserError(f"{path}: is not a recorded search: it lacks {field!r}")
     if not all(isinstance(trial, dict) for trial in tree["trials"]):
         raise UserError(f"{path}: is not a recorded search: a trial is not a JSON object")
     space = _settings(SpaceConfig, tree["settings"], path)
     search = _settings(SearchConfig, tree["settings"], path)
     final = tree.get("final")
+    if not isinstance(final, dict | None):
+        raise UserError(f"{path}: is not a recorded search: its final is not a JSON object")
     return RecordedSearch(
         space, search, tree["input_channels"], tree["num_classes"], tree["trials"], final
     )
@@ -165,8 +169,10 @@ def _read_run(path: Path) -> RecordedSearch:
     config = validate(RunConfig, about.get("config"), str(folder / "run.yaml"))
     trials = read_journal(journal)
     best = folder / "best.json"
-    final = json.loads(best.read_text(encoding="utf-8")) if best.is_file() else None
+    final = read_json(best) if best.is_file() else None
     if final is not None:
+        if not isinstance(final.get("architecture"), dict):
+            raise UserError(f"{best}: has no architecture; remove it and resume the run")
         final = {**final, **final["architecture"]}
     arch = from_json(trials[0]) if trials else None
     channels, classes = (arch.in_channels, arch.num_classes) if arch else (1, 2)

@@ -94,8 +94,11 @@ def create_run(
 
     `data`: fingerprint and counts of the image set. Raises UserError when the name is taken or unusable.
     """
-    if not name or name in (".", "..") or Path(name).name != name:
-        raise UserError(f"--run {name!r}: a run's name is one folder name, without slashes")
+    if not name or name.startswith(".") or Path(name).name != name or len(name) > 200:
+        raise UserError(
+            f"--run {name!r}: a run's name is one folder name of up to 200 characters, without "
+            "slashes or a leading dot"
+        )
     folder = runs_dir / name
     if folder.exists():
         raise UserError(
@@ -120,10 +123,11 @@ def create_run(
         )
         temporary.rename(folder)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
             f"{folder}: cannot be created ({error.strerror}); choose --runs-dir"
         ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return Run(folder, config, about)
 
 
@@ -142,10 +146,10 @@ def open_run(runs_dir: Path, name: str) -> Run:
 def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
     """A row for every run in `runs_dir`, the newest last."""
     found = []
-    for path in sorted(runs_dir.glob("*/run.yaml")):
+    for path in sorted(runs_dir.glob("[!.]*/run.yaml")):
         try:
             found.append(_row(open_run(runs_dir, path.parent.name)))
-        except UserError as error:
+        except (UserError, KeyError, TypeError) as error:
             found.append({"run": path.parent.name, "created": "", "state": f"damaged: {error}"})
     return sorted(found, key=lambda row: str(row["created"]))
 

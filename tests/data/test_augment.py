@@ -24,7 +24,7 @@ def image_set(size: int, channels: int, crop: int, flip: bool = True) -> SimpleN
 
 
 def one_image(pixels, draws, i, pad, crop, cutout, flip, mean, std):
-    """With torchvision's RandomCrop(padding), RandomHorizontalFlip, ToTensor, Normalize, the authors' Cutout."""
+    """The chain RandomCrop(padding), RandomHorizontalFlip, ToTensor, Normalize and the authors' Cutout."""
     grey = pixels.shape[2] == 1
     picture = Image.fromarray(pixels[:, :, 0] if grey else pixels)
     picture = ImageOps.expand(picture, border=pad, fill=0)

@@ -46,7 +46,6 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, old, error):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == ({"state.pt": old} if old else {})
 
 
-@pytest.mark.xfail(strict=True, reason="only OSError and RuntimeError take the temporary file away")
 @pytest.mark.parametrize(
     "error", [TypeError("not JSON"), KeyboardInterrupt()], ids=["fault", "Ctrl-C"]
 )

@@ -134,9 +134,6 @@ def test_a_last_line_with_a_newline_but_no_text_is_torn(tmp_path, damage):
     assert path.read_bytes() == whole
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a damaged line before a torn one is taken for torn, and dropped with it"
-)
 def test_a_damaged_line_before_a_torn_one_is_named(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_bytes(write(path, RECORDS[:1]) + b'{"damaged\n{"torn')

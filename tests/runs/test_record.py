@@ -267,11 +267,6 @@ def test_a_journal_that_does_not_follow_is_refused(tmp_path, edit, number):
     assert path.read_bytes() == before
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="after a resume the known result has lost its history and bits",
-)
 def test_a_trial_wanted_twice_keeps_its_side_lines_after_a_resume(tmp_path):
     """With equal epochs the micro baseline is the macro network's trial: one key, two journal lines."""
     searched(tmp_path, 1)
@@ -282,9 +277,6 @@ def test_a_trial_wanted_twice_keeps_its_side_lines_after_a_resume(tmp_path):
     assert [m["trial"] for m in read_journal(tmp_path / "metrics.jsonl")] == [0, 0, 1, 1]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=(KeyError, TypeError), reason="only lines that are not JSON are told"
-)
 @pytest.mark.parametrize(
     ("name", "line"),
     [

@@ -243,14 +243,14 @@ def test_tampering_with_a_published_log_is_found_at_its_trial(tmp_path, name, pl
 def test_what_is_not_json_is_told(tmp_path, text):
     path = tmp_path / "log.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"log\.json: is not JSON"):
+    with pytest.raises(UserError, match=r"log\.json: is not valid JSON"):
         replay(path)
 
 
 def test_bytes_that_are_no_text_and_missing_files_are_told(tmp_path):
     path = tmp_path / "log.json"
     path.write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="is not valid JSON"):
         replay(path)
     with pytest.raises(UserError, match="cannot be read"):
         replay(tmp_path / "nowhere.json")
@@ -290,7 +290,7 @@ def test_a_log_that_is_none_is_told_in_a_sentence(tmp_path, log, name):
 
 @pytest.mark.parametrize("tree", [None, [], 3, "log", {}])
 def test_json_of_another_shape_is_told_in_a_sentence(tmp_path, tree):
-    with pytest.raises(UserError, match="is not a recorded search"):
+    with pytest.raises(UserError, match="should hold a JSON object|is not a recorded search"):
         replay(write(tmp_path, tree))
 
 
@@ -305,9 +305,6 @@ UNSEEN: dict[str, Change] = {
 }
 
 
-@pytest.mark.xfail(
-    strict=True, reason="replay takes NaN, text and truth values for numbers, anything for final"
-)
 @pytest.mark.parametrize("name", UNSEEN)
 def test_a_log_with_other_kinds_of_values_is_told_in_a_sentence(tmp_path, log, name):
     UNSEEN[name](log)
@@ -315,14 +312,12 @@ def test_a_log_with_other_kinds_of_values_is_told_in_a_sentence(tmp_path, log, n
         replay(write(tmp_path, log))
 
 
-@pytest.mark.xfail(strict=True, reason="NaN is not >= 1e-6, so it passes as equal")
 @pytest.mark.parametrize("where", ["trial", "final"])
 def test_parameters_that_are_not_a_number_do_not_match(tmp_path, log, where):
     (log["final"] if where == "final" else log["trials"][4])["params_millions"] = float("nan")
     assert not replay(write(tmp_path, log)).same
 
 
-@pytest.mark.xfail(strict=True, reason="fields that final lacks are not compared")
 @pytest.mark.parametrize("field", ["depth", "width", "ops", "kernels"])
 def test_a_final_that_does_not_tell_its_architecture_does_not_match(tmp_path, log, field):
     del log["final"][field]
@@ -414,11 +409,6 @@ def test_a_damaged_journal_is_told(run):
         replay(run)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(ValueError, KeyError),
-    reason="best.json is read without read_json's checks",
-)
 @pytest.mark.parametrize("text", ['{"architecture', "{}"])
 def test_a_damaged_best_is_told(run, text):
     (run / "best.json").write_text(text)

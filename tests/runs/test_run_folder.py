@@ -69,7 +69,6 @@ def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="exists() raises on a name that is too long")
 def test_a_name_that_is_too_long_is_refused(tmp_path):
     with pytest.raises(UserError):
         make(tmp_path, "x" * 300)
@@ -97,7 +96,6 @@ except (SearchStoppedError, UserError):
 """
 
 
-@pytest.mark.xfail(strict=True, reason="only an OSError takes the temporary folder away")
 def test_a_full_disk_leaves_no_half_a_run(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], timeout=60, check=False)
     assert done.returncode == 7
@@ -160,7 +158,6 @@ def test_runs_are_listed_the_newest_last_with_how_far_they_are(tmp_path):
     assert {row["data"] for row in rows} == {"digits"}
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="list_runs lists hidden folders too")
 def test_a_run_that_was_never_finished_making_is_not_listed(tmp_path):
     make(tmp_path)
     leftover = tmp_path / ".second.123.tmp"  # killed between writing run.yaml and the renaming
@@ -169,9 +166,6 @@ def test_a_run_that_was_never_finished_making_is_not_listed(tmp_path):
     assert [row["run"] for row in list_runs(tmp_path)] == ["first"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=KeyError, reason="list_runs takes the journal's fields for granted"
-)
 def test_one_damaged_journal_does_not_hide_the_other_runs(tmp_path):
     (make(tmp_path).folder / "trials.jsonl").write_text("{}\n")
     make(tmp_path, "whole")
