@@ -77,7 +77,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
     executor: Annotated[str | None, typer.Option(help="process (default) or serial.")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes; default: one a core.")
+        int | None, typer.Option(help="Worker processes; default: one a core. On GPUs: one a GPU.")
     ] = None,
     run: Annotated[
         str | None, typer.Option(help="Name of the run; default: preset, data and time.")
@@ -205,8 +205,6 @@ def main() -> None:
         if debug:
             raise
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("stopped; `facenas resume` (or `train`) goes on where it was", 1)
 
 
 def _fail(sentence: str, code: int) -> None:

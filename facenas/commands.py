@@ -10,7 +10,7 @@ from facenas.arch import from_json
 from facenas.config import RunConfig
 from facenas.data import ImageSet, crop_side, open_image_set, prepare
 from facenas.driver import run_search
-from facenas.errors import UserError
+from facenas.errors import SearchStoppedError, UserError
 from facenas.runs import Run, create_run, open_run
 from facenas.runs.files import read_json
 
@@ -36,6 +36,10 @@ def train_run(runs_dir: Path, name: str, epochs: int | None) -> dict[str, Any]:
     with run.lock():
         try:
             result = train_found(run, epochs, progress)
+        except KeyboardInterrupt:
+            raise SearchStoppedError(
+                f"stopped; `facenas train {name}` goes on where it was"
+            ) from None
         finally:
             progress.close()
     return {"run": str(run.folder), **result, "report": _report(run)}
@@ -110,6 +114,8 @@ def _search(run: Run) -> dict[str, Any]:
     with run.lock():
         try:
             found = run_search(run, progress)
+        except KeyboardInterrupt:
+            raise SearchStoppedError(f"stopped; `facenas resume {run.name}` goes on") from None
         finally:
             progress.close()
     return {"run": str(run.folder), **found, "report": _report(run)}

@@ -91,7 +91,7 @@ class Recipe(Config):
 
 
 class ExecutionConfig(Config):
-    """Where candidates are trained. `workers` left at null means one for every core."""
+    """Where candidates are trained. `workers` left at null: one for every core; on GPUs set one for each."""
 
     executor: Literal["serial", "process"] = "process"
     workers: int | None = Field(None, ge=1)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from tqdm import tqdm
 
 from facenas.driver import Observer
+from facenas.report.phases import PHASES
 from facenas.search import Candidate, Strategy
 from facenas.trial import TrialResult
 
 log = logging.getLogger(__name__)
 
-PHASES = {"depth": "grow", "width": "prune", "ops": "replace", "kernels": "update"}
 _FORESIGHT = 10_000
 
 
@@ -60,7 +61,7 @@ class SearchProgress(Observer):
             f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
         )
         text = f"trial {self._trial}: {describe(candidate)}: {outcome}, {decision}"
-        log.info("%s", text) if self._bar.disable else self._bar.write(text)
+        log.info("%s", text) if self._bar.disable else self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
         """Takes the bar off the screen."""
@@ -106,7 +107,8 @@ class TrainingProgress:
 def describe(candidate: Candidate) -> str:
     """A candidate in a few words."""
     arch = candidate.architecture
+    phase = PHASES[candidate.phase].label if candidate.phase in PHASES else candidate.phase
     return (
-        f"{PHASES.get(candidate.phase, candidate.phase)}, {candidate.reason}: "
+        f"{phase}, {candidate.reason}: "
         f"depth {arch.depth}, width {arch.width}, {candidate.epochs} epochs"
     )

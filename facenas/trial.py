@@ -7,11 +7,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from facenas.arch import PlainArchitecture
 from facenas.arch.base import fingerprint
 from facenas.config import DataConfig, Recipe
+
+if TYPE_CHECKING:  # torch is imported by workers only: the driver starts at once without it
+    from torch import Tensor
+
+    from facenas.data import ImageSet
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,45 @@ def _train(
     stop: Callable[[], bool],
     worker: int,
 ) -> dict[str, Any]:
+    """Trains all epochs, validates after each, and tells the fields of a TrialResult."""
     import numpy as np
-    import torch
 
-    from facenas.data import open_image_set, split_indices
+    from facenas.data import open_image_set
     from facenas.training.device import pick_device
     from facenas.training.loop import Training, classified_right
 
     device, image_set = pick_device(worker), open_image_set(data_folder)
+    indices, images, labels = _split(spec, image_set)
+    training = Training(
+        spec.architecture, image_set, indices, spec.recipe, spec.epochs, spec.torch_seed, device
+    )
+    history: list[dict[str, Any]] = []
+    best = np.zeros(len(labels), dtype=np.bool_)
+    for epoch in range(spec.epochs):
+        metrics = training.run_epoch(epoch, stop)
+        right = classified_right(training.model, images, labels, image_set, device).numpy()
+        correct = int(right.sum())
+        history.append(metrics | {"accuracy": 100 * correct / len(right), "correct": correct})
+        on_epoch(history[-1])
+        if correct > best.sum():
+            best = right
+    return {
+        "accuracy": max(epoch["accuracy"] for epoch in history),
+        "train_accuracy": max(epoch["train_accuracy"] for epoch in history),
+        "correct": int(best.sum()),
+        "validated": len(best),
+        "images": spec.epochs * len(indices),
+        "history": history,
+        "right_bits": np.packbits(best).tobytes().hex(),
+    }
+
+
+def _split(spec: TrialSpec, image_set: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of the images to train on, and the images and labels to select on."""
+    import torch
+
+    from facenas.data import split_indices
+
     on_test = spec.data.select_on == "test"
     train, held_out = split_indices(
         image_set.train_labels,
@@ -122,36 +158,8 @@ def _train(
         spec.seed,
     )
     if on_test:
-        images, labels = (
-            torch.from_numpy(image_set.test_images),
-            torch.from_numpy(image_set.test_labels),
-        )
+        judged = image_set.test_images, image_set.test_labels
     else:
-        images = torch.from_numpy(image_set.train_images[held_out])
-        labels = torch.from_numpy(image_set.train_labels[held_out])
-    indices = torch.from_numpy(train)
-    training = Training(
-        spec.architecture, image_set, indices, spec.recipe, spec.epochs, spec.torch_seed, device
-    )
-    history: list[dict[str, Any]] = []
-    best = None
-    for epoch in range(spec.epochs):
-        metrics = training.run_epoch(epoch, stop)
-        right = classified_right(training.model, images, labels, image_set, device)
-        correct = int(right.sum())
-        metrics |= {"accuracy": 100 * correct / len(right), "correct": correct}
-        history.append(metrics)
-        on_epoch(metrics)
-        if best is None or correct > int(best.sum()):
-            best = right
-    assert best is not None
-    correct = int(best.sum())
-    return {
-        "accuracy": 100 * correct / len(best),
-        "train_accuracy": max(epoch["train_accuracy"] for epoch in history),
-        "correct": correct,
-        "validated": len(best),
-        "images": spec.epochs * len(indices),
-        "history": history,
-        "right_bits": np.packbits(best.numpy()).tobytes().hex(),
-    }
+        judged = image_set.train_images[held_out], image_set.train_labels[held_out]
+    images, labels = (torch.from_numpy(array) for array in judged)
+    return torch.from_numpy(train), images, labels

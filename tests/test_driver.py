@@ -132,6 +132,20 @@ def test_kill_9_and_resume_again_and_again(facenas, tmp_path, reference, workers
     assert facenas("resume", "killed").returncode == 0  # nothing left to do
 
 
+def test_ctrl_c_says_how_to_go_on(facenas, tmp_path):
+    command = [sys.executable, "-m", "facenas.cli", *small_search("--run", "c", "--workers", "1")]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for_lines(tmp_path / "runs" / "c" / "trials.jsonl", 1, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr.splitlines()[-1] == "facenas: stopped; `facenas resume c` goes on"
+    assert "Traceback" not in stderr
+    assert facenas("resume", "c").returncode == 0
+
+
 def test_two_processes_on_one_run_the_second_is_refused(facenas, tmp_path):
     process = start(tmp_path, *small_search("--run", "busy", "--workers", "1"))
     try:

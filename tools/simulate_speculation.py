@@ -97,7 +97,11 @@ def simulate(recorded: RecordedSearch, slots: int) -> tuple[float, float]:
 
 def with_seconds(recorded: RecordedSearch) -> RecordedSearch:
     """Adds each trial's seconds: from the end of the one before; the first by its epochs and the second."""
-    times = [_seconds_of_day(trial["finished"]) for trial in recorded.trials]
+    if all("seconds" in trial for trial in recorded.trials):  # our own journal
+        return recorded
+    if len(recorded.trials) < 2 or not all("finished" in trial for trial in recorded.trials):
+        raise SystemExit("a log has no durations: its trials tell neither seconds nor finished")
+    times = [_timestamp(trial["finished"]) for trial in recorded.trials]
     seconds = [after - before for before, after in pairwise(times)]
     first, second = recorded.trials[:2]
     seconds.insert(0, seconds[0] * first["epochs"] / second["epochs"])
@@ -106,7 +110,7 @@ def with_seconds(recorded: RecordedSearch) -> RecordedSearch:
     return recorded
 
 
-def _seconds_of_day(text: str) -> float:
+def _timestamp(text: str) -> float:
     return datetime.fromisoformat(text.replace(",", ".")).timestamp()
 
 

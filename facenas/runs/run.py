@@ -104,7 +104,25 @@ def create_run(
         raise UserError(
             f"{folder}: exists already; resume it, remove it, or choose another --run name"
         )
-    about = {
+    about = _about(name, config, data, command)
+    temporary = runs_dir / f".{name}.{os.getpid()}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
+        write_text(temporary / "run.yaml", text)
+        temporary.rename(folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be created ({error.strerror}); choose --runs-dir"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Run(folder, config, about)
+
+
+def _about(name: str, config: RunConfig, data: dict[str, Any], command: str) -> dict[str, Any]:
+    """All that is needed to repeat the run."""
+    return {
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -115,20 +133,6 @@ def create_run(
         "git_commit": _git_commit(),
         "machine": _machine(),
     }
-    temporary = runs_dir / f".{name}.{os.getpid()}.tmp"
-    try:
-        temporary.mkdir(parents=True)
-        write_text(
-            temporary / "run.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
-        )
-        temporary.rename(folder)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be created ({error.strerror}); choose --runs-dir"
-        ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return Run(folder, config, about)
 
 
 def open_run(runs_dir: Path, name: str) -> Run:

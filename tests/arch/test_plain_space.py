@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from facenas.arch import PlainArchitecture, PlainSpace, build_space
 from facenas.config import SpaceConfig
-from facenas.errors import UserError
 
 
 @st.composite

@@ -290,7 +290,7 @@ def test_a_log_that_is_none_is_told_in_a_sentence(tmp_path, log, name):
 
 @pytest.mark.parametrize("tree", [None, [], 3, "log", {}])
 def test_json_of_another_shape_is_told_in_a_sentence(tmp_path, tree):
-    with pytest.raises(UserError, match="should hold a JSON object|is not a recorded search"):
+    with pytest.raises(UserError, match=r"should hold a JSON object|is not a recorded search"):
         replay(write(tmp_path, tree))
 
 
