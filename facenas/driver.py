@@ -26,8 +26,8 @@ class Observer:
     def epoch(self, key: str, metrics: dict[str, Any]) -> None:
         """A running trial has ended an epoch."""
 
-    def wanted(self, candidate: Candidate, strategy: Strategy) -> None:
-        """The search cannot go on before this candidate is trained."""
+    def wanted(self, candidate: Candidate, key: str, strategy: Strategy) -> None:
+        """The search cannot go on before this candidate, whose trial has this key, is trained."""
 
     def decided(self, candidate: Candidate, result: TrialResult, decision: str) -> None:
         """The strategy was told this result."""
@@ -58,10 +58,11 @@ class Search:
         failures = 0
         while wanted := self.strategy.ask():
             candidate = wanted[0]
-            self.observer.wanted(candidate, self.strategy)
-            result = self._result_of(candidate)
+            spec = self.spec_of(candidate)
+            self.observer.wanted(candidate, spec.key, self.strategy)
+            result = self._result_of(spec.key)
             decision = self.strategy.tell(outcome_of(result))
-            self.record.decided(candidate, self.spec_of(candidate), result, decision)
+            self.record.decided(candidate, spec, result, decision)
             self.observer.decided(candidate, result, decision)
             failures = failures + 1 if result.status == "failed" else 0
             if failures == MAX_FAILURES_IN_A_ROW:
@@ -69,8 +70,7 @@ class Search:
                     f"{failures} trials in a row failed, the last one with: {result.reason}"
                 )
 
-    def _result_of(self, candidate: Candidate) -> TrialResult:
-        key = self.spec_of(candidate).key
+    def _result_of(self, key: str) -> TrialResult:
         while key not in self.record.known:
             self._keep_busy()
             for result in self.executor.wait():

@@ -21,33 +21,36 @@ _FORESIGHT = 10_000
 class SearchProgress(Observer):
     """Phase, candidate, best so far and time left.
 
-    The time left is that of the longest course the search can take from here (growth and pruning to their
-    bounds), at the rate of the trials so far: so "at most".
+    The time left, and the bar, are those of the longest course the search can take from here (growth
+    and pruning to their bounds), at the rate of the trials so far: so "at most".
     """
 
     def __init__(self, image_size: int, workers: int) -> None:
         self._image_size, self._workers = image_size, workers
-        self._bar = tqdm(bar_format="{desc}", disable=None, leave=False, dynamic_ncols=True)
-        self._trial, self._best, self._epoch = 0, 0.0, 0
+        form = "{percentage:3.0f}%|{bar:12}| {desc}"
+        self._bar = tqdm(total=1.0, bar_format=form, disable=None, leave=False, dynamic_ncols=True)
+        self._trial, self._best = 0, 0.0
         self._work_done, self._seconds = 0.0, 0.0
+        self._epochs: dict[str, int] = {}
         self._candidate: Candidate | None = None
-        self._left = ""
+        self._key, self._left = "", ""
 
-    def wanted(self, candidate: Candidate, strategy: Strategy) -> None:
+    def wanted(self, candidate: Candidate, key: str, strategy: Strategy) -> None:
         """Shows the candidate the search waits for, and how long the rest may take."""
         if candidate.reason == "baseline":
             self._best = 0.0  # micro search compares brief trainings only
-        self._candidate, self._epoch = candidate, 0
+        self._candidate, self._key = candidate, key
         if not self._bar.disable and self._work_done:
             ahead = strategy.ask() + strategy.look_ahead(_FORESIGHT, lambda _: None)
             work = sum(self._work(candidate) for candidate in ahead)
             seconds = work * self._seconds / self._work_done / self._workers
             self._left = f" | at most {tqdm.format_interval(seconds)} left"
+            self._bar.n = self._work_done / (self._work_done + work)
         self._show()
 
     def epoch(self, key: str, metrics: dict[str, Any]) -> None:
-        """Shows that something moves: the epoch just ended, of whichever trial."""
-        self._epoch = metrics["epoch"]
+        """An epoch has ended, of the trial that is waited for or of one trained ahead."""
+        self._epochs[key] = metrics["epoch"]
         self._show()
 
     def decided(self, candidate: Candidate, result: TrialResult, decision: str) -> None:
@@ -73,9 +76,9 @@ class SearchProgress(Observer):
     def _show(self) -> None:
         if self._candidate is None or self._bar.disable:
             return
-        running = f", epoch {self._epoch}" if self._epoch else ""
+        epoch = f", epoch {self._epochs[self._key]}" if self._key in self._epochs else ""
         self._bar.set_description_str(
-            f"trial {self._trial + 1}: {describe(self._candidate)}{running}"
+            f"trial {self._trial + 1}: {describe(self._candidate)}{epoch}"
             f" | best {self._best:.2f} %{self._left}"
         )
 

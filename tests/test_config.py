@@ -182,7 +182,7 @@ def test_an_unknown_key_in_a_file_is_named_with_the_file(tmp_path):
         ("search.min_epochs=0", "search.min_epochs: Input should be greater"),
         ("seed=-1", "seed: Input should be greater"),
         ("search=5", "search: "),
-        ("recipe.lr=.nan", "recipe.lr: Input should be greater"),
+        ("recipe.lr=.nan", "recipe.lr: Input should be a finite number"),
         ("data.validation_fraction=1", "data.validation_fraction: Input should be less"),
         ("data.select_on=luck", "data.select_on: Input should be 'validation' or 'test'"),
         ("space.max_depth=5", "space: .*a minimum is above its maximum"),
