@@ -7,9 +7,9 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test check install clean
 
 demo: $(INSTALLED)
-	rm -rf runs/demo-digits
-	$(BIN)/facenas search --preset demo-digits --run demo-digits
-	$(BIN)/facenas train demo-digits
+	rm -rf runs/demo
+	$(BIN)/facenas search --preset demo-digits --run demo
+	$(BIN)/facenas train demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -9,6 +9,7 @@ from typing import Any
 from facenas.arch import from_json
 from facenas.config import RunConfig
 from facenas.data import ImageSet, crop_side, open_image_set, prepare
+from facenas.data.named import known_name
 from facenas.driver import run_search
 from facenas.errors import SearchStoppedError, UserError
 from facenas.runs import Run, create_run, open_run
@@ -19,6 +20,7 @@ def start_search(
     config: RunConfig, label: str, name: str | None, runs_dir: Path, command: str
 ) -> dict[str, Any]:
     """Creates a run and searches; returns what was found, the run and its report."""
+    config = _anchored(config)
     return _search(_new_run(config, _images(config), label, name, runs_dir, command))
 
 
@@ -56,6 +58,7 @@ def train_architecture(
     """Trains the architecture in a JSON file (or in a `best.json`) as a run of its own."""
     tree = read_json(path)
     arch = from_json(tree.get("architecture", tree))
+    config = _anchored(config)
     image_set = _images(config)
     if (arch.in_channels, arch.num_classes) != (image_set.in_channels, image_set.num_classes):
         raise UserError(
@@ -73,6 +76,16 @@ def train_architecture(
         }
     )
     return train_run(runs_dir, run.name, epochs)
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """With absolute paths: a run can be resumed from another working directory."""
+    data = config.data
+    path = Path(data.name).expanduser()
+    named = known_name(data.name) is not None or not path.exists()
+    name = data.name if named else str(path.resolve())
+    root = data.root.expanduser().resolve()
+    return config.model_copy(update={"data": data.model_copy(update={"name": name, "root": root})})
 
 
 def _images(config: RunConfig) -> ImageSet:

@@ -55,7 +55,6 @@ class SearchProgress(Observer):
 
     def decided(self, candidate: Candidate, result: TrialResult, decision: str) -> None:
         """One log line a trial."""
-        self._trial += 1
         self._best = max(self._best, result.accuracy)
         if result.status == "ok":
             self._work_done += self._work(candidate)
@@ -64,6 +63,7 @@ class SearchProgress(Observer):
             f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
         )
         text = f"trial {self._trial}: {describe(candidate)}: {outcome}, {decision}"
+        self._trial += 1
         log.info("%s", text) if self._bar.disable else self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class SearchProgress(Observer):
             return
         epoch = f", epoch {self._epochs[self._key]}" if self._key in self._epochs else ""
         self._bar.set_description_str(
-            f"trial {self._trial + 1}: {describe(self._candidate)}{epoch}"
+            f"trial {self._trial}: {describe(self._candidate)}{epoch}"
             f" | best {self._best:.2f} %{self._left}"
         )
 

@@ -63,9 +63,8 @@ def facenas(tmp_path: Path) -> Callable:
 
     def run(*arguments: str, **options: object) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "facenas.cli", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=240, **options
-        )
+        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 240}
+        return subprocess.run(command, **{**settings, **options})
 
     return run
 

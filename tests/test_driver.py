@@ -207,7 +207,7 @@ def test_changed_images_are_noticed(facenas, tmp_path):
     assert done.returncode == 0, done.stderr
     (tmp_path / "runs" / "r" / "best.json").unlink()  # as if it were still searching
     Image.new("L", (8, 8), 99).save(tmp_path / "pictures" / "a" / "0.png")
-    done = facenas("resume", "r")
+    done = facenas("resume", str(tmp_path / "runs" / "r"), cwd="/")  # from anywhere
     assert done.returncode == 2
     assert "the images have changed since run r began" in done.stderr
     assert os.listdir(tmp_path / "runs") == ["r"]
