@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from facenas import __version__
+from facenas.cli_data import data_app
 from facenas.errors import SearchStoppedError, UserError
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app = typer.Typer(
     help="Find and train networks by neural architecture search, and prove how good they are.",
     epilog="Start here: facenas search --preset demo-digits",
 )
+
+app.add_typer(data_app, name="data")
 
 RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="FACENAS_RUNS_DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -87,7 +90,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search a network: grow its depth, prune its width, then swap operations and kernels."""
-    from facenas.commands import start_search
+    from facenas.commands.search import start_search
     from facenas.config import load_run_config
 
     overrides = {
@@ -108,45 +111,58 @@ def search(
 @app.command(epilog="Example: facenas resume demo-digits")
 def resume(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
     """Go on with a search that was stopped or killed; finished trials are not trained again."""
-    from facenas.commands import resume_search
+    from facenas.commands.search import resume_search
 
     _show(resume_search(runs_dir, run), as_json)
 
 
-@app.command(epilog="Example: facenas train demo-digits --epochs 20")
+@app.command(
+    epilog="Example: facenas train demo-digits, or facenas train ir18 --data casia.zarr --recipe adaface-casia"
+)
 def train(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN|ARCH.json", help="A run, or an architecture file.")
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|ARCH.json|ir18|...",
+            help="A run, an architecture file, or a named network.",
+        ),
     ],
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs; default: the recipe's.")
     ] = None,
-    preset: Annotated[
-        str, typer.Option(help="For ARCH.json: whose data and recipe to use.")
-    ] = "tiny",
-    data: Annotated[str | None, typer.Option(help="For ARCH.json: the data set.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="For ARCH.json: where it lies.")] = None,
-    name: Annotated[
-        str | None, typer.Option("--run", help="For ARCH.json: name of the run.")
+    recipe: Annotated[
+        str | None, typer.Option(help="A shipped recipe, or a YAML file; default: the preset's.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A store of faces, or a classification set.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Whose settings to use, if not the run's own.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
+    name: Annotated[str | None, typer.Option("--run", help="Name of the new run.")] = None,
     runs_dir: RunsDir = RUNS,
     settings: Settings = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Train a found network in full and test it once; a killed training goes on where it was."""
-    from facenas.commands import train_architecture, train_run
-    from facenas.config import load_run_config
+    """Train a network in full and test it once; a killed training goes on where it was.
 
-    if run.endswith(".json"):
-        overrides = {"data.name": data, "data.root": str(data_root) if data_root else None}
-        config = load_run_config(preset, settings, overrides)
-        command = shlex.join(["facenas", *sys.argv[1:]])
-        result = train_architecture(Path(run), config, name, runs_dir, command, epochs)
-    elif settings or data or data_root or name:
-        raise UserError(f"{run}: a run keeps its own data and recipe; only --epochs can be chosen")
-    else:
-        result = train_run(runs_dir, run, epochs)
-    _show(result, as_json)
+    A run alone is trained in place. With any other choice, or for a file or a named network, the
+    training becomes a run of its own, with the settings of the run it comes from.
+    """
+    from facenas.commands.train import train as train_network
+
+    overrides = {
+        "data.name": data,
+        "data.root": str(data_root) if data_root else None,
+        "recipe": recipe,
+        "seed": seed,
+    }
+    command = shlex.join(["facenas", *sys.argv[1:]])
+    result = train_network(target, preset, overrides, settings, name, runs_dir, command, epochs)
+    if result:  # of the processes that train together, one reports
+        _show(result, as_json)
 
 
 @app.command(epilog="Example: facenas replay search_logs/cifar10-tiny.json --json")
@@ -167,6 +183,54 @@ def replay(
         print(comparison.first_difference or "the final architecture matches")
     if not comparison.same:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: facenas eval --bench lfw --model demo --data lfw_112x112.zip")
+def eval(
+    bench: Annotated[str, typer.Option(help="lfw.")],
+    model: Annotated[str, typer.Option(help="A trained run.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder or .zip of the bench's aligned 112x112 images.")
+    ],
+    pairs: Annotated[
+        Path | None, typer.Option(help="The pairs file, if it is not beside the images.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Ten-fold verification accuracy of a trained network on a published bench."""
+    from facenas.commands.evaluate import evaluate
+
+    _show(evaluate(bench, model, data, pairs, runs_dir), as_json)
+
+
+@app.command(epilog="Example: facenas export demo --format onnx")
+def export(
+    run: RunName,
+    format: Annotated[str, typer.Option(help="onnx or safetensors.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; default: in the run's folder.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write a trained network as one file, read it back and compare it with the original."""
+    from facenas.export import export_run
+    from facenas.runs import open_run
+
+    _show(export_run(open_run(runs_dir, run).folder, format, out), as_json)
+
+
+@app.command(epilog="Example: facenas models --json")
+def models(as_json: Json = False) -> None:
+    """List the named face networks with their sizes, and the published counts they reproduce."""
+    from facenas.named_table import list_models, print_models
+
+    rows = list_models()
+    if as_json:
+        _show({"models": rows}, as_json)
+    else:
+        print_models(rows)
 
 
 @app.command(epilog="Example: facenas runs")

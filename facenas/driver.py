@@ -124,15 +124,16 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     if best := run.best():
         return best
     config = run.config
-    data_folder, image_set = run.open_images()
-    space = build_space(config.space, image_set.in_channels, image_set.num_classes)
+    data_folder = run.find_data()
+    facts = run.about["data"]
+    space = build_space(config.space, facts["in_channels"], facts.get("classes", 0))
     strategy = MacroMicro(space, config.search)
-    record = SearchRecord(run.folder, image_set.image_size)
+    record = SearchRecord(run.folder, facts["image_size"])
 
     def spec_of(candidate: Candidate) -> TrialSpec:
         arch, epochs = candidate.architecture, candidate.epochs
         return TrialSpec(
-            arch, epochs, config.data, image_set.fingerprint, config.recipe, config.seed
+            arch, epochs, config.data, facts["fingerprint"], config.recipe, config.seed
         )
 
     executor = build_executor(config.execution, data_folder, observer.epoch)

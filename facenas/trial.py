@@ -7,34 +7,29 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from facenas.arch import PlainArchitecture
+from facenas.arch import AnyArchitecture
 from facenas.arch.base import fingerprint
-from facenas.config import DataConfig, Recipe
-
-if TYPE_CHECKING:  # torch is imported by workers only: the driver starts at once without it
-    from torch import Tensor
-
-    from facenas.data import ImageSet
+from facenas.config import DataConfig, FaceRecipe, Recipe
 
 
 @dataclass(frozen=True)
 class TrialSpec:
     """All that decides a trial's result; its sha256 is the trial key, which also seeds its random draws."""
 
-    architecture: PlainArchitecture
+    architecture: AnyArchitecture
     epochs: int
     data: DataConfig
     data_fingerprint: str
-    recipe: Recipe
+    recipe: Recipe | FaceRecipe
     seed: int
 
     @cached_property
     def key(self) -> str:
         """sha256 (hex) of everything that matters; where the images were found does not."""
-        data = self.data.model_dump(include={"select_on", "validation_fraction", "data_fraction"})
-        recipe = self.recipe.model_dump(exclude={"final_epochs"})
+        data = self.data.model_dump(exclude={"name", "root", "image_size", "download"})
+        recipe = self.recipe.model_dump(mode="json")
         return fingerprint(
             {
                 "architecture": self.architecture.to_json(),
@@ -55,7 +50,8 @@ class TrialSpec:
 class TrialResult:
     """What came of a trial. Accuracies in percent, the best over the epochs; 0 when it failed.
 
-    `right_bits`: hex of numpy.packbits over the validation images in order, 1 where the best epoch was right.
+    `right_bits`: hex of numpy.packbits over the validation images (of faces: pairs) in order, 1 where the
+    best epoch was right; `validated` says how many there are.
     """
 
     key: str
@@ -114,52 +110,34 @@ def _train(
     """Trains all epochs, validates after each, and tells the fields of a TrialResult."""
     import numpy as np
 
-    from facenas.data import open_image_set
-    from facenas.training.device import pick_device
-    from facenas.training.loop import Training, classified_right
+    from facenas.data import open_data
+    from facenas.device import pick_device
+    from facenas.training.loop import Score, Training
+    from facenas.training.tasks import build_task
 
-    device, image_set = pick_device(worker), open_image_set(data_folder)
-    indices, images, labels = _split(spec, image_set)
-    training = Training(
-        spec.architecture, image_set, indices, spec.recipe, spec.epochs, spec.torch_seed, device
+    device, data = pick_device(worker), open_data(data_folder)
+    task = build_task(
+        spec.architecture, data, spec.data, spec.recipe, spec.seed, spec.torch_seed, device
     )
+    training = Training(task, spec.recipe, spec.epochs, device)
     history: list[dict[str, Any]] = []
-    best = np.zeros(len(labels), dtype=np.bool_)
+    best: Score | None = None
     for epoch in range(spec.epochs):
         metrics = training.run_epoch(epoch, stop)
-        right = classified_right(training.model, images, labels, image_set, device).numpy()
-        correct = int(right.sum())
-        history.append(metrics | {"accuracy": 100 * correct / len(right), "correct": correct})
+        score = task.score()
+        assert score is not None, "a candidate is always judged"
+        correct = int(score.right.sum())
+        history.append(metrics | {"accuracy": score.accuracy, "correct": correct})
         on_epoch(history[-1])
-        if correct > best.sum():
-            best = right
+        if best is None or score.accuracy > best.accuracy:
+            best = score
+    assert best is not None
     return {
-        "accuracy": max(epoch["accuracy"] for epoch in history),
+        "accuracy": best.accuracy,
         "train_accuracy": max(epoch["train_accuracy"] for epoch in history),
-        "correct": int(best.sum()),
-        "validated": len(best),
-        "images": spec.epochs * len(indices),
+        "correct": int(best.right.sum()),
+        "validated": len(best.right),
+        "images": training.seen,
         "history": history,
-        "right_bits": np.packbits(best).tobytes().hex(),
+        "right_bits": np.packbits(best.right).tobytes().hex(),
     }
-
-
-def _split(spec: TrialSpec, image_set: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the images to train on, and the images and labels to select on."""
-    import torch
-
-    from facenas.data import split_indices
-
-    on_test = spec.data.select_on == "test"
-    train, held_out = split_indices(
-        image_set.train_labels,
-        0.0 if on_test else spec.data.validation_fraction,
-        spec.data.data_fraction,
-        spec.seed,
-    )
-    if on_test:
-        judged = image_set.test_images, image_set.test_labels
-    else:
-        judged = image_set.train_images[held_out], image_set.train_labels[held_out]
-    images, labels = (torch.from_numpy(array) for array in judged)
-    return torch.from_numpy(train), images, labels

@@ -42,20 +42,21 @@ def make_images():
 
 def ours(depth: int, width: int, seconds: float, start: float) -> float:
     """Images per second of one worker from time `start` on."""
-    import torch
-
     from facenas.arch import PlainArchitecture
-    from facenas.config import Recipe
-    from facenas.training.device import pick_device, use_threads
+    from facenas.config import DataConfig, Recipe
+    from facenas.device import pick_device, use_threads
+    from facenas.training.classification import Classification
     from facenas.training.loop import Training
 
     use_threads(1)
     arch = PlainArchitecture.uniform(depth, width, 3, 10)
-    training = Training(arch, make_images(), torch.arange(IMAGES), Recipe(), 1000, 0, pick_device())
+    device, recipe = pick_device(), Recipe()
+    task = Classification(arch, make_images(), DataConfig(), recipe, 0, 0, device, final=True)
+    training = Training(task, recipe, 1000, device)
 
     def batches():
         while True:
-            yield from training._batches()
+            yield from task.batches(0)
 
     return _rate(batches(), lambda batch: training._step(*batch), seconds, start)
 

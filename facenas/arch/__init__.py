@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from facenas.arch.base import Architecture, SearchSpace
+from facenas.arch.ir import IRArchitecture, IRSpace
 from facenas.arch.plain import PlainArchitecture, PlainSpace
-from facenas.config import SpaceConfig
+from facenas.config import IRSpaceConfig, SpaceConfig
 from facenas.errors import UserError
 
-_KINDS = {"plain": PlainArchitecture}
+AnyArchitecture = PlainArchitecture | IRArchitecture
+AnySpace = PlainSpace | IRSpace
+
+_KINDS: dict[str, type[AnyArchitecture]] = {"plain": PlainArchitecture, "ir": IRArchitecture}
 
 __all__ = [
+    "AnyArchitecture",
+    "AnySpace",
     "Architecture",
+    "IRArchitecture",
+    "IRSpace",
     "PlainArchitecture",
     "PlainSpace",
     "SearchSpace",
@@ -21,7 +29,7 @@ __all__ = [
 ]
 
 
-def from_json(tree: dict[str, Any]) -> PlainArchitecture:
+def from_json(tree: dict[str, Any]) -> AnyArchitecture:
     """The architecture that `to_json` described; raises UserError for an unknown kind or a wrong field."""
     if not isinstance(tree, dict):
         raise UserError(f"an architecture should be a JSON object, not {tree!r}")
@@ -31,6 +39,10 @@ def from_json(tree: dict[str, Any]) -> PlainArchitecture:
     return _KINDS[kind].from_json(tree)
 
 
-def build_space(config: SpaceConfig, in_channels: int, num_classes: int) -> PlainSpace:
-    """The search space that `config` bounds, for images of `in_channels` and `num_classes` classes."""
+def build_space(
+    config: SpaceConfig | IRSpaceConfig, in_channels: int, num_classes: int
+) -> AnySpace:
+    """The search space that `config` bounds; channels and classes are those of a classification set."""
+    if isinstance(config, IRSpaceConfig):
+        return IRSpace(config)
     return PlainSpace(config, in_channels, num_classes)

@@ -7,6 +7,8 @@ import json
 import random
 from typing import Any, Protocol, TypeVar
 
+from facenas.errors import UserError
+
 A = TypeVar("A", bound="Architecture")
 
 
@@ -54,3 +56,19 @@ def fingerprint(tree: Any) -> str:
     """sha256 (hex) of plain JSON values in canonical form: sorted keys, no spaces."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def whole(tree: dict[str, Any], name: str, several: bool = False) -> tuple[int, ...]:
+    """The whole number, or the list of them, that an architecture has under `name`; else raises UserError."""
+    if name not in tree:
+        raise UserError(f"an architecture needs the field {name!r}")
+    values = tree[name] if several else [tree[name]]
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        what = "a list of whole numbers" if several else "a whole number"
+        raise UserError(f"an architecture's field {name!r} is {tree[name]!r}, but should be {what}")
+    return tuple(values)
+
+
+def put(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
+    """`values` with another one at `index`."""
+    return (*values[:index], value, *values[index + 1 :])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from facenas.arch.base import put, whole
 from facenas.config import SpaceConfig
 from facenas.errors import UserError
 
@@ -109,9 +110,9 @@ class PlainArchitecture:
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> PlainArchitecture:
         """The inverse of `to_json`; raises UserError when a field is missing or wrong."""
-        ops, kernels = (_whole(tree, name, several=True) for name in ("ops", "kernels"))
+        ops, kernels = (whole(tree, name, several=True) for name in ("ops", "kernels"))
         names = ("width", "in_channels", "num_classes")
-        width, in_channels, num_classes = (_whole(tree, name)[0] for name in names)
+        width, in_channels, num_classes = (whole(tree, name)[0] for name in names)
         made = cls(width, ops, kernels, in_channels, num_classes)
         if tree.get("depth", made.depth) != made.depth:
             raise UserError(
@@ -125,11 +126,11 @@ class PlainArchitecture:
 
     def with_operation(self, index: int, operation: int) -> PlainArchitecture:
         """The same network with another operation at layer `index`."""
-        return replace(self, operations=_put(self.operations, index, operation))
+        return replace(self, operations=put(self.operations, index, operation))
 
     def with_kernel(self, index: int, kernel: int) -> PlainArchitecture:
         """The same network with another kernel at layer `index`."""
-        return replace(self, kernels=_put(self.kernels, index, kernel))
+        return replace(self, kernels=put(self.kernels, index, kernel))
 
     def _last_channels(self) -> int:
         return list(self.layers())[-1].out_channels
@@ -148,21 +149,6 @@ def _weights(layer: Layer) -> int:
     return layer.in_channels * (layer.kernel**2 + layer.out_channels)
 
 
-def _whole(tree: dict[str, Any], name: str, several: bool = False) -> tuple[int, ...]:
-    """The whole number, or the list of them, that an architecture has under `name`."""
-    if name not in tree:
-        raise UserError(f"an architecture needs the field {name!r}")
-    values = tree[name] if several else [tree[name]]
-    if not isinstance(values, list) or not all(type(value) is int for value in values):
-        what = "a list of whole numbers" if several else "a whole number"
-        raise UserError(f"an architecture's field {name!r} is {tree[name]!r}, but should be {what}")
-    return tuple(values)
-
-
-def _put(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
-    return (*values[:index], value, *values[index + 1 :])
-
-
 @dataclass(frozen=True)
 class PlainSpace:
     """All plain architectures within the bounds of `config`, for one kind of input and output."""
@@ -170,6 +156,11 @@ class PlainSpace:
     config: SpaceConfig
     in_channels: int
     num_classes: int
+
+    # What micro search offers to each layer in place of a separable 3x3.
+    swap_operation = PLAIN
+    swap_kernel = 5
+    unit = "layer"
 
     def at(self, depth: int, width: int) -> PlainArchitecture:
         """All separable 3x3 at this depth and width: the networks of macro search."""
@@ -179,13 +170,17 @@ class PlainSpace:
         """Shallowest and widest: macro search grows its depth, then prunes its width."""
         return self.at(self.config.min_depth, self.config.max_width)
 
+    def depths(self) -> range:
+        """Depths from the shallowest up."""
+        return range(self.config.min_depth, self.config.max_depth + 1)
+
     def widths(self) -> range:
         """Widths on the grid, from the widest down."""
         return range(self.config.max_width, self.config.min_width - 1, -self.config.width_step)
 
     def size(self, depth: int | None = None) -> int:
         """Number of networks; with `depth`, Eq. 1 of the paper: (O*K)^depth * depths * widths."""
-        depths = range(self.config.min_depth, self.config.max_depth + 1)
+        depths = self.depths()
         choices = len(OPERATIONS) * len(KERNELS)
         counted = depths if depth is None else [depth] * len(depths)
         return sum(int(choices**layers) for layers in counted) * len(self.widths())

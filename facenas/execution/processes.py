@@ -146,7 +146,7 @@ def _work(pipe: Connection, data_folder: Path, number: int) -> None:
 
     While a trial runs, the pipe is readable only when it is cancelled, or when the driver has died.
     """
-    from facenas.training.device import use_threads
+    from facenas.device import use_threads
 
     use_threads(1)
     with suppress(EOFError, OSError, KeyboardInterrupt):  # the driver is gone: so are we

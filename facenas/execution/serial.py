@@ -14,7 +14,7 @@ class SerialExecutor:
     slots = 1
 
     def __init__(self, data_folder: Path, on_epoch: OnEpoch = lambda _key, _metrics: None) -> None:
-        from facenas.training.device import use_threads
+        from facenas.device import use_threads
 
         use_threads(1)
         self._data_folder = data_folder

@@ -25,7 +25,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save tells of a full disk by a RuntimeError
         raise SearchStoppedError(
-            f"{path}: cannot be written ({error}); make room and resume"
+            f"{path}: cannot be written ({error}); make room and try again"
         ) from None
     finally:
         with suppress(OSError):  # gone already when all went well

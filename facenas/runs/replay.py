@@ -11,8 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facenas.arch import build_space, from_json
-from facenas.config import RunConfig, SearchConfig, SpaceConfig, read_yaml, validate
+from facenas.arch import PlainArchitecture, build_space, from_json
+from facenas.config import (
+    IRSpaceConfig,
+    RunConfig,
+    SearchConfig,
+    SpaceConfig,
+    read_yaml,
+    validate,
+)
 from facenas.errors import UserError
 from facenas.runs.files import read_json
 from facenas.runs.journal import read_journal
@@ -27,7 +34,7 @@ _FINAL = ("depth", "width", "ops", "kernels", *_OPTIONAL)
 class RecordedSearch:
     """A search as it was recorded: its settings, its trials in order, and what it found (None: unfinished)."""
 
-    space: SpaceConfig
+    space: SpaceConfig | IRSpaceConfig
     search: SearchConfig
     in_channels: int
     num_classes: int
@@ -174,6 +181,7 @@ def _read_run(path: Path) -> RecordedSearch:
         if not isinstance(final.get("architecture"), dict):
             raise UserError(f"{best}: has no architecture; remove it and resume the run")
         final = {**final, **final["architecture"]}
-    arch = from_json(trials[0]) if trials else None
-    channels, classes = (arch.in_channels, arch.num_classes) if arch else (1, 2)
+    channels, classes = 1, 2
+    if trials and isinstance(first := from_json(trials[0]), PlainArchitecture):
+        channels, classes = first.in_channels, first.num_classes
     return RecordedSearch(config.space, config.search, channels, classes, trials, final)

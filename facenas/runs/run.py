@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from facenas.config import RunConfig, read_yaml, validate
-from facenas.data import ImageSet, open_image_set, prepare
+from facenas.data import TrainingData, open_data, prepare
 from facenas.errors import UserError
 from facenas.runs.files import read_json, write_json, write_text
 from facenas.runs.journal import read_journal
@@ -58,19 +58,22 @@ class Run:
         finally:
             held.release()
 
-    def open_images(self) -> tuple[Path, ImageSet]:
-        """The prepared image set and the folder it lies in.
+    def find_data(self) -> Path:
+        """The folder that `open_data` opens.
 
         Raises UserError when images are missing, or are not those that the run began with.
         """
         folder = prepare(self.config.data)
-        image_set = open_image_set(folder)
-        if image_set.fingerprint != self.about["data"]["fingerprint"]:
+        if open_data(folder).fingerprint != self.about["data"]["fingerprint"]:
             raise UserError(
                 f"{self.config.data.name}: the images have changed since run {self.name} began; "
                 "restore them, or start a new run"
             )
-        return folder, image_set
+        return folder
+
+    def open_data(self) -> TrainingData:
+        """The images that the run is about; raises UserError as `find_data` does."""
+        return open_data(self.find_data())
 
     def best(self) -> dict[str, Any] | None:
         """What the search found, or None while it has not ended."""

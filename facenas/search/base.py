@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from facenas.arch import PlainArchitecture
+from facenas.arch import AnyArchitecture
 
 
 @dataclass(frozen=True)
 class Candidate:
     """An architecture, how long to train it, and why it is proposed."""
 
-    architecture: PlainArchitecture
+    architecture: AnyArchitecture
     epochs: int
     phase: str
     reason: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from facenas.arch import PlainArchitecture, PlainSpace
+from facenas.arch import AnyArchitecture, AnySpace
 from facenas.arch.plain import PLAIN
 from facenas.config import SearchConfig
 from facenas.search.base import Candidate, Known, Outcome
@@ -24,10 +24,10 @@ Steps = Generator[Candidate, Outcome, None]
 class MacroMicro:
     """The strategy. `space` bounds depth and width; `settings` has epochs, tolerances and stopping rules."""
 
-    def __init__(self, space: PlainSpace, settings: SearchConfig) -> None:
+    def __init__(self, space: AnySpace, settings: SearchConfig) -> None:
         self.space = space
         self.settings = settings
-        self.best = space.start()
+        self.best: AnyArchitecture = space.start()
         self.best_outcome = Outcome(0.0)
         self.macro_accuracy = 0.0
         self.macro_width = self.best.width
@@ -85,15 +85,17 @@ class MacroMicro:
             yield from self._swap("kernels")
 
     def _grow(self) -> Generator[Candidate, Outcome, int]:
-        """Step 1: one layer and one epoch more each time; returns the epochs that growth stopped at."""
-        s, bounds = self.settings, self.space.config
-        depth, width, epochs = bounds.min_depth, bounds.max_width, s.min_epochs
+        """Step 1: one layer, or block, and one epoch more each time; returns the epochs at the end."""
+        s, depths, epochs = self.settings, self.space.depths(), self.settings.min_epochs
         first = self.space.start()
         self._take(first, (yield Candidate(first, epochs, "depth", "start")), "best")
-        while depth < bounds.max_depth and not self._good_enough():
-            depth, epochs = depth + 1, epochs + s.depth_epoch_step
-            arch = self.space.at(depth, width)
-            outcome = yield Candidate(arch, epochs, "depth", f"depth {depth - 1} + 1")
+        for depth in depths[1:]:
+            if self._good_enough():
+                break
+            epochs += s.depth_epoch_step
+            arch = self.space.at(depth, first.width)
+            reason = f"depth {depth - depths.step} + {depths.step}"
+            outcome = yield Candidate(arch, epochs, "depth", reason)
             if self._at_least(outcome, s.depth_gain):
                 self._drops = 0
                 self._take(arch, outcome, "best")
@@ -133,26 +135,35 @@ class MacroMicro:
 
     def _swap(self, phase: str) -> Steps:
         """Steps 3 and 4: layer by layer, another operation or kernel, as wide as the parameters allow."""
-        base = self.best
-        for layer in range(base.depth):
+        base, operation, kernel = self.best, self.space.swap_operation, self.space.swap_kernel
+        for layer in range(len(base.operations)):
             if phase == "ops":
-                wider, what = self.best.with_operation(layer, PLAIN), "plain convolution"
+                swapped = self.best.with_operation(layer, operation)
+                what = "plain convolution" if operation == PLAIN else "separable convolution"
             else:
-                wider, what = self.best.with_kernel(layer, 5), "kernel 5"
-            arch = self._narrowed(wider.with_width(base.width), base.count_parameters())
-            reason = f"layer {layer + 1}: {what}"
+                swapped, what = self.best.with_kernel(layer, kernel), f"kernel {kernel}"
+            arch = self._fitted(swapped.with_width(base.width), base.count_parameters())
+            reason = f"{self.space.unit} {layer + 1}: {what}"
             outcome = yield Candidate(arch, self.settings.micro_epochs, phase, reason)
             if outcome.accuracy > self.best_outcome.accuracy + EPSILON:
                 self._take(arch, outcome, "kept")
             else:
                 self.decision = "undone"
 
-    def _narrowed(self, arch: PlainArchitecture, parameters: int) -> PlainArchitecture:
-        while arch.width > 1 and arch.count_parameters() > parameters + self.settings.param_slack:
+    def _fitted(self, arch: AnyArchitecture, parameters: int) -> AnyArchitecture:
+        """As wide as `parameters` allow: a costlier network is narrowed, a cheaper one widened."""
+        most = parameters + self.settings.param_slack
+        if arch.count_parameters() < parameters:
+            while arch.width < self.space.config.max_width:
+                wider = arch.with_width(arch.width + 1)
+                if wider.count_parameters() > most:
+                    break
+                arch = wider
+        while arch.width > 1 and arch.count_parameters() > most:
             arch = arch.with_width(arch.width - 1)
         return arch
 
-    def _take(self, arch: PlainArchitecture, outcome: Outcome, decision: str) -> None:
+    def _take(self, arch: AnyArchitecture, outcome: Outcome, decision: str) -> None:
         self.best, self.best_outcome, self.decision = arch, outcome, decision
 
     def _at_least(self, outcome: Outcome, margin: float) -> bool:

@@ -1,28 +1,27 @@
-"""The training loop: SGD, cosine schedule, clipped gradients, cross-entropy. Read it top to bottom.
+"""The training loop: SGD, a schedule by epochs, cross-entropy. Read it top to bottom.
 
-Section numbers and settings: "Efficient Global Neural Architecture Search", section 4.1, and
+Sections and settings: "Efficient Global Neural Architecture Search", section 4.1, and
 `siddikui/Efficient-Macro-Micro-NAS:search.py`. There, the scheduler steps before the epoch, so the last
-epoch runs at a learning rate of 0; here the first epoch runs at `lr` and the rate would reach 0 after the last.
+epoch runs at a learning rate of 0; here the first epoch runs at `lr` and a cosine would reach 0 after the last.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from facenas.arch import PlainArchitecture
-from facenas.config import Recipe
-from facenas.data.augment import Augment, Normalise
-from facenas.data.image_sets import ImageSet
-from facenas.models import build_module
-from facenas.training.device import Device
-
-EVALUATION_BATCH = 256
+from facenas.config import Optimisation
+from facenas.device import Device
+from facenas.training import parallel
 
 
 class NonFiniteLossError(RuntimeError):
@@ -33,108 +32,135 @@ class StoppedError(RuntimeError):
     """The caller asked to stop before the end."""
 
 
-class Training:
-    """A network on its way: weights, optimiser and the generator of every random draw.
+@dataclass(frozen=True)
+class Score:
+    """How a network does on what is held out: accuracy in percent, and (n,) bool, which items are right."""
 
-    `images` (n, h, w, c) uint8 and `labels` (n,) int64 stay in memory. The same arguments and thread
-    count give the same weights, bit for bit, on the same machine.
+    accuracy: float
+    right: NDArray[np.bool_]
+
+
+class Task(Protocol):
+    """What is trained, on what: the loop knows nothing else of images or faces.
+
+    `model` is the network that is kept; `network(inputs, labels)` gives logits (n, classes) and holds
+    all that is trained with it, such as a margin head.
     """
 
-    def __init__(
-        self,
-        arch: PlainArchitecture,
-        image_set: ImageSet,
-        indices: Tensor,
-        recipe: Recipe,
-        epochs: int,
-        seed: int,
-        device: Device,
-    ) -> None:
-        self.device, self.recipe, self.epochs = device, recipe, epochs
-        on = device.torch_device
-        # On a CPU nothing is copied here: the pages stay mapped from the file, shared by all workers.
-        self.images = torch.from_numpy(image_set.train_images).to(on)
-        self.labels = torch.from_numpy(image_set.train_labels).to(on)
-        self.indices = indices
-        self.augment = Augment(recipe, image_set, on)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.model = device.place(build_module(arch, seed))
+    @property
+    def model(self) -> nn.Module:
+        """See above."""
+        ...
+
+    @property
+    def network(self) -> nn.Module:
+        """See above."""
+        ...
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled and augmented (inputs, labels (n,) int64), on the device, of this process."""
+        ...
+
+    def score(self) -> Score | None:
+        """On the images held out for choosing; None when there are none."""
+        ...
+
+    def test(self) -> dict[str, Any]:
+        """What the final result tells of images that nothing was chosen on."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of random generators that a resumed training needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` told."""
+        ...
+
+
+class Training:
+    """A task on its way. The same arguments and thread count give the same weights, bit for bit."""
+
+    def __init__(self, task: Task, recipe: Optimisation, epochs: int, device: Device) -> None:
+        self.task, self.recipe, self.epochs, self.device = task, recipe, epochs, device
+        self.network = parallel.wrap(task.network)
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
+            _parameter_groups(task.network, recipe),
             recipe.lr,
             momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
             fused=True,  # 3 to 4 times faster than the default on a CPU
         )
+        self.seen = 0  # images, over all epochs of this object
 
     def run_epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """Trains epoch number `epoch` (from 0) and returns its metrics; accuracy in percent.
 
         Raises NonFiniteLossError when it diverges, StoppedError once `stop()` says so.
         """
-        lr = self.recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        lr = learning_rate(self.recipe, epoch, self.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.model.train()
-        on, seen = self.device.torch_device, 0
-        loss_sum, right = torch.zeros((), device=on), torch.zeros((), dtype=torch.int64, device=on)
-        for images, labels in self._batches():
+        self.network.train()
+        # Sums of loss, right answers and items, float64: exact over any number of processes.
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device.torch_device)
+        for inputs, labels in self.task.batches(epoch):
             if stop():
                 raise StoppedError
-            loss, hits = self._step(images, labels)
-            loss_sum += loss * len(labels)
-            right += hits
-            seen += len(labels)
-        mean_loss = loss_sum.item() / seen
+            loss, hits = self._step(inputs, labels)
+            count = float(len(labels))
+            sums += torch.stack([loss.double() * count, hits.double(), sums.new_tensor(count)])
+        loss_sum, right, seen = parallel.total(sums).tolist()
+        mean_loss = loss_sum / max(seen, 1)
         if not math.isfinite(mean_loss):
             raise NonFiniteLossError(f"the loss became {mean_loss} in epoch {epoch + 1}")
-        accuracy = 100 * int(right) / seen
+        accuracy = 100 * right / max(seen, 1)
+        self.seen += int(seen)
         return {"epoch": epoch + 1, "lr": lr, "train_loss": mean_loss, "train_accuracy": accuracy}
 
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with self.device.autocast():
-            logits = self.model(images)
+            logits = self.network(inputs, labels)
         loss = F.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
+        weighted = loss * parallel.weight(len(labels), loss.device)
+        weighted.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.grad_clip)
         self.optimizer.step()
         return loss.detach(), (logits.argmax(1) == labels).sum()
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled and augmented batches; the last one may be smaller."""
-        order = self.indices[torch.randperm(len(self.indices), generator=self.generator)]
-        for chosen in torch.split(order, self.recipe.batch_size):
-            chosen = chosen.to(self.images.device)
-            yield self.augment(self.images[chosen], self.generator), self.labels[chosen]
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later process needs to go on exactly here."""
         return {
-            "model": self.model.state_dict(),
+            "network": self.task.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "task": self.task.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what `state_dict` told."""
-        self.model.load_state_dict(state["model"])
+        self.task.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
+        self.task.load_state_dict(state["task"])
 
 
-@torch.inference_mode()
-def classified_right(
-    model: nn.Module, images: Tensor, labels: Tensor, image_set: ImageSet, device: Device
-) -> Tensor:
-    """(n,) bool on the CPU: which of the uint8 `images` (n, h, w, c) the model puts in their class."""
-    normalise = Normalise(image_set, device.torch_device)
-    model.eval()
-    right = []
-    for batch, truth in zip(
-        torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
-    ):
-        with device.autocast():
-            logits = model(normalise(batch.to(device.torch_device)))
-        right.append((logits.argmax(1).cpu() == truth).bool())
-    return torch.cat(right)
+def learning_rate(recipe: Optimisation, epoch: int, epochs: int) -> float:
+    """The rate of epoch number `epoch` (from 0) of `epochs`.
+
+    Milestones are epochs of a training of `final_epochs`; a shorter one reaches them proportionally sooner.
+    """
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    passed = sum(epoch * recipe.final_epochs >= m * epochs for m in recipe.milestones)
+    return float(recipe.lr * recipe.gamma**passed)
+
+
+def _parameter_groups(network: nn.Module, recipe: Optimisation) -> list[dict[str, Any]]:
+    """All parameters decay, or all but those of BatchNorm."""
+    if recipe.decay_norms:
+        return [{"params": list(network.parameters()), "weight_decay": recipe.weight_decay}]
+    norms = {id(p) for m in network.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
+    kept = [p for p in network.parameters() if id(p) in norms]
+    decayed = [p for p in network.parameters() if id(p) not in norms]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
+    return groups + ([{"params": kept, "weight_decay": 0.0}] if kept else [])

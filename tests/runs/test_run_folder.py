@@ -184,10 +184,10 @@ def test_images_that_changed_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("FACENAS_CACHE", str(tmp_path / "cache"))
     run = make(tmp_path / "runs")
     with pytest.raises(UserError, match="the images have changed since run first began"):
-        run.open_images()
+        run.open_data()
     fingerprint = _fingerprint(run)
     same = create_run(tmp_path / "runs", "second", RunConfig(), {"fingerprint": fingerprint}, "")
-    folder, image_set = same.open_images()
+    folder, image_set = same.find_data(), same.open_data()
     assert image_set.fingerprint == fingerprint
     assert folder.is_dir()
 

@@ -1,0 +1,141 @@
+"""Imports faces into a store, and says what became of every image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from PIL import UnidentifiedImageError
+from tqdm import tqdm
+
+from facenas.data.faces.items import Item
+from facenas.data.faces.jpeg import SIDE, is_face
+from facenas.data.faces.layout import SKIPPED, Layout
+from facenas.data.faces.sources import open_source
+from facenas.data.faces.writer import StoreWriter
+from facenas.data.pictures import open_picture, pixels
+from facenas.data.source import Pixels
+from facenas.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def import_faces(
+    source: Path, out: Path, layout: Layout = "jpeg", resize: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
+    """Writes the faces at `source` (see `open_source`) to the store `out`.
+
+    112x112 JPEG is kept byte for byte, other files of that size are encoded, others are skipped or,
+    with `resize`, resized. Skipped images are listed with the reason in `out`/skipped.csv. Returns
+    the store, its images and identities, how many images were skipped, encoded and resized, and the
+    seconds it took. Raises UserError when the source is damaged as a whole, none of its images can be
+    used, or `out` cannot be written; then nothing is left of it.
+    """
+    started = time.perf_counter()
+    faces = open_source(source)
+    with StoreWriter(out, faces.title, layout, overwrite, faces.numbered) as writer:
+        intake = _Intake(writer, layout, resize)
+        for item in tqdm(faces.items(), "import", faces.total(), unit="image", disable=None):
+            intake.take(item)
+        intake.close(source)
+    if intake.skipped:
+        log.warning("%d images skipped; %s says why", intake.skipped, out / SKIPPED)
+    return {
+        "store": str(out),
+        "images": writer.images,
+        "identities": writer.identities,
+        "skipped": intake.skipped,
+        "encoded": intake.encoded,
+        "resized": intake.resized,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+class _Intake:
+    """Takes images into a store one by one, and lists those that it does not take."""
+
+    def __init__(self, writer: StoreWriter, layout: Layout, resize: bool) -> None:
+        self._writer, self._layout, self._resize = writer, layout, resize
+        self._list = _SkippedList(writer)
+        self.encoded = self.resized = 0
+
+    @property
+    def skipped(self) -> int:
+        return self._list.count
+
+    def take(self, item: Item) -> None:
+        try:
+            image, resized = prepare_image(item.load(), self._resize)
+            self._writer.add(item.identity, image)
+        except UserError:
+            raise
+        except Exception as error:  # Pillow's plugins and zipfile raise many kinds
+            self._list.add(item.name, _reason(error))
+            return
+        self.resized += resized
+        self.encoded += self._layout == "jpeg" and not resized and not isinstance(image, bytes)
+
+    def close(self, source: Path) -> None:
+        """Raises UserError, naming `source`, when nothing was taken."""
+        self._list.close()
+        if self._writer.images:
+            return
+        if self._list.first is None:
+            raise UserError(
+                f"{source}: holds no images; give <identity>/<image> files, a list of them, or train.rec"
+            )
+        name, reason = self._list.first
+        raise UserError(
+            f"{source}: none of its {self.skipped} images can be used (the first, {name}: {reason})"
+        )
+
+
+def prepare_image(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
+    """(JPEG bytes as they are, or (112, 112, 3) uint8 RGB pixels; whether it was resized).
+
+    Raises ValueError, or what Pillow raises, when it is no image or of another size.
+    """
+    if is_face(data):
+        return data, False
+    with open_picture(io.BytesIO(data)) as image:
+        fits = image.size == (SIDE, SIDE)
+        if not fits and not resize:
+            raise ValueError(f"it is {image.width}x{image.height} pixels, not {SIDE}x{SIDE}")
+        return pixels(image, grey=False, size=SIDE), not fits
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its own words hold a memory address
+        return "it is no image"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+class _SkippedList:
+    """skipped.csv, made when the first image is skipped."""
+
+    def __init__(self, writer: StoreWriter) -> None:
+        self._writer = writer
+        self._file: TextIO | None = None
+        self.first: tuple[str, str] | None = None
+        self.count = 0
+
+    def add(self, name: str, reason: str) -> None:
+        self.count += 1
+        with self._writer.disk():
+            if self._file is None:
+                self.first = (name, reason)
+                path = self._writer.folder / SKIPPED
+                self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+                csv.writer(self._file).writerow(["source", "reason"])
+            csv.writer(self._file).writerow([name, reason])
+
+    def close(self) -> None:
+        if self._file is not None:
+            with self._writer.disk():
+                self._file.close()

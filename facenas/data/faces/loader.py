@@ -1,0 +1,129 @@
+"""Batches of faces from a store: seeded order and draws, the same for any number of readers and ranks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facenas.data.faces.augment import FaceAugment
+from facenas.data.faces.store import FaceStore
+from facenas.errors import UserError
+
+FEWEST = 2  # images of a rank in a batch: BatchNorm and a standard deviation need two
+Result = TypeVar("Result")
+
+
+class FaceLoader:
+    """Shuffled and augmented batches of one rank.
+
+    indices: (n,) int64 into the store; labels: (n,) int64, of the same images. batch_size counts
+    the images of all ranks together. A last batch is smaller; it is left out when it has fewer than
+    2 images for some rank. With readers > 1 so many threads decode ahead. Raises UserError when
+    there is not one batch.
+    """
+
+    def __init__(
+        self,
+        store: FaceStore,
+        indices: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        batch_size: int,
+        augment: FaceAugment,
+        seed: int,
+        readers: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.store, self.indices, self.labels = store, indices, labels
+        self.batch_size, self.augment, self.seed = batch_size, augment, seed
+        self.readers, self.rank, self.world = readers, rank, world
+        if min(batch_size, len(indices)) < FEWEST * world:
+            raise UserError(
+                f"{store.path}: {len(indices)} images in batches of {batch_size} are too few for "
+                f"{world} processes; each needs {FEWEST} or more images a batch"
+            )
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        whole, rest = divmod(len(self.indices), self.batch_size)
+        return whole + (rest >= FEWEST * self.world)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (m, 112, 112, 3) uint8 RGB and labels (m,) int64 of every batch, in order.
+
+        An image that cannot be read raises UserError when its batch's turn comes.
+        """
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.indices))
+        return _ahead(
+            lambda batch: self._batch(order, epoch, batch), range(len(self)), self.readers
+        )
+
+    def place(self, batch: int) -> tuple[int, int]:
+        """This rank's first row in the joint batch, and the rows of the joint batch."""
+        total = min(self.batch_size, len(self.indices) - batch * self.batch_size)
+        return total * self.rank // self.world, total
+
+    def _batch(self, order: NDArray[np.int64], epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+        start, total = self.place(batch)
+        stop = total * (self.rank + 1) // self.world
+        # Drawn for all ranks, of which each takes its own. (The 1 is for numpy: to it [3, 5, 0] is [3, 5].)
+        draws = self.augment.draw(total, np.random.default_rng([self.seed, epoch, batch, 1]))
+        rows = order[batch * self.batch_size :][start:stop]
+        images = self.store.read(self.indices[rows])
+        self.augment.apply(images, draws.rows(slice(start, stop)))
+        return torch.from_numpy(images), torch.from_numpy(self.labels[rows])
+
+
+def batches_in_order(
+    store: FaceStore, indices: NDArray[np.int64], batch_size: int, readers: int = 1
+) -> Iterator[Tensor]:
+    """The images at `indices` as they are, in their order: (m, 112, 112, 3) uint8, the last batch smaller."""
+
+    def batch(start: int) -> Tensor:
+        return torch.from_numpy(store.read(indices[start : start + batch_size]))
+
+    return _ahead(batch, range(0, len(indices), batch_size), readers)
+
+
+def to_input(images: Tensor) -> Tensor:
+    """uint8 (n, 112, 112, 3) RGB -> float32 (n, 3, 112, 112) in [-1, 1], channels last in memory.
+
+    (x / 255 - 0.5) / 0.5, as in AdaFace, on the images' device.
+    """
+    if images.device.type != "cpu":
+        return images.float().mul_(2 / 255).sub_(1).permute(0, 3, 1, 2)
+    # Large arrays of numpy lie in huge pages, whose first use costs a third. A few images at a time
+    # stay in the cache between the two passes.
+    values = torch.from_numpy(np.empty(images.shape, np.float32))
+    shift = torch.tensor(-1.0)
+    for piece, source in zip(torch.split(values, 8), torch.split(images, 8), strict=True):
+        torch.add(shift, piece.copy_(source), alpha=2 / 255, out=piece)
+    return values.permute(0, 3, 1, 2)
+
+
+def _ahead(make: Callable[[int], Result], numbers: Iterable[int], readers: int) -> Iterator[Result]:
+    """`make` of each number, in order; by threads that are at most two results each ahead.
+
+    An error is raised where its result would have come. Threads end when the iterator is closed or dropped.
+    """
+    if readers == 1:
+        yield from map(make, numbers)
+        return
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="faces")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for number in numbers:
+            waiting.append(pool.submit(make, number))
+            if len(waiting) > 2 * readers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

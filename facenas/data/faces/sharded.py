@@ -1,0 +1,203 @@
+"""Long arrays in zarr's sharding codec, written in whole shards and read by memory-mapping them.
+
+A shard file holds up to 32 uncompressed chunks in order, then an index of 32 (offset, bytes) pairs and
+its CRC-32C (zarr v3 "sharding_indexed", index at the end). The chunks of our shards follow each
+other, so the rows of a shard are one block of memory: no read goes through zarr. Any zarr library
+can read the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import mmap
+import resource
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
+
+from facenas.errors import UserError
+
+CHUNKS = 32  # a shard
+_INDEX_BYTES = 16 * CHUNKS + 4
+_NO_CHUNK = np.uint64(2**64 - 1)
+
+
+class ShardedWriter:
+    """Appends rows to a new array of a zarr group; holds one shard in memory.
+
+    `chunk_bytes` is the most that one chunk holds; an array smaller than that becomes one chunk of
+    its own size. Raises OSError when a shard cannot be written.
+    """
+
+    def __init__(
+        self, group: zarr.Group, name: str, dtype: str, row: tuple[int, ...], chunk_bytes: int
+    ) -> None:
+        self._group, self._name, self._row = group, name, row
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._chunk = max(1, chunk_bytes // (self._dtype.itemsize * math.prod(row)))
+        self._buffer = np.empty((self._chunk * CHUNKS, *row), self._dtype)  # pages come when used
+        self._filled = 0
+        self._array: zarr.Array[Any] | None = None
+        self._digest = hashlib.sha256()
+        self.rows = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Adds (k, *row) values of the array's dtype."""
+        self.rows += len(rows)
+        while len(rows):
+            part = rows[: len(self._buffer) - self._filled]
+            self._buffer[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            rows = rows[len(part) :]
+            if self._filled == len(self._buffer):
+                self._flush()
+
+    def finish(self) -> str:
+        """Writes the last, partial shard; returns the sha256 of all values, little-endian."""
+        if self._filled or self._array is None:
+            self._flush()
+        return self._digest.hexdigest()
+
+    def _flush(self) -> None:
+        """A shard at once: zarr would read and rewrite it whole for every part."""
+        if self._array is None:
+            self._array = self._create(min(self._chunk, max(1, self._filled)))
+        start, block = self._array.shape[0], self._buffer[: self._filled]
+        self._digest.update(block.reshape(-1).view(np.uint8).data)
+        if self._filled:
+            self._array.resize((start + self._filled, *self._row))
+            self._array[start:] = block
+        self._filled = 0
+
+    def _create(self, chunk: int) -> zarr.Array[Any]:
+        return self._group.create_array(
+            self._name,
+            shape=(0, *self._row),
+            dtype=self._dtype,
+            chunks=(chunk, *self._row),
+            shards=(chunk * CHUNKS, *self._row),
+            compressors=None,  # JPEG does not compress, and bytes as they are can be mapped
+            filters=None,
+            fill_value=0,
+            config={
+                "write_empty_chunks": True
+            },  # chunks of zeros too, so that all follow each other
+        )
+
+
+class ShardedArray:
+    """An array that `ShardedWriter` wrote, memory-mapped for reading; rows are numbered from 0.
+
+    Raises UserError, naming the store, when it has another layout or shard files are missing or torn.
+    """
+
+    def __init__(self, group: zarr.Group, store: Path, name: str, dtype: str, row: tuple[int, ...]):
+        array = _get(group, name)
+        self._store, self._name, self._row = store, name, row
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        if not isinstance(array, zarr.Array) or not self._is_ours(array):
+            raise UserError(
+                f"{store}: its array {name!r} is missing or not laid out as facenas does; import it anew"
+            )
+        self._metadata = array.metadata
+        self._chunk, self.per_shard = array.chunks[0], CHUNKS * array.chunks[0]
+        self._rows: int = array.shape[0]
+        self._check_files()
+        # Every mapped file keeps a descriptor open, of which a process may have some 1024.
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.shard = lru_cache(allowed // 4 if allowed > 0 else None)(self._map)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """All rows in order, a shard at a time; none stays mapped."""
+        return (self._map(number) for number in range(-(-self._rows // self.per_shard)))
+
+    def release(self) -> None:
+        """Unmaps all shards that nobody holds; else a pass over them counts as memory of its own."""
+        self.shard.cache_clear()
+
+    def span(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start..stop-1: a view of the mapped file, or a copy where they lie in several."""
+        if stop <= start:
+            return np.empty((0, *self._row), self._dtype)
+        step = self.per_shard
+        shards = range(start // step, (stop - 1) // step + 1)
+        parts = [self.shard(i)[max(start - i * step, 0) : stop - i * step] for i in shards]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take(self, indices: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Rows at `indices` (m,), as a copy (m, *row)."""
+        if out is None:
+            out = np.empty((len(indices), *self._row), self._dtype)
+        numbers = indices // self.per_shard
+        for number in np.unique(numbers):
+            here = np.flatnonzero(numbers == number)
+            out[here] = self.shard(int(number))[indices[here] - number * self.per_shard]
+        return out
+
+    def _is_ours(self, array: zarr.Array[Any]) -> bool:
+        codecs = array.metadata.codecs if array.metadata.zarr_format == 3 else ()
+        if len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
+            return False
+        plain = (BytesCodec(endian=None), BytesCodec(endian="little"))
+        return (
+            len(codecs[0].codecs) == 1
+            and codecs[0].codecs[0] in plain
+            and codecs[0].index_codecs == (BytesCodec(endian="little"), Crc32cCodec())
+            and codecs[0].index_location.value == "end"
+            and array.dtype.newbyteorder("<") == self._dtype
+            and array.shape[1:] == array.chunks[1:] == self._row
+            and array.shards == (CHUNKS * array.chunks[0], *self._row)
+        )
+
+    def _file(self, number: int) -> Path:
+        key = self._metadata.encode_chunk_key((number, *(0 for _ in self._row)))
+        return self._store / self._name / key
+
+    def _chunks_of(self, number: int) -> int:
+        """How many chunks shard `number` holds: all but the last shard are full."""
+        return min(CHUNKS, -(-(self._rows - number * self.per_shard) // self._chunk))
+
+    def _chunk_bytes(self) -> int:
+        return self._chunk * self._dtype.itemsize * math.prod(self._row)
+
+    def _check_files(self) -> None:
+        for number in range(-(-self._rows // self.per_shard)):
+            path = self._file(number)
+            expected = self._chunks_of(number) * self._chunk_bytes() + _INDEX_BYTES
+            if not path.is_file() or path.stat().st_size != expected:
+                raise UserError(f"{path}: is missing or torn; import the store anew")
+
+    def _map(self, number: int) -> NDArray[Any]:
+        """All rows of one shard, read-only."""
+        path, chunks = self._file(number), self._chunks_of(number)
+        try:
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{path}: cannot be read ({reason}); import the store anew") from None
+        size = self._chunk_bytes()
+        index = np.full((CHUNKS, 2), _NO_CHUNK)
+        index[:chunks] = np.stack([np.arange(chunks) * size, np.full(chunks, size)], axis=1)
+        if mapped[chunks * size : -4] != index.astype("<u8").tobytes():
+            raise UserError(f"{path}: its shard index is damaged; import the store anew")
+        rows = min(self.per_shard, self._rows - number * self.per_shard)
+        values = np.frombuffer(mapped, self._dtype, rows * math.prod(self._row))
+        return values.reshape(rows, *self._row)
+
+
+def _get(group: zarr.Group, name: str) -> object:
+    try:
+        return group.get(name)
+    except Exception:  # zarr raises many kinds for metadata that it cannot read
+        return None

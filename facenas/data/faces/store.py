@@ -1,0 +1,185 @@
+"""An opened store of faces: memory-mapped, so that any number of processes share one copy in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast, overload
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from facenas.data.faces.jpeg import SIDE, decode
+from facenas.data.faces.layout import COLOUR, FIELDS, FORMAT, VERSION, Layout
+from facenas.data.faces.sharded import ShardedArray
+from facenas.data.source import Pixels
+from facenas.errors import UserError
+
+__all__ = ["SIDE", "FaceStore", "open_store"]
+
+
+class FaceStore:
+    """n aligned faces of 112x112 pixels with their identities, read-only.
+
+    layout: "jpeg" or "raw"; source: where the faces came from, in words; labels: (n,) int32, in
+    0..identities-1; names: of the identities, by label; fingerprint: sha256 of all of it but
+    `source`. Can be handed to other processes: it is opened anew there. Made by `open_store`.
+    """
+
+    def __init__(self, path: Path, attributes: dict[str, Any], arrays: dict[str, ShardedArray]):
+        self.path = path
+        self.layout: Layout = attributes["layout"]
+        self.source: str = attributes["source"]
+        self.fingerprint: str = attributes["fingerprint"]
+        self.arrays = arrays
+        labels = arrays["labels"]
+        self.labels = cast(NDArray[np.int32], labels.span(0, len(labels)))
+        self.names: Sequence[str] = _Names(path, arrays["names"], arrays["name_offsets"])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __reduce__(self) -> tuple[Callable[[Path], FaceStore], tuple[Path]]:
+        return open_store, (self.path.resolve(),)
+
+    @property
+    def identities(self) -> int:
+        """Number of identities."""
+        return len(self.names)
+
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """The JPEG bytes of image `index`, (k,) uint8, of a store of layout "jpeg".
+
+        Raises UserError when the offsets are damaged, IndexError when there is no such image.
+        """
+        index = range(len(self))[index]
+        start, stop = self.arrays["offsets"].take(np.array([index, index + 1])).tolist()
+        return self._bytes(index, start, stop)
+
+    def read(self, indices: NDArray[np.int64], out: Pixels | None = None) -> Pixels:
+        """(m, 112, 112, 3) uint8 RGB: the images at `indices` (m,), in their order, each in 0..n-1.
+
+        Written into `out` (C-ordered, of that shape) when it is given. Raises UserError, naming the
+        image, when one is damaged, and IndexError for an index out of range.
+        """
+        indices = np.asarray(indices, np.int64)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(
+                f"image indices {indices.min()}..{indices.max()} of {len(self)} images"
+            )
+        if out is None:
+            out = np.empty((len(indices), SIDE, SIDE, 3), np.uint8)
+        if self.layout == "raw":
+            return self.arrays["pixels"].take(indices, out)
+        starts = self.arrays["offsets"].take(indices).tolist()
+        stops = self.arrays["offsets"].take(indices + 1).tolist()
+        for row, index in enumerate(indices.tolist()):
+            try:
+                decode(self._bytes(index, starts[row], stops[row]), out[row])
+            except ValueError as error:
+                raise _damaged(self.path, index, str(error)) from None
+        return out
+
+    def _bytes(self, index: int, start: int, stop: int) -> NDArray[np.uint8]:
+        jpeg = self.arrays["jpeg"]
+        if not 0 <= start < stop <= len(jpeg):
+            raise _damaged(self.path, index, f"its bytes are said to be {start}..{stop}")
+        return jpeg.span(start, stop)
+
+
+def open_store(path: Path) -> FaceStore:
+    """The store in the folder `path`.
+
+    Raises UserError when there is none, it is not ours, of a newer format, or not whole. Damage
+    inside images is found by reading them: see `checking.check`.
+    """
+    group = _open_group(path)
+    attributes = dict(group.attrs)
+    if attributes.get("format") != FORMAT:
+        raise _foreign(path)
+    if attributes.get("version") != VERSION or attributes.get("colour") != COLOUR:
+        raise UserError(
+            f"{path}: is a face store of format {attributes.get('version')!r}, colour order "
+            f"{attributes.get('colour')!r}, but this facenas reads {VERSION} and {COLOUR!r}; update facenas"
+        )
+    layout = attributes.get("layout")
+    expected = {"source": str, "fingerprint": str, "images": int, "identities": int}
+    if layout not in FIELDS or any(type(attributes.get(k)) is not t for k, t in expected.items()):
+        raise UserError(f"{path}: its attributes are damaged; import it anew")
+    fields = FIELDS[layout]
+    arrays = {f.name: ShardedArray(group, path, f.name, f.dtype, f.row) for f in fields}
+    store = FaceStore(path, attributes, arrays)
+    _check_counts(store, attributes)
+    return store
+
+
+def is_store(path: Path) -> bool:
+    """Whether `path` is a store of ours, whole or not, of any version."""
+    try:
+        return _open_group(path).attrs.get("format") == FORMAT
+    except UserError:
+        return False
+
+
+def _open_group(path: Path) -> zarr.Group:
+    if not path.exists():
+        raise UserError(f"{path}: no such store; make one with `facenas data import SOURCE {path}`")
+    try:
+        return zarr.open_group(path, mode="r", zarr_format=3)
+    except Exception:  # zarr raises many kinds for what it cannot read
+        raise _foreign(path) from None
+
+
+def _check_counts(store: FaceStore, attributes: dict[str, Any]) -> None:
+    """Attributes and array lengths agree, and every label has a name."""
+    images, identities = attributes["images"], attributes["identities"]
+    lengths = {"labels": images, "name_offsets": identities + 1}
+    lengths |= {"offsets": images + 1} if store.layout == "jpeg" else {"pixels": images}
+    for name, length in lengths.items():
+        if len(store.arrays[name]) != length:
+            raise UserError(
+                f"{store.path}: should have {length} {name} but has {len(store.arrays[name])}; "
+                "import it anew"
+            )
+    if images and not 0 <= store.labels.min() <= store.labels.max() < identities:
+        raise UserError(
+            f"{store.path}: has labels {store.labels.min()}..{store.labels.max()} but {identities} "
+            "identities; import it anew"
+        )
+
+
+def _foreign(path: Path) -> UserError:
+    return UserError(
+        f"{path}: is not a facenas face store; make one with `facenas data import SOURCE OUT.zarr`"
+    )
+
+
+def _damaged(path: Path, index: int, reason: str) -> UserError:
+    return UserError(f"{path}: image {index} is damaged ({reason}); import the store anew")
+
+
+class _Names(Sequence[str]):
+    """Names decoded on use: two million strings would cost every process 150 MB."""
+
+    def __init__(self, path: Path, names: ShardedArray, offsets: ShardedArray) -> None:
+        self._path, self._names, self._offsets = path, names, offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start, stop = self._offsets.take(np.array([index, index + 1])).tolist()
+        try:
+            return self._names.span(start, stop).tobytes().decode()
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{self._path}: identity name {index} is damaged; import it anew"
+            ) from None

@@ -1,0 +1,227 @@
+"""Writes a store image by image in constant memory; it appears under its name when it is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import zarr
+
+from facenas.data.faces.jpeg import SIDE, decode, encode
+from facenas.data.faces.layout import COLOUR, FIELDS, FORMAT, VERSION, Layout, fingerprint
+from facenas.data.faces.sharded import ShardedWriter
+from facenas.data.faces.store import is_store
+from facenas.data.source import Pixels
+from facenas.errors import UserError
+
+_NAMES_AT_ONCE = 4096
+_ODD = "backslashreplace"  # for file names that are no Unicode
+
+
+class StoreWriter:
+    """A context manager: on a clean exit the store is renamed to `path`; else nothing is left.
+
+    Identities are numbered in the order in which they first come. With `numbered` they are the
+    numbers 0..numbered-1 instead, given to `add` as text, whether they have images or not.
+    `source` says in words where the images come from. Raises UserError when `path` is there (with
+    `overwrite`: when it is something else than a store), when it cannot be written, and when no
+    image was added; an old store is replaced only by a whole one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        source: str,
+        layout: Layout = "jpeg",
+        overwrite: bool = False,
+        numbered: int | None = None,
+    ) -> None:
+        _check_target(path, overwrite)
+        self.path, self._source, self._layout, self._numbered = path, source, layout, numbered
+        self._overwrite = overwrite
+        self.folder = path.with_name(f"{_mark(path)}{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+        self._label_of: dict[str, int] = {}
+        self._scratch = np.empty((SIDE, SIDE, 3), np.uint8)
+        self.images = 0
+
+    def __enter__(self) -> StoreWriter:
+        with self.disk():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self.path)
+            self._group = zarr.create_group(self.folder, zarr_format=3)
+        self._arrays = {f.name: ShardedWriter(self._group, *f) for f in FIELDS[self._layout]}
+        if self._layout == "jpeg":
+            self._append("offsets", 0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+                _check_target(self.path, self._overwrite)  # it may have come in the meantime
+                with self.disk():
+                    _force_to_disk(self.folder)
+                    _publish(self.folder, self.path)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def identities(self) -> int:
+        """Number of identities so far; with `numbered`, that number."""
+        return len(self._label_of) if self._numbered is None else self._numbered
+
+    def add(self, identity: str, image: bytes | Pixels) -> None:
+        """One face: JPEG bytes of 112x112 pixels, or (112, 112, 3) uint8 RGB pixels.
+
+        In the layout "jpeg", JPEG bytes are kept as they are and pixels are encoded. JPEG is always
+        decoded once. Raises ValueError, and adds nothing, when an image does not decode or has
+        another size, and UserError when a number is out of range or the disk is full.
+        """
+        if isinstance(image, bytes):
+            decode(image, self._scratch)
+        elif image.shape != self._scratch.shape or image.dtype != np.uint8:
+            raise ValueError(f"pixels of shape {image.shape} and type {image.dtype}")
+        self._append("labels", self._label(identity))
+        if self._layout == "jpeg":
+            data = np.frombuffer(image if isinstance(image, bytes) else encode(image), np.uint8)
+            with self.disk():
+                self._arrays["jpeg"].append(data)
+            self._append("offsets", self._arrays["jpeg"].rows)
+        else:
+            pixels = self._scratch if isinstance(image, bytes) else image
+            with self.disk():
+                self._arrays["pixels"].append(pixels[None])
+        self.images += 1
+
+    def _append(self, name: str, value: int) -> None:
+        with self.disk():
+            self._arrays[name].append(np.array([value]))
+
+    def _label(self, identity: str) -> int:
+        if self._numbered is None:
+            return self._label_of.setdefault(identity, len(self._label_of))
+        if not 0 <= int(identity) < self._numbered:
+            raise UserError(
+                f"{self._source}: label {identity} is out of range, for there are {self._numbered} "
+                "identities; correct their number or the label"
+            )
+        return int(identity)
+
+    def _finish(self) -> None:
+        """Names, last shards and attributes."""
+        if not self.images:
+            raise UserError(f"{self._source}: has no image that could be used; nothing was written")
+        with self.disk():
+            self._write_names()
+            digests = {name: array.finish() for name, array in self._arrays.items()}
+            self._group.attrs.update(
+                {
+                    "format": FORMAT,
+                    "version": VERSION,
+                    "layout": self._layout,
+                    "colour": COLOUR,
+                    "images": self.images,
+                    "identities": self.identities,
+                    "source": self._source,
+                    "fingerprint": fingerprint(self._layout, digests),
+                }
+            )
+
+    def _write_names(self) -> None:
+        names: Iterable[str] = self._label_of
+        if self._numbered is not None:
+            names = map(str, range(self._numbered))
+        letters, offsets = self._arrays["names"], self._arrays["name_offsets"]
+        offsets.append(np.array([0]))
+        rest = iter(names)
+        while some := [name.encode(errors=_ODD) for name in islice(rest, _NAMES_AT_ONCE)]:
+            offsets.append(letters.rows + np.cumsum([len(name) for name in some]))
+            letters.append(np.frombuffer(b"".join(some), np.uint8))
+
+    @contextmanager
+    def disk(self) -> Iterator[None]:
+        """Turns the OSErrors of writing into a UserError that names the store."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(
+                f"{self.path}: cannot be written ({reason}); make room or choose another place"
+            ) from None
+
+
+def _check_target(path: Path, overwrite: bool) -> None:
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise UserError(
+            f"{path}: is a file where the store's folder should be written; move it away"
+        )
+    if not overwrite:
+        raise UserError(f"{path}: is there already; give --overwrite to replace it")
+    if not is_store(path):
+        raise UserError(
+            f"{path}: is a folder but no face store, so it is not overwritten; choose another name"
+        )
+
+
+def _mark(path: Path) -> str:
+    """How the names of this machine's unfinished stores for `path` begin."""
+    return f".{path.name}.{socket.gethostname()}-"
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Unfinished stores for `path` whose processes were killed."""
+    for name in os.listdir(path.parent):
+        if name.startswith(_mark(path)) and name.endswith(".partial"):
+            owner = name.removeprefix(_mark(path)).split("-")[0]
+            if owner.isdigit() and not _runs(int(owner)):
+                shutil.rmtree(path.parent / name, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it runs, as another user
+        return True
+    return True
+
+
+def _force_to_disk(folder: Path) -> None:
+    """Without it, a power failure after the rename could leave a store of empty files."""
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent), *(Path(parent, name) for name in names)):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _publish(folder: Path, path: Path) -> None:
+    """Renames `folder` to `path`; an older store there steps aside first, and is deleted last."""
+    aside = folder.with_suffix(".old")
+    if path.exists():
+        path.rename(aside)
+    try:
+        folder.rename(path)
+    except OSError:
+        if aside.exists():
+            aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

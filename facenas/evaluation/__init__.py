@@ -1,0 +1,1 @@
+"""How good an embedding is: extraction and exact metrics."""

@@ -1,0 +1,5 @@
+"""Trained networks for use elsewhere: as an ONNX or safetensors file, and by name in timm."""
+
+from facenas.export.exporting import export_run
+
+__all__ = ["export_run"]

@@ -1,0 +1,169 @@
+"""Checkpoints of other projects, as weights of our face networks.
+
+Key layouts: `mk-minchul/AdaFace:net.py` in a Lightning module (BGR); CVLface, which has the same network
+(`mk-minchul/CVLface:cvlface/research/recognition/code/run_v1/models/iresnet`, RGB); arcface_torch
+(`deepinsight/insightface:recognition/arcface_torch/backbones/iresnet.py`, RGB).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from facenas.arch.ir import IRArchitecture
+from facenas.errors import UserError
+from facenas.models.ir import IRNetwork
+from facenas.models.reading import read_tensors
+
+Weights = dict[str, Tensor]
+Colour = Literal["BGR", "RGB"]
+
+# Insightface's names and ours; its stages `layer1` to `layer4` become one body.
+_BLOCK_PARTS = {
+    "bn1": "res_layer.0",
+    "conv1": "res_layer.1",
+    "bn2": "res_layer.2",
+    "prelu": "res_layer.3",
+    "conv2": "res_layer.4",
+    "bn3": "res_layer.5",
+    "downsample": "shortcut_layer",
+}
+_OUTER_PARTS = {
+    "conv1": "input_layer.0",
+    "bn1": "input_layer.1",
+    "prelu": "input_layer.2",
+    "bn2": "output_layer.0",
+    "fc": "output_layer.3",
+    "features": "output_layer.4",
+}
+
+
+class Foreign(NamedTuple):
+    """`backbone` takes RGB, whatever `colour` the file was trained on; `kernel` is (embedding, identities)."""
+
+    architecture: IRArchitecture
+    backbone: Weights
+    kernel: Tensor | None
+    colour: Colour
+
+
+def load_foreign(path: Path) -> Foreign:
+    """The network in a checkpoint of AdaFace, CVLface or arcface_torch, for `build_ir(...).load_state_dict`.
+
+    Of a file trained on BGR, the input channels of the first convolution are swapped. The last bias of
+    arcface_torch moves into the running mean of its BatchNorm: z is the same in evaluation, but further
+    training starts without it. Raises UserError when the file is torn or unsafe, or holds no such network.
+    """
+    tensors = read_tensors(path)
+    prefix, insightface = _layout(path, tensors)
+    colour = _colour(path, prefix, insightface)
+    found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
+    if insightface:
+        weights = _without_last_bias(path, _renamed(path, weights))
+    arch = _architecture(path, weights)
+    _check(path, arch, weights)
+    if colour == "BGR":
+        weights["input_layer.0.weight"] = weights["input_layer.0.weight"].flip(1)
+    kernel = tensors.get("head.kernel")
+    return Foreign(arch, weights, None if kernel is None else kernel.float(), colour)
+
+
+def _layout(path: Path, tensors: Weights) -> tuple[str, bool]:
+    """What stands before the names of the backbone, and whether these are insightface's."""
+    for first, insightface in (("input_layer.0.weight", False), ("conv1.weight", True)):
+        keys = [key for key in tensors if f".{key}".endswith(f".{first}")]
+        if keys:
+            return min(keys, key=len).removesuffix(first), insightface
+    raise UserError(f"{path}: holds no IR network of AdaFace, CVLface or arcface_torch")
+
+
+def _colour(path: Path, prefix: str, insightface: bool) -> Colour:
+    """Order of the channels in training."""
+    if prefix.endswith(
+        "net."
+    ):  # CVLface: its settings, kept beside the file, may have it flip its input
+        beside = (path.parent / name for name in ("model.yaml", "config.yaml", "config.json"))
+        texts = [file.read_text(errors="replace") for file in beside if file.is_file()]
+        return "BGR" if any(re.search(r"color_space\W+BGR", text) for text in texts) else "RGB"
+    if insightface:
+        return "RGB"
+    if prefix == "model.":
+        return "BGR"
+    raise UserError(
+        f"{path}: RGB or BGR cannot be told; keep the names as AdaFace (model.*) or CVLface (net.*) wrote them"
+    )
+
+
+def _renamed(path: Path, weights: Weights) -> Weights:
+    """Insightface's names as ours."""
+    inside = {key: re.fullmatch(r"layer(\d)\.(\d+)\.(\w+)\.(.+)", key) for key in weights}
+    blocks = sorted({(int(m[1]), int(m[2])) for m in inside.values() if m})
+    ours: Weights = {}
+    for key, tensor in weights.items():
+        part, _, rest = key.partition(".")
+        m = inside[key]
+        if m and m[3] in _BLOCK_PARTS:
+            number = blocks.index((int(m[1]), int(m[2])))
+            ours[f"body.{number}.{_BLOCK_PARTS[m[3]]}.{m[4]}"] = tensor
+        elif part in _OUTER_PARTS:
+            ours[f"{_OUTER_PARTS[part]}.{rest}"] = tensor
+        else:
+            raise UserError(f"{path}: {key} is no part of an IR network of arcface_torch")
+    return ours
+
+
+def _without_last_bias(path: Path, weights: Weights) -> Weights:
+    """Our last BatchNorm has no bias: (x - mean) / sd + bias = (x - (mean - bias * sd)) / sd."""
+    name = "output_layer.4."
+    scale, bias = weights.pop(f"{name}weight", None), weights.pop(f"{name}bias", None)
+    if scale is not None and not torch.equal(scale, torch.ones_like(scale)):
+        raise UserError(
+            f"{path}: the weights of its last BatchNorm should all be 1, as arcface_torch keeps them"
+        )
+    mean, variance = weights.get(f"{name}running_mean"), weights.get(f"{name}running_var")
+    if bias is not None and mean is not None and variance is not None:
+        shifted = mean.double() - bias.double() * (variance.double() + 1e-5).sqrt()
+        weights[f"{name}running_mean"] = shifted.float()
+    return weights
+
+
+def _architecture(path: Path, weights: Weights) -> IRArchitecture:
+    """What the shapes say: width, blocks of each stage, kernels, length of z."""
+    try:
+        width = weights["input_layer.0.weight"].shape[0]
+        embedding = weights["output_layer.3.weight"].shape[0]
+        blocks = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("body."))
+        shapes = [weights[f"body.{i}.res_layer.1.weight"].shape for i in range(blocks)]
+        kernels = tuple(shape[3] for shape in shapes)
+    except (KeyError, ValueError, IndexError):
+        raise UserError(f"{path}: its network lacks weights; fetch it again") from None
+    stages = [sum(shape[0] == width * 2**stage for shape in shapes) for stage in range(4)]
+    if sum(stages) != blocks or 0 in stages or 1 in kernels:
+        raise UserError(
+            f"{path}: is not four stages of plain blocks (IR-152 and IR-200, of bottlenecks, are not supported)"
+        )
+    se = "body.0.res_layer.se_block.fc1.weight" in weights
+    arch = IRArchitecture.uniform(width, stages, embedding, se)
+    return replace(arch, kernels=kernels, project_first="body.0.shortcut_layer.0.weight" in weights)
+
+
+def _check(path: Path, arch: IRArchitecture, weights: Weights) -> None:
+    """Raises UserError at a name or shape that is not the architecture's."""
+    with torch.device("meta"):
+        wanted = {key: value.shape for key, value in IRNetwork(arch).state_dict().items()}
+    for key in sorted(wanted.keys() | weights.keys()):
+        if key not in weights or key not in wanted or weights[key].shape != wanted[key]:
+            expected, found = wanted.get(key), weights[key].shape if key in weights else None
+            raise UserError(
+                f"{path}: is not a whole IR network: {key} is {_shape(found)}, but should be {_shape(expected)}"
+            )
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else "x".join(map(str, shape)) or "a number"

@@ -1,0 +1,69 @@
+"""Batch statistics of the joint batch of all processes that train together."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed.nn.functional as distributed
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class JointBatchNorm(_BatchNorm):
+    """BatchNorm over the batches of all processes: torch's own SyncBatchNorm does not run on a CPU."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Takes (n, c) and (n, c, h, w) alike."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """What nn.BatchNorm1d/2d would give for the joint batch; in evaluation it is the same layer."""
+        if not self.training:
+            return super().forward(input)
+        x = input.float()
+        dims, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
+        count = _sum(torch.tensor(float(x.numel() / x.shape[1])))
+        mean = _sum(x.sum(dims)) / count
+        centred = x - mean.view(shape)
+        variance = _sum(centred.square().sum(dims)) / count
+        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        result = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            result = result * self.weight.view(shape) + self.bias.view(shape)
+        joint: Tensor = result.to(input.dtype)
+        return joint
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Running statistics, with the unbiased variance, as torch keeps them."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Over all processes, differentiable."""
+    summed: Tensor = distributed.all_reduce(values)  # type: ignore[no-untyped-call]
+    return summed
+
+
+def join_statistics(network: nn.Module) -> nn.Module:
+    """The network whose BatchNorm layers use the joint batch; parameters and buffers stay the same tensors."""
+    if next(network.parameters()).is_cuda:
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        return converted
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(module, name, _joint(child))
+    return network
+
+
+def _joint(norm: _BatchNorm) -> JointBatchNorm:
+    joint = JointBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine)
+    joint.weight, joint.bias = norm.weight, norm.bias
+    joint._buffers = norm._buffers
+    joint.training = norm.training
+    return joint

@@ -1,0 +1,66 @@
+"""Reads tensors out of files from anywhere, without running what such a file may hold."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from facenas.errors import UserError
+
+# Settings and states that Lightning and its users leave in a checkpoint beside the weights.
+_HARMLESS = re.compile(
+    r"((pytorch_lightning|lightning|lightning_fabric|omegaconf|pathlib)\.|utils\.dotdict$|argparse\.Namespace$)"
+)
+
+
+class _Shell:
+    """Stands for a harmless class while a checkpoint is read: its objects become plain mappings."""
+
+    def __new__(cls, *_: Any) -> Any:
+        return OrderedDict()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or of a torch checkpoint (its `state_dict`, if it has one), by name.
+
+    Raises UserError when the file is missing, torn or no checkpoint, or when opening it would run foreign code.
+    """
+    try:
+        tree: Any = _load(path)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnpicklingError:
+        raise UserError(
+            f"{path}: is no checkpoint, or one that holds more than weights; save its state_dict as safetensors"
+        ) from None
+    except Exception as error:  # a torn file fails in many ways, deep inside torch
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: is not a whole checkpoint ({reason}); fetch it again") from None
+    tree = tree.get("state_dict", tree) if isinstance(tree, dict) else {}
+    return {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    with path.open("rb") as file:
+        zipped = (
+            file.read(4) == b"PK\x03\x04"
+        )  # before torch 1.6 it was not: then tensors alone are read
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
+    refused = sorted(name for name in names if not _HARMLESS.match(name))
+    if refused:
+        raise UserError(
+            f"{path}: refused, as reading it would run {', '.join(refused)}; save its state_dict as safetensors"
+        )
+    with torch.serialization.safe_globals([(_Shell, name) for name in names]):
+        return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,138 @@
+"""Training of a face network: identities as classes of a margin head, judged on identities it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from facenas.arch import IRArchitecture
+from facenas.config import DataConfig, FaceRecipe
+from facenas.data.faces.augment import FaceAugment
+from facenas.data.faces.loader import FaceLoader, to_input
+from facenas.data.faces.splits import (
+    draw_pairs,
+    hold_out_identities,
+    relabelled,
+    stratified_subset,
+)
+from facenas.data.faces.store import FaceStore
+from facenas.device import Device
+from facenas.evaluation.embedding import pair_distances
+from facenas.evaluation.verification import roc_points, tar_at_far, verify
+from facenas.models.dropout import place_dropout
+from facenas.models.heads import build_head
+from facenas.models.ir import build_ir
+from facenas.training import parallel
+from facenas.training.loop import Score
+
+Indices = NDArray[np.int64]
+Pairs = tuple[Indices, NDArray[np.bool_]]
+
+_FARS = (0.1, 0.01, 0.001)
+
+
+class Faces:
+    """The task (`facenas.training.loop.Task`) of telling the identities of `store` apart.
+
+    Three sets of identities, apart from each other and fixed by `split_seed`: to test on
+    (`config.test_fraction`, may be none), to choose on (`config.validation_fraction`) and to train on.
+    A candidate sees `config.data_fraction` of the images of the latter, the `final` network all.
+    """
+
+    def __init__(
+        self,
+        arch: IRArchitecture,
+        store: FaceStore,
+        config: DataConfig,
+        recipe: FaceRecipe,
+        split_seed: int,
+        seed: int,
+        device: Device,
+        final: bool = False,
+    ) -> None:
+        self.store, self.seed, self.device = store, seed, device
+        train, self._judged, self._tested = split_faces(store.labels, config, split_seed)
+        if not final:
+            train = stratified_subset(store.labels, train, config.data_fraction, split_seed)
+        labels = relabelled(store.labels[train])
+        self.images, self.identities = len(train), int(labels.max()) + 1
+        augment = FaceAugment(recipe.crop, recipe.low_res, recipe.photometric, recipe.flip)
+        rank, world = parallel.rank(), parallel.world()
+        self.loader = FaceLoader(
+            store, train, labels, recipe.batch_size, augment, seed, rank=rank, world=world
+        )
+        self.model = device.place(build_ir(arch, seed))
+        head = build_head(recipe.head, arch.embedding, self.identities, seed)
+        self.network = FaceNetwork(self.model, head.to(device.torch_device))
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's slices of the joint batches; dropout is told which rows they are."""
+        on = self.device.torch_device
+        for number, (images, labels) in enumerate(self.loader.epoch(epoch)):
+            seed = int(np.random.default_rng([self.seed, epoch, number, 2]).integers(2**62))
+            place_dropout(self.network, seed, *self.loader.place(number))
+            yield to_input(images.to(on)), labels.to(on)
+
+    def score(self) -> Score:
+        """Mean accuracy of ten-fold verification on the identities held out for choosing."""
+        pairs, same = self._judged
+        found = verify(pair_distances(self.model, self.store, pairs, self.device), same)
+        return Score(100 * found.accuracy, found.right)
+
+    def test(self) -> dict[str, Any]:
+        """Verification on identities that nothing was chosen on, or, without such, on those held out."""
+        tested = self._tested is not None
+        pairs, same = self._tested or self._judged
+        distances = pair_distances(self.model, self.store, pairs, self.device)
+        found, scores = verify(distances, same), 1 - distances / 2
+        far, tar = roc_points(scores, same)
+        return {
+            "test_accuracy": 100 * found.accuracy if tested else None,
+            "head_parameters": sum(p.numel() for p in self.network.head.parameters()),
+            "identities": self.identities,
+            "verification": {
+                "identities": "test" if tested else "validation",
+                "pairs": len(same),
+                "accuracy": 100 * found.accuracy,
+                "std": 100 * found.std,
+                "tar_at_far": {str(rate): 100 * tar_at_far(scores, same, rate) for rate in _FARS},
+                "roc": {"far": far, "tar": tar},
+            },
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: every draw depends on seed, epoch and batch alone."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `state_dict`."""
+
+
+class FaceNetwork(nn.Module):
+    """Backbone and head, as the training loop calls them; the head computes in float32."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """(n, 3, 112, 112), (n,) -> logits (n, identities) with the margin at the labels."""
+        logits: Tensor = self.head(self.backbone(images), labels)
+        return logits
+
+
+def split_faces(
+    labels: NDArray[np.int32], config: DataConfig, seed: int
+) -> tuple[Indices, Pairs, Pairs | None]:
+    """(images to train on, pairs to choose on, pairs to test on or None), of disjoint identities."""
+    rest, tested = np.arange(len(labels)), None
+    if config.test_fraction:
+        rest, held = hold_out_identities(labels, config.test_fraction, seed)
+        tested = draw_pairs(labels, held, config.pairs, seed)
+    share = config.validation_fraction
+    train, held = hold_out_identities(labels[rest], share, seed + 1)
+    return rest[train], draw_pairs(labels, rest[held], config.pairs, seed), tested

@@ -1,0 +1,65 @@
+"""Data-parallel training under `torchrun`: several processes that train as one.
+
+Each process takes its slice of every joint batch. Batch statistics, dropout masks, the head's norm
+statistics and the loss are those of the joint batch, so the result does not depend on how many
+processes share it (up to rounding). Without `torchrun`, all of this does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from facenas.models.joint import join_statistics
+
+
+def start() -> None:
+    """Joins the processes that `torchrun` started, if it did."""
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Waits until all processes are here."""
+    if world() > 1:
+        dist.barrier()
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes."""
+    if world() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def weight(count: int, device: torch.device) -> float | Tensor:
+    """What a mean loss over `count` items counts in the mean of all processes' losses."""
+    if world() == 1:
+        return 1.0
+    counts = torch.tensor(float(count), device=device)
+    return count * world() / total(counts)
+
+
+def wrap(network: nn.Module) -> nn.Module:
+    """The network with joint batch statistics, whose gradients are averaged over the processes."""
+    if world() == 1:
+        return network
+    join_statistics(network)
+    # Buffers agree already: they are computed from the joint batch.
+    return DistributedDataParallel(network, broadcast_buffers=False)

@@ -1,0 +1,166 @@
+"""Foreign checkpoints that are unsafe, torn or something else: one sentence, and nothing of them is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from facenas.arch import IRArchitecture
+from facenas.errors import UserError
+from facenas.models.foreign import load_foreign
+from facenas.models.ir import build_ir
+
+NETWORK = build_ir(IRArchitecture.uniform(4, (1, 1, 1, 1), 8), seed=0)
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+def weights(prefix: str = "model.") -> dict[str, Tensor]:
+    return {f"{prefix}{k}": v for k, v in NETWORK.state_dict().items()}
+
+
+def saved(folder: Path, tree: object, **options: object) -> Path:
+    torch.save(tree, folder / "weights.ckpt", **options)
+    return folder / "weights.ckpt"
+
+
+def refused(path: Path, *words: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_foreign(path)
+    message = str(error.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_checkpoint_that_would_run_a_command_is_refused(tmp_path, zipped):
+    mark = tmp_path / "ran"
+    tree = {"state_dict": weights(), "hyper_parameters": Evil(f"touch {mark}")}
+    path = saved(tmp_path, tree, _use_new_zipfile_serialization=zipped)
+    refused(path, *(["posix.system"] if zipped else []), "safetensors")
+    assert not mark.exists()
+
+
+def test_a_bare_pickle_is_refused(tmp_path):
+    mark, path = tmp_path / "ran", tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps(Evil(f"touch {mark}"), protocol=2))
+    refused(path, "safetensors")
+    assert not mark.exists()
+
+
+def test_settings_that_lightning_leaves_are_passed_over(tmp_path, monkeypatch):
+    """Dotdict and callbacks by their class, as AdaFace's checkpoints have them; neither module is imported."""
+    modules = {
+        name: ModuleType(name)
+        for name in ("utils", "pytorch_lightning", "pytorch_lightning.callbacks")
+    }
+    kinds = {
+        "utils": type("dotdict", (dict,), {"__module__": "utils"}),
+        "pytorch_lightning.callbacks": type(
+            "ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks"}
+        ),
+    }
+    with monkeypatch.context() as patch:
+        for name, module in modules.items():
+            patch.setitem(sys.modules, name, module)
+        for name, kind in kinds.items():
+            setattr(modules[name], kind.__name__, kind)
+        tree = {
+            "state_dict": weights(),
+            "hyper_parameters": kinds["utils"](lr=0.1, arch="ir_18"),
+            "callbacks": {
+                kinds["pytorch_lightning.callbacks"]: {"best_model_score": torch.ones(1)}
+            },
+            "args": Namespace(m=0.4, h=0.333),
+        }
+        path = saved(tmp_path, tree)
+    foreign = load_foreign(path)
+    assert foreign.architecture.stages == (1, 1, 1, 1)
+    assert not {"utils", "pytorch_lightning"} & set(sys.modules)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_truncated_file_is_told_in_a_sentence(tmp_path, share, zipped):
+    path = saved(tmp_path, {"state_dict": weights()}, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    refused(path)
+
+
+def test_a_truncated_safetensors_file_is_told_in_a_sentence(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "model.safetensors"
+    save_file(weights("net."), path)
+    path.write_bytes(path.read_bytes()[:5000])
+    refused(path, "not a whole checkpoint")
+
+
+def test_files_that_are_something_else(tmp_path):
+    refused(tmp_path / "missing.ckpt", "cannot be read")
+    refused(tmp_path, "cannot be read")
+    text = tmp_path / "text.ckpt"
+    text.write_text("not a checkpoint")
+    refused(text)
+
+
+def test_checkpoints_of_other_networks(tmp_path):
+    refused(saved(tmp_path, {"state_dict": {"fc.weight": torch.ones(2)}}), "no IR network")
+    refused(saved(tmp_path, [torch.ones(2)]), "no IR network")
+    resnet = {"conv1.weight": torch.ones(64, 3, 7, 7), "layer1.0.bn4.weight": torch.ones(64)}
+    refused(saved(tmp_path, resnet), "layer1.0.bn4.weight")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"body.1.res_layer.4.weight": None},
+            "body.1.res_layer.4.weight is missing, but should be 8x8x3x3",
+        ),
+        ({"body.1.res_layer.4.weight": (8, 8, 5, 5)}, "is 8x8x5x5, but should be 8x8x3x3"),
+        ({"body.1.res_layer.1.weight": None}, "lacks weights"),
+        ({"body.1.res_layer.1.weight": (8, 4)}, "lacks weights"),
+        ({"body.1.res_layer.1.weight": (8, 4, 1, 1)}, "bottlenecks"),
+        ({"body.1.res_layer.1.weight": (16, 4, 3, 3)}, "four stages"),
+        ({"body.x.weight": (1,)}, "lacks weights"),
+        ({"extra.weight": (2, 2)}, "extra.weight is 2x2, but should be missing"),
+        ({"output_layer.3.weight": None}, "lacks weights"),
+        ({"output_layer.4.running_mean": ()}, "is a number, but should be 8"),
+    ],
+)
+def test_networks_that_are_not_whole(tmp_path, change, words):
+    tree = weights()
+    for key, shape in change.items():
+        tree.pop(f"model.{key}", None)
+        if shape is not None:
+            tree[f"model.{key}"] = torch.ones(shape)
+    refused(saved(tmp_path, {"state_dict": tree}), words)
+
+
+def test_names_that_do_not_tell_the_colours(tmp_path):
+    refused(saved(tmp_path, weights("")), "RGB or BGR")
+
+
+def test_an_insightface_network_with_a_scaled_last_norm(tmp_path):
+    tree = {"conv1.weight": torch.ones(4, 3, 3, 3), "features.weight": torch.full((8,), 2.0)}
+    refused(saved(tmp_path, tree), "should all be 1")

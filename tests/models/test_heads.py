@@ -1,0 +1,189 @@
+"""Heads against a plain restatement of their formulas in float64; statistics, precision, settings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from facenas.config import HeadConfig
+from facenas.models.heads import AdaFace, Softmax, build_head
+
+E, C, N = 24, 40, 32
+KINDS = ["adaface", "arcface", "cosface", "softmax"]
+
+
+class Restated:
+    """The heads, formula by formula, in float64 and with one-hot masks."""
+
+    def __init__(self, kind: str, kernel: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.kind = kind
+        self.kernel = kernel.detach().double().requires_grad_()
+        self.bias = None if bias is None else bias.detach().double()
+        self.mean, self.std = 20.0, 100.0
+
+    def __call__(self, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.kind == "softmax":
+            return z @ self.kernel + self.bias
+        eps, s = (1e-3 if self.kind == "adaface" else 1e-4), 64
+        norm = z.pow(2).sum(1, keepdim=True).sqrt()
+        columns = self.kernel / self.kernel.pow(2).sum(0, keepdim=True).sqrt()
+        c = torch.clamp(z / norm @ columns, -1 + eps, 1 - eps)
+        theta, hot = torch.acos(c), torch.zeros_like(c)
+        hot[range(len(z)), labels] = 1
+        angle, add = self.margins(norm.detach())
+        return s * (torch.cos(torch.clamp(theta + angle * hot, eps, math.pi - eps)) - add * hot)
+
+    def margins(self, norm: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.kind != "adaface":
+            return torch.tensor(0.5 * (self.kind == "arcface")), torch.tensor(
+                0.4 * (self.kind == "cosface")
+            )
+        n = norm.clip(0.001, 100)
+        self.mean = 0.01 * n.mean() + 0.99 * self.mean
+        self.std = 0.01 * n.std() + 0.99 * self.std  # torch.std divides by N - 1
+        quality = (0.333 * (n - self.mean) / (self.std + 1e-3)).clip(-1, 1)
+        return -0.4 * quality, 0.4 + 0.4 * quality
+
+
+def batch(kernel: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random z with norms from 1e-4 to 500, and cosines of exactly 1 and -1 with their label's column."""
+    drawn = torch.Generator().manual_seed(seed)
+    z = torch.randn(N, E, generator=drawn)
+    labels = torch.randint(C, (N,), generator=drawn)
+    towards = kernel.detach().T[labels]
+    z = z + torch.linspace(-6, 6, N)[:, None] * towards  # all angles
+    z[0], z[1] = towards[0], -towards[1]
+    norms = torch.rand(N, generator=drawn) * 60
+    norms[2:6] = torch.tensor([1e-4, 500.0, 1e-4, 500.0])
+    return z / z.norm(dim=1, keepdim=True) * norms[:, None], labels
+
+
+def same(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
+    """Row by row, no entry is off by more than `share` of the row's largest."""
+    scale = expected.abs().amax(1, keepdim=True)
+    assert ((found.double() - expected).abs() <= share * scale).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_logits_and_gradients_equal_the_formula(kind, seed):
+    head = build_head(HeadConfig(kind=kind), E, C, seed).train()
+    with torch.no_grad():
+        head.kernel.mul_(
+            torch.linspace(0.5, 1.5, C)
+        )  # columns do not stay unit vectors in training
+    oracle = Restated(kind, head.kernel, getattr(head, "bias", None))
+    for step in range(4):
+        z, labels = batch(head.kernel, 10 * seed + step)
+        z32, z64 = z.clone().requires_grad_(), z.double().requires_grad_()
+        found, expected = head(z32, labels), oracle(z64, labels)
+        same(found, expected, 1e-5)
+        # Random gradients: those of cross-entropy vanish for images that are told apart already.
+        upstream = torch.randn(N, C, generator=torch.Generator().manual_seed(seed))
+        found.backward(upstream)
+        expected.backward(upstream.double())
+        same(z32.grad, z64.grad, 1e-4)
+        same(head.kernel.grad.T, oracle.kernel.grad.T, 1e-4)
+        head.kernel.grad = oracle.kernel.grad = None
+    if kind == "adaface":
+        assert head.batch_mean.item() == pytest.approx(float(oracle.mean), rel=1e-6)
+        assert head.batch_std.item() == pytest.approx(float(oracle.std), rel=1e-6)
+
+
+def test_quality_moves_the_margin_between_the_three_known_cases():
+    """Norms far below, at and far above the mean: ArcFace, CosFace, and a negative angle."""
+    head = AdaFace(E, C, 0, h=1.0).eval()
+    head.batch_mean.fill_(50)
+    head.batch_std.fill_(10 - 1e-3)
+    z, labels = batch(head.kernel, 4)
+    unit = z[7:8] / z[7:8].norm()
+    label = labels[7:8]
+    theta = torch.acos(unit.double() @ head.kernel[:, label].double()).item()
+    known = {
+        1.0: math.cos(theta + 0.4),
+        50.0: math.cos(theta) - 0.4,
+        99.0: math.cos(theta - 0.4) - 0.8,
+    }
+    for norm, cosine in known.items():
+        logit = head(unit * norm, label)[0, label].item()
+        assert logit == pytest.approx(64 * cosine, abs=1e-3)
+
+
+def test_statistics_move_in_training_alone_and_by_t_alpha():
+    head = build_head(HeadConfig(t_alpha=0.25), E, C, 0)
+    z, labels = torch.full((4, E), 2.0) * torch.tensor([[1.0], [2], [3], [4]]), torch.arange(4)
+    head.eval()(z, labels)
+    assert (head.batch_mean.item(), head.batch_std.item()) == (20, 100)
+    head.train()(z, labels)
+    norms = z.norm(dim=1)
+    assert head.batch_mean.item() == pytest.approx(15 + 0.25 * norms.mean().item())
+    assert head.batch_std.item() == pytest.approx(75 + 0.25 * norms.std().item())
+
+
+def test_a_batch_of_one_leaves_the_deviation_alone():
+    head = AdaFace(E, C, 0).train()
+    logits = head(torch.ones(1, E), torch.tensor([3]))
+    assert torch.isfinite(logits).all()
+    assert head.batch_std.item() == 100
+    assert head.batch_mean.item() == pytest.approx(0.99 * 20 + 0.01 * E**0.5)
+
+
+def test_a_zero_vector_gives_finite_logits_and_gradients():
+    head, z = AdaFace(E, C, 0).train(), torch.zeros(2, E, requires_grad=True)
+    logits = head(z, torch.tensor([0, 1]))
+    logits.sum().backward()
+    assert torch.isfinite(logits).all()
+    assert torch.isfinite(z.grad).all()
+
+
+def test_statistics_travel_in_the_state_dict_under_the_peers_names():
+    head = AdaFace(E, C, 0).train()
+    head(*batch(head.kernel, 5))
+    state = head.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    assert shapes == {"kernel": (E, C), "t": (1,), "batch_mean": (1,), "batch_std": (1,)}
+    other = AdaFace(E, C, 1)
+    other.load_state_dict(state)
+    z, labels = batch(head.kernel, 6)
+    assert torch.equal(head(z, labels), other.train()(z, labels))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_changes_nothing(kind):
+    heads = [build_head(HeadConfig(kind=kind), E, C, 7) for _ in range(2)]
+    z, labels = batch(heads[0].kernel, 8)
+    z = z.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = heads[0](z, labels)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, heads[1](z.float(), labels))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kernel_has_unit_columns_from_the_seed_alone(kind):
+    state = torch.get_rng_state()
+    first, again, other = (build_head(HeadConfig(kind=kind), E, C, seed) for seed in (1, 1, 2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert first.kernel.shape == (E, C)
+    torch.testing.assert_close(first.kernel.norm(dim=0), torch.ones(C))
+    assert torch.equal(first.kernel, again.kernel)
+    assert not torch.equal(first.kernel, other.kernel)
+
+
+@pytest.mark.parametrize(("kind", "margin"), [("adaface", 0.4), ("arcface", 0.5), ("cosface", 0.4)])
+def test_settings_reach_the_head(kind, margin):
+    head = build_head(HeadConfig(kind=kind), E, C, 0)
+    assert (head.margin, head.scale) == (margin, 64)
+    head = build_head(HeadConfig(kind=kind, margin=0.1, scale=8, h=0.5, t_alpha=0.2), E, C, 0)
+    assert (head.margin, head.scale) == (0.1, 8)
+    if kind == "adaface":
+        assert (head.h, head.t_alpha) == (0.5, 0.2)
+
+
+def test_softmax_is_a_linear_layer():
+    head = build_head(HeadConfig(kind="softmax"), E, C, 0)
+    assert isinstance(head, Softmax)
+    assert sum(p.numel() for p in head.parameters()) == E * C + C
+    assert not head.bias.any()

@@ -1,0 +1,68 @@
+"""`facenas data import|info|check` as a user runs them."""
+
+import io
+import json
+import os
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Three faces of two identities, and a text that is called .jpg."""
+    for name in ("ann/0.jpg", "ann/1.jpg", "bob/0.jpg"):
+        stream = io.BytesIO()
+        Image.new("RGB", (112, 112), (9 * len(name), 50, 90)).save(stream, "jpeg")
+        (tmp_path / "people" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "people" / name).write_bytes(stream.getvalue())
+    (tmp_path / "people/bob/1.jpg").write_text("text")
+    return tmp_path / "people"
+
+
+def test_import_info_check(facenas, people, tmp_path):
+    done = facenas("data", "import", "people", "out.zarr", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told.keys() == {
+        "store",
+        "images",
+        "identities",
+        "skipped",
+        "encoded",
+        "resized",
+        "seconds",
+    }
+    assert (told["images"], told["identities"], told["skipped"]) == (3, 2, 1)
+    assert "1 images skipped; out.zarr/skipped.csv says why" in done.stderr
+    info = json.loads(facenas("data", "info", "out.zarr", "--json").stdout)
+    assert (info["layout"], info["colour"], info["source"]) == ("jpeg", "RGB", "folder people")
+    assert (info["images_per_identity_min"], info["images_per_identity_max"]) == (1, 2)
+    files = (path for path in (tmp_path / "out.zarr").rglob("*") if path.is_file())
+    assert info["bytes"] == sum(path.stat().st_size for path in files)
+    checked = facenas("data", "check", "out.zarr", "--json")
+    assert json.loads(checked.stdout)["fingerprint"] == info["fingerprint"]
+    assert "identities: 2\n" in facenas("data", "info", "out.zarr").stdout
+
+
+def test_faults_are_one_sentence_and_code_2(facenas, people, tmp_path):
+    assert facenas("data", "import", "people", "out.zarr", "--layout", "raw").returncode == 0
+    shard = tmp_path / "out.zarr/pixels/c/0/0/0/0"
+    with shard.open("r+b") as file:
+        file.write(b"\1")
+    commands = {
+        ("import", "people", "out.zarr"): "is there already; give --overwrite to replace it",
+        ("import", "people", "b.zarr", "--layout", "png"): "--layout png: should be jpeg or raw",
+        ("import", "nobody", "b.zarr"): "nobody: no such file or folder",
+        ("check", "out.zarr"): "contents do not match its fingerprint",
+        ("info", "people"): "is not a facenas face store",
+    }
+    for command, message in commands.items():
+        done = facenas("data", *command)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert done.stderr.startswith("facenas: ")
+        assert done.stderr.count("\n") == 1
+    assert sorted(os.listdir(tmp_path)) == ["out.zarr", "people"]
+    assert facenas("data", "import", "people", "out.zarr", "--overwrite").returncode == 0
+    assert facenas("data", "check", "out.zarr").returncode == 0
