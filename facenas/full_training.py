@@ -83,7 +83,7 @@ def _conclude(
         "architecture": arch.to_json(),
         "parameters": arch.count_parameters(),
         "epochs": training.epochs,
-        "train_images": run.about["data"]["train_images"],
+        "train_images": training.task.images,
         "train_accuracy": last["train_accuracy"],
         "best_epoch": course.best_epoch,
         **training.task.test(),

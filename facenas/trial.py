@@ -137,7 +137,7 @@ def _train(
         "train_accuracy": max(epoch["train_accuracy"] for epoch in history),
         "correct": int(best.right.sum()),
         "validated": len(best.right),
-        "images": training.seen,
+        "images": spec.epochs * task.images,
         "history": history,
         "right_bits": np.packbits(best.right).tobytes().hex(),
     }

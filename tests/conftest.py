@@ -57,6 +57,24 @@ def make_spec(digits: Path) -> Callable:
     return build
 
 
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 14 identities with 8 images each: a smooth pattern of its own, and noise."""
+    import cv2
+    import numpy as np
+
+    from facenas.data.faces.writer import StoreWriter
+
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("faces") / "faces.zarr"
+    with StoreWriter(path, "patterns") as writer:
+        for identity in range(14):
+            pattern = cv2.resize(rng.uniform(40, 215, (5, 5, 3)), (112, 112))
+            for _ in range(8):
+                noisy = pattern + rng.normal(0, 25) + rng.normal(0, 20, pattern.shape)
+                writer.add(f"person {identity}", np.clip(noisy, 0, 255).astype(np.uint8))
+    return path
+
+
 @pytest.fixture
 def facenas(tmp_path: Path) -> Callable:
     """Runs the command line in a process of its own, in `tmp_path`."""
@@ -73,3 +91,24 @@ def small_search(*more: str) -> list[str]:
     """Arguments of the small search on the digits."""
     settings = [part for setting in SMALL_SEARCH for part in ("--set", setting)]
     return ["search", "--preset", "demo-digits", *settings, *more]
+
+
+# A search of faces of a few seconds; `--data` is to be added.
+SMALL_FACES = [
+    "search.min_epochs=1",
+    "search.width_epoch_step=0",
+    "search.depth_epoch_step=0",
+    "space.max_depth=12",
+    "space.min_width=2",
+    "space.max_width=4",
+    "space.embedding=16",
+    "data.validation_fraction=0.3",
+    "data.pairs=20",
+    "recipe.batch_size=16",
+]
+
+
+def small_faces(*more: str) -> list[str]:
+    """Arguments of a small search of faces."""
+    settings = [part for setting in SMALL_FACES for part in ("--set", setting)]
+    return ["search", "--preset", "small", *settings, *more]

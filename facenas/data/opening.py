@@ -78,10 +78,10 @@ def describe(data: TrainingData) -> dict[str, Any]:
 
 
 def _demo_store() -> Path:
-    from facenas.data.faces.generated import write_generated
+    from facenas.data.faces.generated import VERSION, write_generated
     from facenas.data.faces.store import open_store
 
-    name = f"generated-{_DEMO_IDENTITIES}x{_DEMO_IMAGES}.zarr"
+    name = f"generated-{_DEMO_IDENTITIES}x{_DEMO_IMAGES}-v{VERSION}.zarr"
     store = image_sets.default_cache() / name
     try:
         if store.exists():

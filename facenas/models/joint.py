@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-import torch.distributed.nn.functional as distributed
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -18,9 +20,9 @@ class JointBatchNorm(_BatchNorm):
         """What nn.BatchNorm1d/2d would give for the joint batch; in evaluation it is the same layer."""
         if not self.training:
             return super().forward(input)
-        x = input.float()
+        x = input if input.dtype == torch.float64 else input.float()
         dims, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
-        count = _sum(torch.tensor(float(x.numel() / x.shape[1])))
+        count = _sum(x.new_tensor(x.numel() / x.shape[1]))
         mean = _sum(x.sum(dims)) / count
         centred = x - mean.view(shape)
         variance = _sum(centred.square().sum(dims)) / count
@@ -43,9 +45,24 @@ class JointBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance, self.momentum)
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes. Every loss depends on every process's values: gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].contiguous().clone()
+        dist.all_reduce(summed)
+        return summed
+
+
 def _sum(values: Tensor) -> Tensor:
-    """Over all processes, differentiable."""
-    summed: Tensor = distributed.all_reduce(values)  # type: ignore[no-untyped-call]
+    summed: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return summed
 
 

@@ -13,8 +13,8 @@ from torch import nn
 from facenas import __version__
 from facenas.arch import AnyArchitecture, IRArchitecture, from_json
 from facenas.errors import UserError
-from facenas.models.plain import build_module
 from facenas.models.ir import build_ir
+from facenas.models.plain import build_module
 
 
 @dataclass(frozen=True, eq=False)

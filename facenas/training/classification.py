@@ -41,7 +41,7 @@ class Classification:
         self.image_set, self.device, self.batch_size = image_set, device, recipe.batch_size
         on = device.torch_device
         # On a CPU nothing is copied here: the pages stay mapped from the file, shared by all workers.
-        self.images = torch.from_numpy(image_set.train_images).to(on)
+        self.pixels = torch.from_numpy(image_set.train_images).to(on)
         self.labels = torch.from_numpy(image_set.train_labels).to(on)
         self.indices, self._judged = _split(image_set, config, split_seed, final)
         self.augment = Augment(recipe, image_set, on)
@@ -49,12 +49,17 @@ class Classification:
         self.model = device.place(build_module(arch, seed))
         self.network = Classifier(self.model)
 
+    @property
+    def images(self) -> int:
+        """How many images an epoch trains on."""
+        return len(self.indices)
+
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled and augmented batches; the last one may be smaller."""
         order = self.indices[torch.randperm(len(self.indices), generator=self.generator)]
         for chosen in torch.split(order, self.batch_size):
-            chosen = chosen.to(self.images.device)
-            yield self.augment(self.images[chosen], self.generator), self.labels[chosen]
+            chosen = chosen.to(self.pixels.device)
+            yield self.augment(self.pixels[chosen], self.generator), self.labels[chosen]
 
     def score(self) -> Score | None:
         """Accuracy on the images held out from this training."""

@@ -61,5 +61,4 @@ def wrap(network: nn.Module) -> nn.Module:
     if world() == 1:
         return network
     join_statistics(network)
-    # Buffers agree already: they are computed from the joint batch.
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    return DistributedDataParallel(network)

@@ -1,0 +1,128 @@
+"""Who a generated face is: the factors that all images of one identity share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Colour = tuple[float, float, float]  # red, green, blue on the 0..255 scale
+
+# Anchors from light to dark. Neighbours overlap once light and colour cast vary, so that no face is
+# known by its mean colour.
+_SKIN = ((246, 206, 180), (236, 184, 150), (216, 157, 119), (190, 129, 92), (156, 101, 70))
+_HAIR = ((38, 30, 28), (62, 44, 34), (94, 64, 42), (126, 84, 50), (168, 128, 78), (150, 146, 142))
+_IRIS = ((58, 38, 26), (98, 66, 36), (104, 108, 60), (78, 118, 106), (84, 124, 160))
+
+
+def _range(low: float, high: float) -> Any:
+    """A factor drawn evenly between two bounds."""
+    return field(metadata={"range": (low, high)})
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """Factors of a face. Lengths are in pixels of the 112x112 crop, or ratios to the mean face."""
+
+    head_width: float = _range(0.9, 1.1)
+    forehead: float = _range(0.9, 1.08)
+    jaw_width: float = _range(0.84, 1.13)
+    jaw_height: float = _range(-4, 5)
+    chin_width: float = _range(0.6, 1.45)
+    chin: float = _range(-6, 6)  # how far the chin lies below the mean one
+    cheekbones: float = _range(0.0, 1.6)
+    ear_size: float = _range(0.75, 1.25)
+    ear_angle: float = _range(-2.5, 3.5)  # how far the ears stand off
+    eye_spacing: float = _range(-2.6, 2.6)
+    eye_width: float = _range(0.78, 1.2)
+    eye_height: float = _range(0.7, 1.35)
+    eye_tilt: float = _range(-0.24, 0.24)  # radians; outer corners up for positive values
+    eye_depth: float = _range(0.4, 1.6)
+    iris_size: float = _range(0.88, 1.14)
+    lid_crease: float = _range(-1.2, 2.2)  # height of the crease above the lid; none below 0
+    lashes: float = _range(0.6, 1.7)
+    brow_height: float = _range(-2.2, 3.4)
+    brow_thickness: float = _range(0.5, 2.1)
+    brow_arch: float = _range(-0.6, 3.4)
+    brow_tilt: float = _range(-0.2, 0.2)
+    brow_length: float = _range(0.82, 1.2)
+    brow_darkness: float = _range(0.55, 1.0)
+    nose_length: float = _range(-3.6, 4.0)
+    nose_width: float = _range(0.72, 1.4)
+    nose_bridge: float = _range(0.5, 1.7)
+    nose_tip: float = _range(0.5, 1.6)
+    mouth_height: float = _range(-2.6, 2.8)
+    mouth_width: float = _range(0.78, 1.22)
+    upper_lip: float = _range(0.45, 1.7)
+    lower_lip: float = _range(0.55, 1.6)
+    cupid_bow: float = _range(0.1, 1.9)
+    mouth_corners: float = _range(-1.2, 1.8)
+    lip_redness: float = _range(0.1, 1.0)
+    folds: float = _range(0.0, 1.0)  # lines from nose to mouth, and below the eyes
+    hairline: float = _range(-43, -27)
+    temples: float = _range(-3, 11)  # how far the hairline goes back beside the forehead
+    widows_peak: float = _range(-4, 5)
+    parting: float = _range(-1, 1)  # side on which the hair is parted
+    sweep: float = _range(0, 11)  # how far it falls on the other side
+    hair_volume: float = _range(0, 9)
+    curl: float = _range(0, 1)
+    skin: Colour = (0, 0, 0)
+    hair: Colour = (0, 0, 0)
+    iris: Colour = (0, 0, 0)
+    bald: bool = False
+    hair_length: float = 0.0  # lower end of the hair, in pixels below the eyes
+    moustache: float = 0.0  # densities of the parts of a beard, 0 for none
+    chin_beard: float = 0.0
+    cheek_beard: float = 0.0
+    moles: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))  # x, y, radius
+    freckles: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))  # x, y
+    scar: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))  # x, y along it
+
+
+def draw_identity(rng: np.random.Generator) -> Identity:
+    """One identity, from what `rng` yields next."""
+    ranges = ((part.name, part.metadata.get("range")) for part in fields(Identity))
+    factors: dict[str, Any] = {name: rng.uniform(*bounds) for name, bounds in ranges if bounds}
+    factors |= {
+        "skin": _mixed(_SKIN, rng.beta(1.6, 1.6), rng.normal(0, 3, 3)),
+        "hair": _mixed(_HAIR, rng.beta(0.9, 1.3), rng.normal(0, 5, 3)),
+        "iris": _mixed(_IRIS, rng.uniform(), rng.normal(0, 6, 3)),
+        "bald": rng.uniform() < 0.08,
+        "hair_length": rng.choice([-8.0, 8.0, 40.0, 90.0], p=[0.3, 0.25, 0.15, 0.3]),
+    }
+    return Identity(**factors, **_beard(rng), **_marks(rng))
+
+
+def _mixed(anchors: tuple[Colour, ...], where: float, noise: NDArray[np.float64]) -> Colour:
+    """The colour at `where` (0..1) along the anchors, plus noise."""
+    position = where * (len(anchors) - 1)
+    low = min(int(position), len(anchors) - 2)
+    share = position - low
+    pairs = zip(anchors[low], anchors[low + 1], noise, strict=True)
+    red, green, blue = ((1 - share) * a + share * b + c for a, b, c in pairs)
+    return float(red), float(green), float(blue)
+
+
+def _beard(rng: np.random.Generator) -> dict[str, Any]:
+    """Densities of moustache, chin beard and cheek beard; 0 for most faces."""
+    kinds = ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (1, 1, 1))
+    kind = kinds[rng.choice(len(kinds), p=[0.62, 0.08, 0.1, 0.05, 0.15])]
+    density = rng.uniform(0.3, 0.95)
+    names = ("moustache", "chin_beard", "cheek_beard")
+    return {name: density * present for name, present in zip(names, kind, strict=True)}
+
+
+def _marks(rng: np.random.Generator) -> dict[str, Any]:
+    """Moles on 45 % of the faces, freckles on 20 %, a scar on 8 %."""
+    moles = rng.uniform((-30, -24, 0.6), (30, 54, 1.5), (4, 3))[: rng.integers(1, 5)]
+    freckles = rng.normal((0, 14), (17, 7), (60, 2))[: rng.integers(20, 61)]
+    start, along = rng.uniform((-26, -26), (26, 34)), rng.uniform((-7, 4), (7, 13))
+    scar = start + np.linspace(0, 1, 4)[:, None] * along + rng.normal(0, 0.6, (4, 2))
+    has_moles, has_freckles, has_scar = rng.uniform(size=3) < (0.45, 0.2, 0.08)
+    return {
+        "moles": moles[: len(moles) * has_moles],
+        "freckles": freckles[: len(freckles) * has_freckles],
+        "scar": scar[: len(scar) * has_scar],
+    }

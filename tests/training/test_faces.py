@@ -1,0 +1,118 @@
+"""Training of face networks: what is held out, that it learns, and that two processes train as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from facenas.arch import IRArchitecture
+from facenas.config import DataConfig, FaceRecipe
+from facenas.data.faces.store import open_store
+from facenas.device import pick_device
+from facenas.training import parallel
+from facenas.training.faces import Faces, split_faces
+from facenas.training.loop import Training
+
+ARCH = IRArchitecture.uniform(2, (1, 1, 1, 1), embedding=16)
+DATA = DataConfig(validation_fraction=0.3, test_fraction=0.2, pairs=20)
+RECIPE = FaceRecipe(batch_size=15)
+
+
+def build(store: Path, final: bool = False, seed: int = 5, **data: object) -> Faces:
+    config = DATA.model_copy(update=data)
+    return Faces(ARCH, open_store(store), config, RECIPE, 0, seed, pick_device(), final)
+
+
+def test_identities_to_train_choose_and_test_on_are_apart(faces):
+    labels = open_store(faces).labels
+    train, (chosen, _), (tested, _) = split_faces(labels, DATA, seed=0)
+    groups = [set(labels[images.ravel()].tolist()) for images in (train, chosen, tested)]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+    assert [len(group) for group in groups] == [8, 3, 3]
+    assert len(train) == 8 * 8
+    for seed in (0, 1):
+        again = split_faces(labels, DATA, seed)
+        assert np.array_equal(again[0], train) == (seed == 0)
+
+
+def test_a_candidate_sees_its_fraction_and_the_final_network_all(faces):
+    assert build(faces, data_fraction=0.5).images == 32
+    assert build(faces, final=True, data_fraction=0.5).images == 64
+    assert build(faces).identities == 8
+
+
+def test_without_test_identities_the_result_says_so(faces):
+    task = build(faces, test_fraction=0.0)
+    assert task.images == 10 * 8
+    result = task.test()
+    assert result["test_accuracy"] is None
+    assert result["verification"]["identities"] == "validation"
+    with_test = build(faces).test()
+    assert with_test["test_accuracy"] == with_test["verification"]["accuracy"]
+
+
+def test_it_learns_and_its_score_is_of_pairs(faces):
+    task = build(faces)
+    training = Training(task, RECIPE, 4, pick_device())
+    losses = [training.run_epoch(epoch)["train_loss"] for epoch in range(4)]
+    assert losses[-1] < losses[0] - 5
+    score = task.score()
+    assert score.accuracy == pytest.approx(100 * score.right.mean())
+    assert len(score.right) == 20
+
+
+def test_same_seed_same_bits_and_a_resumed_training_goes_on(faces, tmp_path):
+    def weights(training: Training) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in training.task.network.parameters()])
+
+    whole, first, second = (
+        Training(build(faces), RECIPE, 2, pick_device()) for _ in range(3)
+    )
+    for epoch in range(2):
+        whole.run_epoch(epoch)
+    first.run_epoch(0)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    second.run_epoch(1)
+    assert torch.equal(weights(whole), weights(second))
+    other = Training(build(faces, seed=6), RECIPE, 2, pick_device())
+    assert not torch.equal(weights(other), weights(Training(build(faces), RECIPE, 2, pick_device())))
+
+
+def losses_in_double(store: Path) -> list[float]:
+    """Joint losses of one epoch's steps. In float64: float32's rounding would grow from step to step."""
+    task = build(store)
+    task.model.double()
+    training = Training(task, RECIPE, 1, task.device)
+    training.network.train()
+    found = []
+    for images, labels in task.batches(0):
+        loss, _ = training._step(images.double(), labels)
+        sums = parallel.total(torch.tensor([loss.item() * len(labels), len(labels)]).double())
+        found.append((sums[0] / sums[1]).item())
+    state = task.network.state_dict()
+    norms = [float(v.sum()) for k, v in state.items() if "running_var" in k or "batch_" in k]
+    return [*found, *norms]
+
+
+def one_rank(rank: int, store: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    found = losses_in_double(store)
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_train_as_one(faces, tmp_path):
+    """Loss of every step, running statistics and the head's: 15 images a batch, shared 7 and 8."""
+    mp.spawn(one_rank, (faces, tmp_path), nprocs=2)
+    together = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    alone = losses_in_double(faces)
+    assert len(alone) > 10
+    for rank in (0, 1):
+        np.testing.assert_allclose(together[rank], alone, rtol=1e-4)
