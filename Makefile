@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 demo: $(INSTALLED)
 	rm -rf runs/demo
-	$(BIN)/facenas search --preset demo-digits --run demo
+	$(BIN)/facenas search --preset demo --run demo
 	$(BIN)/facenas train demo
 
 test: $(INSTALLED)

@@ -188,7 +188,7 @@ def replay(
 @app.command(epilog="Example: facenas eval --bench lfw --model demo --data lfw_112x112.zip")
 def eval(
     bench: Annotated[str, typer.Option(help="lfw.")],
-    model: Annotated[str, typer.Option(help="A trained run.")],
+    model: Annotated[str, typer.Option(help="A trained run, or a checkpoint of AdaFace, CVLface or arcface_torch.")],
     data: Annotated[
         Path, typer.Option(help="Folder or .zip of the bench's aligned 112x112 images.")
     ],

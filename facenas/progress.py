@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from facenas.driver import Observer
 from facenas.report.phases import PHASES
+from facenas.report.wording import many
 from facenas.search import Candidate, Strategy
 from facenas.trial import TrialResult
 
@@ -94,12 +95,13 @@ class TrainingProgress:
         if self._bar is None:
             done = metrics["epoch"] - 1
             self._bar = tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=None)
-        loss, accuracy = metrics["train_loss"], metrics["train_accuracy"]
-        self._bar.set_postfix_str(f"loss {loss:.4f}, train accuracy {accuracy:.2f} %")
+        told = f"loss {metrics['train_loss']:.4f}, train {metrics['train_accuracy']:.2f} %"
+        if "accuracy" in metrics:  # of faces: on identities held out
+            told += f", verification {metrics['accuracy']:.2f} %"
+        self._bar.set_postfix_str(told)
         self._bar.update()
         if self._bar.disable:
-            epoch = metrics["epoch"]
-            log.info("epoch %d of %d: loss %.4f, train %.2f %%", epoch, epochs, loss, accuracy)
+            log.info("epoch %d of %d: %s", metrics["epoch"], epochs, told)
 
     def close(self) -> None:
         """Ends the bar's line."""
@@ -113,5 +115,5 @@ def describe(candidate: Candidate) -> str:
     phase = PHASES[candidate.phase].label if candidate.phase in PHASES else candidate.phase
     return (
         f"{phase}, {candidate.reason}: "
-        f"depth {arch.depth}, width {arch.width}, {candidate.epochs} epochs"
+        f"depth {arch.depth}, width {arch.width}, {many(candidate.epochs, 'epoch')}"
     )

@@ -76,6 +76,27 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def lfw(tmp_path: Path) -> Path:
+    """Forty people with two pictures each, and a pairs file of two folds in LFW's own form."""
+    import numpy as np
+    from PIL import Image
+
+    rng, folder = np.random.default_rng(0), tmp_path / "lfw_112x112"
+    pairs = ["2\t10"]
+    for fold in range(2):
+        people = [f"Person_{fold}_{i}" for i in range(20)]
+        for name in people:
+            (folder / name).mkdir(parents=True)
+            face = rng.integers(0, 256, (112, 112, 3), dtype=np.uint8)
+            for number in (1, 2):
+                Image.fromarray(face).save(folder / name / f"{name}_{number:04d}.jpg", quality=95)
+        pairs += [f"{name}\t1\t2" for name in people[:10]]
+        pairs += [f"{people[i]}\t1\t{people[i + 10]}\t2" for i in range(10)]
+    (tmp_path / "pairs.txt").write_text("\n".join(pairs) + "\n")
+    return folder
+
+
+@pytest.fixture
 def facenas(tmp_path: Path) -> Callable:
     """Runs the command line in a process of its own, in `tmp_path`."""
 

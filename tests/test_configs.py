@@ -13,13 +13,23 @@ from conftest import ROOT
 
 from facenas.config import preset_names
 
-# Three growth steps at most, two widths, one epoch, and a few images: seconds instead of hours.
+# One depth, two widths, one epoch, and a few images: seconds instead of hours.
 SCALED = [
-    "space.min_depth=3", "space.max_depth=3", "space.max_width=4", "space.min_width=2",
+    "space.max_width=4", "space.min_width=2",
     "search.min_epochs=1", "search.depth_epoch_step=0", "search.width_epoch_step=0",
-    "search.micro_epochs=1", "recipe.batch_size=32",
+    "search.micro_epochs=1", "recipe.batch_size=16",
 ]  # fmt: skip
-SCALED_ARGUMENTS = [part for setting in SCALED for part in ("--set", setting)]
+SCALED_IMAGES = [*SCALED, "space.min_depth=3", "space.max_depth=3"]
+SCALED_FACES = [
+    *SCALED, "space.min_depth=10", "space.max_depth=10", "space.embedding=16",
+    "data.pairs=20", "data.validation_fraction=0.3",
+]  # fmt: skip
+FACES = ("small", "medium", "demo")
+
+
+def scaled(preset: str) -> list[str]:
+    settings = SCALED_FACES if preset in FACES else SCALED_IMAGES
+    return [part for setting in settings for part in ("--set", setting)]
 
 
 @pytest.fixture
@@ -51,14 +61,15 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_runs_and_its_head_says_how(facenas, home, preset):
+def test_every_preset_runs_and_its_head_says_how(facenas, home, faces, preset):
     text = (ROOT / "configs" / "presets" / f"{preset}.yaml").read_text()
     head = text[: text.index("\ndata:")]
     assert f"facenas search --preset {preset}" in head
     assert "Hardware" in head
     data = "digits" if "digits" in preset else "fashion-mnist"
+    data = str(faces) if preset in FACES else data
     done = facenas(
-        "search", "--preset", preset, *SCALED_ARGUMENTS, "--executor", "serial", "--run", "r",
+        "search", "--preset", preset, *scaled(preset), "--executor", "serial", "--run", "r",
         "--data", data, "--data-root", str(home / "data"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -71,15 +82,35 @@ def commands(document: str) -> list[str]:
     return [line.split("  #")[0].strip() for line in lines if line.strip()]
 
 
-def test_the_readmes_commands_run(facenas, home):
+def scaled_down(words: list[str]) -> list[str]:
+    """What makes a command of the README a matter of seconds."""
+    if words[1] == "search":
+        return scaled(words[words.index("--preset") + 1])
+    if words[1] != "train":
+        return []
+    small = [*SCALED_FACES[-2:], "recipe.batch_size=16"] if "--recipe" in words else []
+    return ["--epochs", "1", *(part for setting in small for part in ("--set", setting))]
+
+
+def unpack(store: Path, folder: Path) -> None:
+    """The faces of a store as a folder by identity."""
+    from facenas.data.faces.store import open_store
+
+    opened = open_store(store)
+    for i, label in enumerate(opened.labels):
+        (folder / opened.names[label]).mkdir(parents=True, exist_ok=True)
+        (folder / opened.names[label] / f"{i}.jpg").write_bytes(bytes(opened.encoded(i)))
+
+
+def test_the_readmes_commands_run(facenas, home, faces, lfw):
+    """In order, on small data of the same form."""
+    unpack(faces, home / "faces_webface_112x112")
     for line in commands("README.md"):
         words = shlex.split(line.replace("~", str(home)))
         if words[0] == "make":
             assert subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=False).returncode == 0
         elif words[0] == "facenas":
-            more = SCALED_ARGUMENTS if words[1] == "search" else []
-            epochs = ["--epochs", "1"] if words[1] == "train" else []
-            done = facenas(*words[1:], *more, *epochs)
+            done = facenas(*words[1:], *scaled_down(words))
             assert done.returncode == 0, f"{line}\n{done.stderr}"
         else:
             assert words[0] in ("python3", "pip"), f"no test knows how to run: {line}"

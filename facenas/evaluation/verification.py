@@ -78,12 +78,20 @@ def tar_at_far(scores: NDArray[np.float64], same: NDArray[np.bool_], far: float)
 def roc_points(
     scores: NDArray[np.float64], same: NDArray[np.bool_], count: int = 200
 ) -> tuple[list[float], list[float]]:
-    """(false accept rates, true accept rates) for a picture: up to `count` points of the ROC, both rising."""
+    """(false accept rates, true accept rates) of up to `count` points of the ROC, both rising.
+
+    For a picture with a logarithmic axis: half the points evenly spaced in the rate, half in its logarithm.
+    """
     from sklearn.metrics import roc_curve
 
     _check(scores, same)
     far, tar, _ = roc_curve(same, scores)
-    kept = np.unique(np.linspace(0, len(far) - 1, count).round().astype(int))
+    smallest = 1 / (~same).sum()
+    grid = np.concatenate(
+        [np.linspace(0, 1, count // 2), np.geomspace(smallest, 1, count // 2 - 2)]
+    )
+    # The last point up to each rate: the largest true accept rate that it allows.
+    kept = np.unique([0, *(np.searchsorted(far, grid * (1 + 1e-12), side="right") - 1)])
     return far[kept].round(6).tolist(), tar[kept].round(6).tolist()
 
 

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facenas.config import RunConfig
-from facenas.report import drawing, summary, wording
-from facenas.report.charts import search_course, training_course
+from facenas.report import summary, wording
+from facenas.report.charts import search_course
+from facenas.report.describing import describe, special_units
+from facenas.report.drawing import draw
+from facenas.report.figures import Figure
 from facenas.report.phases import PHASES
 from facenas.report.reading import RunFolder, read_run
+from facenas.report.tiles import tiles
+from facenas.report.training_charts import roc_chart, training_course
 from facenas.runs.files import write_text
 
 if TYPE_CHECKING:
@@ -31,60 +36,72 @@ def write_report(run: Path) -> Path:
 
 
 def render(run: RunFolder) -> str:
-    """The page as HTML. Raises UserError when an architecture in the run is damaged."""
-    figures = {}
-    if run.trials:
-        figures["course"] = search_course(run.trials)
-    if run.epochs:
-        figures["training"] = training_course(run.epochs)
-    config = run.about.config
+    """The page as HTML."""
+    figures = dict(_figures(run))
     template = _environment().get_template("report.html.j2")
     return template.render(
         run=run,
-        config=config,
-        state=summary.state(run),
-        subject=summary.subject(run),
-        tiles=list(summary.tiles(run)),
+        config=run.about.config,
+        terms=run.terms,
+        summary=summary,
+        tiles=list(tiles(run)),
         phases=list(summary.phase_rows(run)),
         phase_of=PHASES,
         figures=figures,
         plotly=_plotly() if figures else "",
-        settings=list(_settings(config)),
+        settings=list(_settings(run.about.config)),
         facts=list(_facts(run)),
-        **_networks(run),
+        **_network(run),
     )
 
 
-def _networks(run: RunFolder) -> dict[str, Any]:
-    """The network drawn and its drawing; the one that was trained, in words."""
+def _figures(run: RunFolder) -> Iterator[tuple[str, Figure]]:
+    if run.trials:
+        yield "course", search_course(run.trials, run.terms)
+    if run.epochs:
+        yield "training", training_course(run.epochs, run.best_epoch)
+    if run.final and run.final.verification:
+        yield "roc", roc_chart(run.final.verification)
+
+
+def _network(run: RunFolder) -> dict[str, Any]:
+    """The network that is drawn, and its drawing."""
     found = summary.network(run)
     size = run.about.data.image_size or run.about.config.data.image_size
-    trained = None
-    if run.final:
-        tree = run.final.architecture
-        trained = summary.architecture(tree, str(run.path / "train.json"))
-    return {
-        "network": found,
-        "drawing": drawing.draw(found.architecture, size) if found else None,
-        "described": drawing.describe(found.architecture) if found else "",
-        "trained": drawing.describe(trained) if trained else "",
-    }
+    drawing = draw(found.architecture, size) if found else None
+    return {"network": found, "drawing": drawing}
 
 
 def _settings(config: RunConfig) -> Iterator[tuple[str, Rows]]:
     """The settings by group; the seed, which stands alone, is told with the run's origin."""
     for group, values in config.model_dump(mode="json").items():
         if isinstance(values, dict):
-            yield group, [(key, _value(value)) for key, value in values.items()]
+            yield group, list(_rows(values))
+
+
+def _rows(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A group's settings; those of a group within it by dotted key."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _rows(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, _value(value)
 
 
 def _facts(run: RunFolder) -> Iterator[tuple[str, Rows]]:
     """Where the run comes from: data, machine, versions."""
     about = run.about
-    images = about.data.model_dump().items()
+    images = {run.terms.facts.get(k, k): v for k, v in about.data.model_dump().items()}
     origin = [("seed", str(about.config.seed)), ("created", wording.moment(about.created))]
     yield "run", [*origin, ("git commit", about.git_commit or wording.MISSING)]
-    yield "images", [(k.replace("_", " "), _value(v, grouped=True)) for k, v in images]
+    yield (
+        "images",
+        [
+            (k.replace("_", " "), _value(v, grouped=True))
+            for k, v in images.items()
+            if v is not None
+        ],
+    )
     yield "machine", [(k.replace("_", " "), _value(v)) for k, v in about.machine.items()]
     yield "versions", [(k, _value(v)) for k, v in about.versions.items()]
 
@@ -114,9 +131,11 @@ def _environment() -> Environment:
         wording.percent,
         wording.duration,
         wording.moment,
+        wording.rate,
+        describe,
+        special_units,
     )
     environment.filters.update({word.__name__: word for word in words})
-    environment.filters["special_layers"] = summary.special_layers
     return environment
 
 

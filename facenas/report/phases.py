@@ -16,7 +16,6 @@ class Phase:
     key: str
     label: str
     stage: str
-    does: str
     colour: str
     symbol: str
 
@@ -24,10 +23,10 @@ class Phase:
 PHASES = {
     phase.key: phase
     for phase in (
-        Phase("depth", "grow", "macro", "one layer more a trial", "#3b7fd0", "circle"),
-        Phase("width", "prune", "macro", "fewer channels a trial", "#cf7a1c", "square"),
-        Phase("ops", "replace", "micro", "a plain convolution for one layer", "#159a83", "diamond"),
-        Phase("kernels", "update", "micro", "a 5×5 kernel for one layer", "#c2559f", "triangle-up"),
+        Phase("depth", "grow", "macro", "#3b7fd0", "circle"),
+        Phase("width", "prune", "macro", "#cf7a1c", "square"),
+        Phase("ops", "replace", "micro", "#159a83", "diamond"),
+        Phase("kernels", "update", "micro", "#c2559f", "triangle-up"),
     )
 }
 STAGES = ("macro", "micro")

@@ -2,142 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from facenas.arch.plain import PlainArchitecture
-from facenas.config import Config, RunConfig, read_yaml
+from facenas.config import read_yaml
 from facenas.errors import UserError
+from facenas.report.records import About, Best, Epoch, Final, Record, Trial
+from facenas.report.terms import TERMS, Terms
 from facenas.runs.files import read_json
 from facenas.runs.journal import read_journal
 
 T = TypeVar("T")
-R = TypeVar("R", bound="Record")
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _text(value: Any) -> Any:
-    return value if value is None else str(value)
-
-
-Number = Annotated[float | None, BeforeValidator(_finite)]  # a diverged training leaves NaN behind
-Text = Annotated[str | None, BeforeValidator(_text)]  # YAML makes dates and numbers of some words
-
-
-class Record(Config):
-    """A line or file of a run; unlike settings it may have keys that the page does not show."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class DataFacts(Record):
-    """`data` in `run.yaml`: the images as they were found."""
-
-    name: Text = None
-    fingerprint: Text = None
-    train_images: int | None = None
-    test_images: int | None = None
-    classes: int | None = None
-    image_size: int | None = None
-    in_channels: int | None = None
-
-
-class About(Record):
-    """`run.yaml`; only the settings must be there."""
-
-    config: RunConfig
-    name: Text = None
-    created: Text = None
-    command: Text = None
-    data: DataFacts = DataFacts()
-    versions: dict[str, Any] = Field(default_factory=dict)
-    git_commit: Text = None
-    machine: dict[str, Any] = Field(default_factory=dict)
-
-
-class Trial(Record):
-    """A line of `trials.jsonl`: one candidate, trained. Accuracies in percent; of a failed one 0."""
-
-    trial: int
-    phase: Literal["depth", "width", "ops", "kernels"]
-    depth: int
-    width: int
-    ops: tuple[int, ...]
-    kernels: tuple[int, ...]
-    in_channels: int
-    num_classes: int
-    epochs: int
-    parameters: int
-    accuracy: float
-    macs: int | None = None
-    train_accuracy: Number = None
-    correct: int | None = None
-    validated: int | None = None
-    decision: str = ""
-    status: Literal["ok", "failed"] = "ok"
-    reason: str | None = None
-    reason_proposed: str = ""
-    seconds: Number = None
-    search_seconds: Number = None  # wall clock of the search when this trial was decided
-    speculative: bool = False
-
-    @property
-    def failed(self) -> bool:
-        """Whether its training gave no accuracy."""
-        return self.status == "failed"
-
-    @property
-    def architecture(self) -> PlainArchitecture:
-        """The network; raises UserError when the fields do not fit together."""
-        return PlainArchitecture(
-            self.width, self.ops, self.kernels, self.in_channels, self.num_classes
-        )
-
-
-class Best(Record):
-    """`best.json`: the network found, with the accuracy it had in the search."""
-
-    architecture: dict[str, Any]
-    parameters: int
-    macs: int | None = None
-    accuracy: Number = None
-    macro_width: int | None = None
-    macro_epochs: int | None = None
-    search_seconds: Number = None
-    workers: int | None = None
-
-
-class Final(Record):
-    """`train.json`: the network trained in full, and its one look at the test set."""
-
-    architecture: dict[str, Any]
-    test_accuracy: float
-    epochs: int | None = None
-    train_images: int | None = None
-    train_accuracy: Number = None
-    test_correct: int | None = None
-    test_images: int | None = None
-    seconds: Number = None
-    threads: int | None = None
-    device: Text = None
-    finished: Text = None
-
-
-class Epoch(Record):
-    """One epoch of the final training, from `metrics.jsonl`."""
-
-    epoch: int
-    lr: Number = None
-    train_loss: Number = None
-    train_accuracy: Number = None
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -160,6 +40,17 @@ class RunFolder:
     def searches(self) -> bool:
         """False for a run that trains a given network: it has that network, but no trials."""
         return bool(self.trials) or self.best is None
+
+    @property
+    def terms(self) -> Terms:
+        """What the page calls the run's things."""
+        return TERMS[self.about.config.recipe.kind]
+
+    @property
+    def best_epoch(self) -> Epoch | None:
+        """The first epoch of the final training that did best on what is held out; None when nothing is."""
+        scored = [epoch for epoch in self.epochs if epoch.accuracy is not None]
+        return max(scored, key=lambda epoch: epoch.accuracy or 0, default=None)
 
 
 def read_run(run: Path) -> RunFolder:

@@ -34,6 +34,11 @@ def percent(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}{NBSP}%"
 
 
+def rate(share: float) -> str:
+    """A false accept rate, 0..1, in percent of up to three digits: 0.001 -> 0.1 %, 1/150 -> 0.667 %."""
+    return f"{100 * share:.3g}{NBSP}%" if share < 1 else f"100{NBSP}%"
+
+
 def duration(seconds: float | None) -> str:
     """The two largest units: 20935 -> 5 h 49 min."""
     if seconds is None:

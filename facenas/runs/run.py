@@ -173,6 +173,7 @@ def _row(run: Run) -> dict[str, Any]:
         "best_accuracy": max((trial["accuracy"] for trial in trials), default=None),
         "parameters": best["parameters"] if best else None,
         "test_accuracy": trained["test_accuracy"] if trained else None,
+        "verification_accuracy": ((trained or {}).get("verification") or {}).get("accuracy"),
     }
 
 

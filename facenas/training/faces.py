@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +64,7 @@ class Faces:
         augment = FaceAugment(recipe.crop, recipe.low_res, recipe.photometric, recipe.flip)
         rank, world = parallel.rank(), parallel.world()
         self.loader = FaceLoader(
-            store, train, labels, recipe.batch_size, augment, seed, rank=rank, world=world
+            store, train, labels, recipe.batch_size, augment, seed, readers(device), rank, world
         )
         self.model = device.place(build_ir(arch, seed))
         head = build_head(recipe.head, arch.embedding, self.identities, seed)
@@ -123,6 +124,13 @@ class FaceNetwork(nn.Module):
         """(n, 3, 112, 112), (n,) -> logits (n, identities) with the margin at the labels."""
         logits: Tensor = self.head(self.backbone(images), labels)
         return logits
+
+
+def readers(device: Device) -> int:
+    """Threads that decode ahead: on a CPU none, the network needs its cores; beside a GPU those there are."""
+    if device.torch_device.type == "cpu":
+        return 1
+    return max(1, min(8, (os.cpu_count() or 1) // parallel.world()))
 
 
 def split_faces(

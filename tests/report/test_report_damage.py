@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from report_run_folders import make_run, small_search
+from report_run_folders import FOUND, make_run, small_search
 
 from facenas.errors import UserError
 from facenas.report import write_report
@@ -36,9 +37,20 @@ def _write(name: str, text: str) -> Callable[[Path], None]:
         (_write("best.json", "[]"), "best.json: should hold a JSON object"),
         (
             _write("best.json", '{"architecture": {}, "parameters": 1}'),
-            "best.json: an architecture needs",
+            "best.json: architecture: an architecture needs",
         ),
-        (_write("train.json", '{"architecture": {}}'), "train.json: test_accuracy: Field required"),
+        (
+            _write("train.json", json.dumps({"architecture": FOUND.to_json()})),
+            "train.json: test_accuracy: Field required",
+        ),
+        (
+            _write("trials.jsonl", json.dumps(small_search()[0] | {"ops": [7] * 5}) + "\n"),
+            "trials.jsonl: line 1: architecture: not a plain architecture",
+        ),
+        (
+            _write("trials.jsonl", json.dumps(small_search()[0] | {"kind": "ir"}) + "\n"),
+            "trials.jsonl: line 1: architecture: an architecture needs the field 'stages'",
+        ),
     ],
 )
 def test_damage_is_named_with_its_remedy(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from facenas.arch.plain import PLAIN, PlainArchitecture
-from facenas.report.drawing import GAP, ROW, Block, describe, draw
+from facenas.report.describing import describe
+from facenas.report.drawing import GAP, ROW, Box, draw
 from facenas.report.wording import duration, many, ranges, short
 
 
@@ -17,7 +18,7 @@ def network(depth: int, width: int = 43) -> PlainArchitecture:
 @pytest.mark.parametrize("depth", [1, 2, 3, 5, 10, 26, 60, 100])
 def test_heights_follow_resolution_and_widths_channels(depth: int, width: int) -> None:
     arch = network(depth, width)
-    stem, *trunk, head = draw(arch, 32).blocks
+    stem, *trunk, head = draw(arch, 32).boxes
     assert head.part.kind == "head"
     assert len(trunk) == depth
     for block, layer in zip(trunk, arch.layers(), strict=True):
@@ -28,23 +29,23 @@ def test_heights_follow_resolution_and_widths_channels(depth: int, width: int) -
 @pytest.mark.parametrize("depth", [1, 5, 26, 60, 100])
 def test_nothing_overlaps_and_all_is_inside(depth: int) -> None:
     drawing = draw(network(depth), 32)
-    for before, after in zip(drawing.blocks, drawing.blocks[1:], strict=False):
+    for before, after in zip(drawing.boxes, drawing.boxes[1:], strict=False):
         same_row = _middle(before) == pytest.approx(_middle(after))
         if same_row:
             assert after.x == pytest.approx(before.x + before.width + GAP)
         else:
             assert after.y >= before.y + before.height
-    assert max(b.x + b.width for b in drawing.blocks) <= drawing.width <= ROW + 16
-    assert max(b.y + b.height for b in drawing.blocks) < drawing.height
+    assert max(b.x + b.width for b in drawing.boxes) <= drawing.width <= ROW + 16
+    assert max(b.y + b.height for b in drawing.boxes) < drawing.height
 
 
-def _middle(block: Block) -> float:
-    return block.y + block.height / 2
+def _middle(box: Box) -> float:
+    return box.y + box.height / 2
 
 
 def test_every_layer_can_hold_its_label() -> None:
-    assert min(b.width for b in draw(network(100, 16), 32).blocks) >= 14
-    assert min(b.height for b in draw(network(100, 16), 32).blocks) >= 16
+    assert min(b.width for b in draw(network(100, 16), 32).boxes) >= 14
+    assert min(b.height for b in draw(network(100, 16), 32).boxes) >= 16
 
 
 def test_one_row_until_blocks_grow_too_narrow() -> None:
@@ -64,13 +65,13 @@ def test_captions_name_stages() -> None:
 
 
 def test_every_stage_of_a_deep_network_is_named() -> None:
-    lines = {caption.lines[-1] for caption in draw(network(100), 32).captions}
-    assert lines == {"stem", "43 ch", "86 ch", "172 ch", "classes"}
+    lines = {line for caption in draw(network(100), 32).captions for line in caption.lines}
+    assert {"stem", "43 ch", "86 ch", "172 ch", "classes"} <= lines
 
 
 def test_titles_and_classes_tell_the_layer() -> None:
     arch = network(6, 8).with_operation(2, PLAIN).with_kernel(2, 5)
-    block = draw(arch, 32).blocks[3]
+    block = draw(arch, 32).boxes[3]
     assert (block.part.kind, block.part.label) == ("plain", "5")
     assert block.part.title == "Layer 3: plain 5×5, 8 → 16 channels, stride 2, 16×16"
 

@@ -1,14 +1,14 @@
-"""The page, read back with html.parser at every stage of a run."""
+"""The page of a classification run, read back with html.parser at every stage."""
 
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from report_page_reader import json_scripts, read_page
 from report_run_folders import (
     FOUND,
     LOG,
@@ -20,47 +20,6 @@ from report_run_folders import (
 )
 
 from facenas.arch.plain import PlainArchitecture
-from facenas.report import write_report
-
-
-class Page(HTMLParser):
-    """What the tests ask of a page: tags with their attributes, and text by the tag around it."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html = html
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self._open = [""]
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._open.pop()
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self._open[-1], data))
-
-    def find(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
-        """Attributes of all `tag`s that have the `wanted` ones (`class_` for class)."""
-        items = {key.rstrip("_").replace("_", "-"): value for key, value in wanted.items()}.items()
-        return [attrs for name, attrs in self.tags if name == tag and items <= attrs.items()]
-
-    def text(self) -> str:
-        """All that a reader sees, on one line."""
-        shown = (data for tag, data in self.texts if tag not in ("script", "style"))
-        return " ".join(" ".join(shown).split())
-
-
-def read_page(run: Path) -> Page:
-    """Writes the report and reads it back."""
-    path = write_report(run)
-    assert path == run / "report.html"
-    assert not list(run.glob(".report*"))
-    return Page(path.read_text(encoding="utf-8"))
 
 
 def test_finished_run_tells_everything(tmp_path: Path) -> None:
@@ -98,7 +57,7 @@ def test_figures_are_valid_and_complete(tmp_path: Path) -> None:
     finish_training(run, FOUND)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"trial": "final", "epoch": 4, "train_loss": NaN, "train_accuracy": 10.0}\n')
-    course, training = (json.loads(text) for text in _json_scripts(read_page(run)))
+    course, training = (json.loads(text) for text in json_scripts(read_page(run)))
     hovers = [hover for trace in course["data"] for hover in trace.get("text", [])]
     for t in small_search():
         assert any(hover.startswith(f"<b>trial {t['trial']}</b>") for hover in hovers)
@@ -108,17 +67,12 @@ def test_figures_are_valid_and_complete(tmp_path: Path) -> None:
     assert training["data"][1]["y"] == [2.0, 1.5, 1.25, None]
 
 
-def _json_scripts(page: Page) -> list[str]:
-    scripts = [data for tag, data in page.texts if tag == "script"]
-    return [data for data in scripts if data.startswith("{")]
-
-
 def test_resumed_training_goes_on_from_its_last_start(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", small_search())
     epochs = [(1, 5.0), (2, 4.0), (3, 3.0), (2, 2.5)]
     lines = [json.dumps({"trial": "final", "epoch": e, "train_loss": loss}) for e, loss in epochs]
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    _, training = (json.loads(text) for text in _json_scripts(read_page(run)))
+    _, training = (json.loads(text) for text in json_scripts(read_page(run)))
     assert training["data"][1]["x"] == [1, 2]
     assert training["data"][1]["y"] == [5.0, 2.5]
 

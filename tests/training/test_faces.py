@@ -70,9 +70,7 @@ def test_same_seed_same_bits_and_a_resumed_training_goes_on(faces, tmp_path):
     def weights(training: Training) -> torch.Tensor:
         return torch.cat([p.detach().flatten() for p in training.task.network.parameters()])
 
-    whole, first, second = (
-        Training(build(faces), RECIPE, 2, pick_device()) for _ in range(3)
-    )
+    whole, first, second = (Training(build(faces), RECIPE, 2, pick_device()) for _ in range(3))
     for epoch in range(2):
         whole.run_epoch(epoch)
     first.run_epoch(0)
@@ -81,7 +79,9 @@ def test_same_seed_same_bits_and_a_resumed_training_goes_on(faces, tmp_path):
     second.run_epoch(1)
     assert torch.equal(weights(whole), weights(second))
     other = Training(build(faces, seed=6), RECIPE, 2, pick_device())
-    assert not torch.equal(weights(other), weights(Training(build(faces), RECIPE, 2, pick_device())))
+    assert not torch.equal(
+        weights(other), weights(Training(build(faces), RECIPE, 2, pick_device()))
+    )
 
 
 def losses_in_double(store: Path) -> list[float]:

@@ -1,0 +1,165 @@
+"""Files of a run folder as typed records. Keys that the page does not show are passed over."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from facenas.arch import AnyArchitecture, from_json
+from facenas.config import Config, RunConfig
+from facenas.errors import UserError
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: Any) -> Any:
+    return value if value is None else str(value)
+
+
+def _architecture(tree: Any) -> AnyArchitecture:
+    try:
+        return from_json(tree)
+    except UserError as error:
+        raise PydanticCustomError("architecture", "{fault}", {"fault": str(error)}) from None
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]  # a diverged training leaves NaN behind
+Text = Annotated[str | None, BeforeValidator(_text)]  # YAML makes dates and numbers of some words
+Described = Annotated[AnyArchitecture, BeforeValidator(_architecture)]  # its JSON, of either kind
+
+
+class Record(Config):
+    """A line or file of a run; unlike settings it may have keys that the page does not show."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class DataFacts(Record):
+    """`data` in `run.yaml`: the images as they were found; of faces, with those held out."""
+
+    name: Text = None
+    source: Text = None
+    fingerprint: Text = None
+    train_images: int | None = None
+    test_images: int | None = None
+    classes: int | None = None
+    identities: int | None = None
+    image_size: int | None = None
+    in_channels: int | None = None
+
+
+class About(Record):
+    """`run.yaml`; only the settings must be there."""
+
+    config: RunConfig
+    name: Text = None
+    created: Text = None
+    command: Text = None
+    data: DataFacts = DataFacts()
+    versions: dict[str, Any] = Field(default_factory=dict)
+    git_commit: Text = None
+    machine: dict[str, Any] = Field(default_factory=dict)
+
+
+class Trial(Record):
+    """A line of `trials.jsonl`: one candidate, trained. Accuracies in percent; of a failed one 0."""
+
+    trial: int
+    phase: Literal["depth", "width", "ops", "kernels"]
+    epochs: int
+    parameters: int  # of faces, without the head
+    accuracy: float
+    architecture: Described
+    macs: int | None = None
+    train_accuracy: Number = None
+    correct: int | None = None
+    validated: int | None = None
+    decision: str = ""
+    status: Literal["ok", "failed"] = "ok"
+    reason: str | None = None
+    reason_proposed: str = ""
+    seconds: Number = None
+    search_seconds: Number = None  # wall clock of the search when this trial was decided
+    speculative: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_architecture(cls, line: Any) -> Any:
+        """The fields of the architecture stand among the others, each kind's own."""
+        return {**line, "architecture": line} if isinstance(line, dict) else line
+
+    @property
+    def failed(self) -> bool:
+        """Whether its training gave no accuracy."""
+        return self.status == "failed"
+
+
+class Best(Record):
+    """`best.json`: the network found, with the accuracy it had in the search."""
+
+    architecture: Described
+    parameters: int  # of faces, without the head
+    macs: int | None = None
+    accuracy: Number = None
+    macro_width: int | None = None
+    macro_epochs: int | None = None
+    search_seconds: Number = None
+    workers: int | None = None
+
+
+class Roc(Record):
+    """Points of the ROC, both rates rising, 0..1."""
+
+    far: tuple[float, ...]
+    tar: tuple[float, ...]
+
+
+class Verification(Record):
+    """Ten-fold verification of a trained face network, in percent; on `validation` identities its best epoch
+    was chosen too. `tar_at_far`: true accept rate by false accept rate (0..1, as text).
+    """
+
+    identities: Literal["test", "validation"]
+    pairs: int = Field(gt=0)
+    accuracy: float
+    std: float
+    tar_at_far: dict[float, float]
+    roc: Roc
+
+
+class Final(Record):
+    """`train.json`: the network trained in full, and its one look at what is kept for testing.
+
+    `test_accuracy` is None for faces of which no identities were kept.
+    """
+
+    architecture: Described
+    test_accuracy: float | None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    train_images: int | None = None
+    train_accuracy: Number = None
+    test_correct: int | None = None
+    test_images: int | None = None
+    identities: int | None = None  # that the network was trained to tell apart
+    head_parameters: int | None = None
+    verification: Verification | None = None
+    seconds: Number = None
+    threads: int | None = None
+    device: Text = None
+    finished: Text = None
+
+
+class Epoch(Record):
+    """One epoch of the final training, from `metrics.jsonl`; `accuracy` on what is held out, if anything is."""
+
+    epoch: int
+    lr: Number = None
+    train_loss: Number = None
+    train_accuracy: Number = None
+    accuracy: Number = None
