@@ -167,7 +167,7 @@ def _row(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "created": run.about.get("created", ""),
-        "data": run.config.data.name,
+        "data": Path(run.config.data.name).name,
         "state": "trained" if trained else "found" if best else "searching",
         "trials": len(trials),
         "best_accuracy": max((trial["accuracy"] for trial in trials), default=None),
