@@ -6,17 +6,17 @@ else there. Exit code 0: done; 1: failed; 2: wrong usage or bad input, told in o
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from facenas import __version__
 from facenas.cli_data import data_app
+from facenas.cli_output import Json, show
 from facenas.errors import SearchStoppedError, UserError
 
 app = typer.Typer(
@@ -31,7 +31,6 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="FACENAS_RUNS_DIR")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
 Settings = Annotated[
     list[str],
@@ -105,7 +104,7 @@ def search(
     }
     config = load_run_config(preset, settings, overrides)
     command = shlex.join(["facenas", *sys.argv[1:]])
-    _show(start_search(config, preset, run, runs_dir, command), as_json)
+    show(start_search(config, preset, run, runs_dir, command), as_json)
 
 
 @app.command(epilog="Example: facenas resume demo-digits")
@@ -113,7 +112,7 @@ def resume(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> Non
     """Go on with a search that was stopped or killed; finished trials are not trained again."""
     from facenas.commands.search import resume_search
 
-    _show(resume_search(runs_dir, run), as_json)
+    show(resume_search(runs_dir, run), as_json)
 
 
 @app.command(
@@ -162,7 +161,7 @@ def train(
     command = shlex.join(["facenas", *sys.argv[1:]])
     result = train_network(target, preset, overrides, settings, name, runs_dir, command, epochs)
     if result:  # of the processes that train together, one reports
-        _show(result, as_json)
+        show(result, as_json)
 
 
 @app.command(epilog="Example: facenas replay search_logs/cifar10-tiny.json --json")
@@ -177,7 +176,7 @@ def replay(
 
     comparison = replay_log(log)
     if as_json:
-        _show(comparison.to_json(), as_json)
+        show(comparison.to_json(), as_json)
     else:
         print(f"{comparison.matched} of {comparison.trials} trials match: {log}")
         print(comparison.first_difference or "the final architecture matches")
@@ -188,7 +187,10 @@ def replay(
 @app.command(epilog="Example: facenas eval --bench lfw --model demo --data lfw_112x112.zip")
 def eval(
     bench: Annotated[str, typer.Option(help="lfw.")],
-    model: Annotated[str, typer.Option(help="A trained run, or a checkpoint of AdaFace, CVLface or arcface_torch.")],
+    model: Annotated[
+        str,
+        typer.Option(help="A trained run, or a checkpoint of AdaFace, CVLface or arcface_torch."),
+    ],
     data: Annotated[
         Path, typer.Option(help="Folder or .zip of the bench's aligned 112x112 images.")
     ],
@@ -201,7 +203,7 @@ def eval(
     """Ten-fold verification accuracy of a trained network on a published bench."""
     from facenas.commands.evaluate import evaluate
 
-    _show(evaluate(bench, model, data, pairs, runs_dir), as_json)
+    show(evaluate(bench, model, data, pairs, runs_dir), as_json)
 
 
 @app.command(epilog="Example: facenas export demo --format onnx")
@@ -218,7 +220,7 @@ def export(
     from facenas.export import export_run
     from facenas.runs import open_run
 
-    _show(export_run(open_run(runs_dir, run).folder, format, out), as_json)
+    show(export_run(open_run(runs_dir, run).folder, format, out), as_json)
 
 
 @app.command(epilog="Example: facenas models --json")
@@ -228,7 +230,7 @@ def models(as_json: Json = False) -> None:
 
     rows = list_models()
     if as_json:
-        _show({"models": rows}, as_json)
+        show({"models": rows}, as_json)
     else:
         print_models(rows)
 
@@ -240,7 +242,7 @@ def runs(runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
 
     rows = list_runs(runs_dir)
     if as_json:
-        _show({"runs": rows}, as_json)
+        show({"runs": rows}, as_json)
         return
     from facenas.tables import print_runs
 
@@ -253,7 +255,7 @@ def report(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> Non
     from facenas.report import write_report
     from facenas.runs import open_run
 
-    _show({"report": str(write_report(open_run(runs_dir, run).folder))}, as_json)
+    show({"report": str(write_report(open_run(runs_dir, run).folder))}, as_json)
 
 
 def main() -> None:
@@ -274,17 +276,6 @@ def main() -> None:
 def _fail(sentence: str, code: int) -> None:
     print(f"facenas: {sentence}", file=sys.stderr)
     sys.exit(code)
-
-
-def _show(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(result))
-        return
-    for key, value in result.items():
-        if not isinstance(value, dict):
-            print(
-                f"{key.replace('_', ' ')}: {round(value, 4) if isinstance(value, float) else value}"
-            )
 
 
 if __name__ == "__main__":

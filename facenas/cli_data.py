@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from facenas.cli_output import Json, show
 from facenas.errors import UserError
 
 data_app = typer.Typer(
@@ -15,7 +15,6 @@ data_app = typer.Typer(
 )
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store of faces, OUT.zarr.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @data_app.command("import", epilog="Example: facenas data import faces_webface_112x112 casia.zarr")
@@ -83,12 +82,3 @@ def demo(
     from facenas.data.faces.generated import write_generated
 
     show(write_generated(out, identities, images, seed, overwrite), as_json)
-
-
-def show(result: dict[str, Any], as_json: bool) -> None:
-    """One JSON object, or a line for each value."""
-    if as_json:
-        print(json.dumps(result))
-        return
-    for key, value in result.items():
-        print(f"{key.replace('_', ' ')}: {value}")

@@ -1,0 +1,21 @@
+"""What all commands print: one JSON object, or a line for each value."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def show(result: dict[str, Any], as_json: bool) -> None:
+    """The result of a command, on stdout; people are spared what is nested."""
+    if as_json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        if not isinstance(value, dict):
+            told = round(value, 4) if isinstance(value, float) else value
+            print(f"{key.replace('_', ' ')}: {told}")
