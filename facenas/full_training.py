@@ -117,7 +117,7 @@ def _set_up(run: Run, arch: AnyArchitecture, data: TrainingData, epochs: int) ->
     # Another number of threads rounds otherwise: a resumed training keeps the one it began with.
     threads = max(1, core_count() // parallel.world())
     use_threads(checkpoint["threads"] if checkpoint else threads)
-    device, seed = pick_device(parallel.rank()), int(key[:16], 16) >> 1
+    device, seed = pick_device(parallel.local_rank()), int(key[:16], 16) >> 1
     task = build_task(arch, data, config.data, config.recipe, config.seed, seed, device, final=True)
     course = Course(Training(task, config.recipe, epochs, device), key)
     if checkpoint:

@@ -27,6 +27,7 @@ SMALL_SEARCH = [
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["FACENAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # a machine's own name need not resolve
 
 
 @pytest.fixture(scope="session")

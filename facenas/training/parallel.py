@@ -22,12 +22,19 @@ def start() -> None:
     """Joins the processes that `torchrun` started, if it did."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
+        if backend == "nccl":
+            torch.cuda.set_device(local_rank())
         dist.init_process_group(backend, timeout=timedelta(minutes=30))
 
 
 def rank() -> int:
     """This process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def local_rank() -> int:
+    """This process's number on its machine: which of its GPUs is this process's."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def world() -> int:
