@@ -16,9 +16,8 @@ from tqdm import tqdm
 from facenas.data.source import Decoded, Labels, Part, Pixels, slices
 from facenas.errors import UserError
 
-FORMAT_VERSION = (
-    1  # raise it when a decoded set would look different: old entries are then not used
-)
+# Raise it when a decoded set would look different: old entries are then not used.
+FORMAT_VERSION = 1
 _ARRAYS = {"train_images": 4, "train_labels": 1, "test_images": 4, "test_labels": 1}
 
 

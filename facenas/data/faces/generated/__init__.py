@@ -21,9 +21,8 @@ from facenas.data.faces.generated.nuisance import Nuisance, draw_nuisance
 from facenas.data.faces.generated.picture import picture
 from facenas.data.faces.writer import StoreWriter
 
-VERSION = (
-    1  # raise it when images of a seed look different: older stores of them are then made anew
-)
+# Raise it when images of a seed look different: older stores of them are then made anew.
+VERSION = 1
 
 
 def write_generated(
