@@ -6,9 +6,10 @@ The same JPEG files of 112x112 pixels for all: those of SOURCE (a store of layou
 .zip with a folder for each identity), or made up, about 7 kB each. Ours, from a store of JPEGs and
 from one of raw pixels: read, decode, crop, low resolution and photometric with probability 0.2 each,
 flip, normalise, a float batch with channels last. Theirs, a DataLoader without workers: (a)
-ImageFolder, flip, ToTensor, Normalize; (b) AdaFace's chain: the same augmentations on one Pillow image
-at a time, with JPEG bytes in memory. The decoder alone: simplejpeg, bytes in memory, one buffer. All
-in one process of one thread, in turn; images per second of processor time, medians of the rounds.
+ImageFolder with torchvision's crop, resizing and colour jitter with probability 0.2 each, flip,
+ToTensor, Normalize, and the same with the flip alone; (b) AdaFace's chain: the same augmentations on
+one Pillow image at a time, with JPEG bytes in memory. The decoder alone: simplejpeg, bytes in memory,
+one buffer. All in one process of one thread, in turn; images per second of processor time, medians.
 """
 
 from __future__ import annotations
@@ -114,9 +115,20 @@ def decoder(jpegs: Jpegs, batch: int) -> Iterator[int]:
 
 
 def to_tensor() -> transforms.Compose:
-    """What both peers end with."""
+    """What all of theirs end with."""
     normalize = transforms.Normalize([0.5] * 3, [0.5] * 3)
     return transforms.Compose([transforms.RandomHorizontalFlip(), transforms.ToTensor(), normalize])
+
+
+def augmented() -> transforms.Compose:
+    """What torchvision has for the three augmentations."""
+    steps = (
+        [transforms.RandomResizedCrop(112, (0.2, 1.0), (3 / 4, 4 / 3))],
+        [transforms.Resize(67), transforms.Resize(112)],  # the mean side of ours
+        [transforms.ColorJitter(0.5, 0.5, 0.5)],
+    )
+    chosen = [transforms.RandomApply(step, PROBABILITY) for step in steps]
+    return transforms.Compose([*chosen, to_tensor()])
 
 
 class AdaFaceImages(Dataset):
@@ -168,7 +180,8 @@ def measure(jpegs: Jpegs, root: Path, batch: int, seconds: float, rounds: int) -
     ways = {
         "ours, jpeg": ours(root / "jpeg.zarr", batch),
         "ours, raw": ours(root / "raw.zarr", batch),
-        "(a) ImageFolder": theirs(ImageFolder(root / "files", to_tensor()), batch),
+        "(a) ImageFolder": theirs(ImageFolder(root / "files", augmented()), batch),
+        "ImageFolder, flip alone": theirs(ImageFolder(root / "files", to_tensor()), batch),
         "(b) AdaFace": theirs(AdaFaceImages(jpegs), batch),
         "decoder alone": decoder(jpegs, batch),
     }

@@ -25,19 +25,19 @@ HOW_TO_GET_FACES = (
 )
 
 
-def prepare(config: DataConfig) -> Path:
-    """The folder that `open_data` opens: a store, or the cached decoded set that `config` names.
+def prepare(config: DataConfig, cache: Path | None = None) -> Path:
+    """The folder that `open_data` opens: a store, or the decoded set in `cache` that `config` names.
 
     Raises UserError when the data is unknown, missing or damaged.
     """
     if config.name == DEMO:
-        return _demo_store()
+        return _demo_store(cache or image_sets.default_cache())
     path = Path(config.name)
     if is_store(path):
         if not path.exists():
             raise UserError(f"{path}: there is no such store of faces; {HOW_TO_GET_FACES}")
         return path
-    return image_sets.prepare(config)
+    return image_sets.prepare(config, cache)
 
 
 def open_data(folder: Path) -> TrainingData:
@@ -77,12 +77,12 @@ def describe(data: TrainingData) -> dict[str, Any]:
     }
 
 
-def _demo_store() -> Path:
+def _demo_store(cache: Path) -> Path:
     from facenas.data.faces.generated import VERSION, write_generated
     from facenas.data.faces.store import open_store
 
     name = f"generated-{_DEMO_IDENTITIES}x{_DEMO_IMAGES}-v{VERSION}.zarr"
-    store = image_sets.default_cache() / name
+    store = cache / name
     try:
         if store.exists():
             open_store(store)

@@ -46,7 +46,14 @@ def test_a_tiny_run_prints_the_table(folder, one_thread, monkeypatch, capsys):
     load_tool().main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("12 JPEGs of ")
-    names = ["ours, jpeg", "ours, raw", "(a) ImageFolder", "(b) AdaFace", "decoder alone"]
+    names = [
+        "ours, jpeg",
+        "ours, raw",
+        "(a) ImageFolder",
+        "ImageFolder, flip alone",
+        "(b) AdaFace",
+        "decoder alone",
+    ]
     assert [line.split("|")[1].strip() for line in lines[3:]] == names
     assert all(float(line.split("|")[2]) > 0 for line in lines[3:])
 
