@@ -23,7 +23,7 @@ def evaluate(
     `model`: a trained run, or a checkpoint file of AdaFace, CVLface or arcface_torch.
     """
     from facenas.device import pick_device, use_threads
-    from facenas.evaluation.embedding import embed
+    from facenas.evaluation.embedding import distances_of, embed
     from facenas.evaluation.lfw import find_pairs, read_images, read_pairs
     from facenas.evaluation.verification import tar_at_far, verify
     from facenas.execution import core_count
@@ -35,8 +35,7 @@ def evaluate(
     protocol = read_pairs(pairs or find_pairs(data))
     device = pick_device()
     embeddings = embed(device.place(network), read_images(data, protocol.images), device)
-    first, second = embeddings[protocol.pairs].swapaxes(0, 1)
-    distances = ((first - second) ** 2).sum(1)
+    distances = distances_of(embeddings, protocol.pairs)
     found = verify(distances, protocol.same, protocol.folds)
     return {
         "bench": bench,

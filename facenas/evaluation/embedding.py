@@ -41,5 +41,10 @@ def pair_distances(
     """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once."""
     images, places = np.unique(pairs, return_inverse=True)
     embeddings = embed(model, batches_in_order(store, images, _BATCH), device)
-    first, second = embeddings[places.reshape(pairs.shape)].swapaxes(0, 1)
+    return distances_of(embeddings, places.reshape(pairs.shape))
+
+
+def distances_of(embeddings: NDArray[np.float64], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) squared distances in [0, 4] of pairs (n, 2) of rows of unit `embeddings`."""
+    first, second = embeddings[pairs].swapaxes(0, 1)
     return np.asarray(((first - second) ** 2).sum(1))
