@@ -33,7 +33,7 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
     if config.name == DEMO:
         return _demo_store(cache or image_sets.default_cache())
     path = Path(config.name)
-    if is_store(path):
+    if _names_store(path):
         if not path.exists():
             raise UserError(f"{path}: there is no such store of faces; {HOW_TO_GET_FACES}")
         return path
@@ -42,16 +42,11 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
 
 def open_data(folder: Path) -> TrainingData:
     """What `prepare` gave, memory-mapped. Raises UserError when a file is missing or torn."""
-    if not is_store(folder):
+    if not _names_store(folder):
         return image_sets.open_image_set(folder)
     from facenas.data.faces.store import open_store
 
     return open_store(folder)
-
-
-def is_store(path: Path) -> bool:
-    """Whether the path is, or should be, a store of faces."""
-    return path.suffix == ".zarr" or (path / "zarr.json").exists()
 
 
 def describe(data: TrainingData) -> dict[str, Any]:
@@ -75,6 +70,11 @@ def describe(data: TrainingData) -> dict[str, Any]:
         "image_size": 112,
         "in_channels": 3,
     }
+
+
+def _names_store(path: Path) -> bool:
+    """Whether the path is, or should be, a store of faces."""
+    return path.suffix == ".zarr" or (path / "zarr.json").exists()
 
 
 def _demo_store(cache: Path) -> Path:

@@ -63,17 +63,21 @@ class Run:
 
         Raises UserError when images are missing, or are not those that the run began with.
         """
+        return self._find()[0]
+
+    def open_data(self) -> TrainingData:
+        """The images that the run is about; raises UserError as `find_data` does."""
+        return self._find()[1]
+
+    def _find(self) -> tuple[Path, TrainingData]:
         folder = prepare(self.config.data)
-        if open_data(folder).fingerprint != self.about["data"]["fingerprint"]:
+        data = open_data(folder)
+        if data.fingerprint != self.about["data"]["fingerprint"]:
             raise UserError(
                 f"{self.config.data.name}: the images have changed since run {self.name} began; "
                 "restore them, or start a new run"
             )
-        return folder
-
-    def open_data(self) -> TrainingData:
-        """The images that the run is about; raises UserError as `find_data` does."""
-        return open_data(self.find_data())
+        return folder, data
 
     def best(self) -> dict[str, Any] | None:
         """What the search found, or None while it has not ended."""

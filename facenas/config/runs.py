@@ -1,0 +1,55 @@
+"""All settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from facenas.config.base import Config
+from facenas.config.recipes import DataConfig, FaceRecipe, Recipe
+from facenas.config.searches import SearchConfig
+from facenas.config.spaces import IRSpaceConfig, SpaceConfig
+
+
+class ExecutionConfig(Config):
+    """Where candidates are trained. `workers` left at null: one for every core; on GPUs set one for each."""
+
+    executor: Literal["serial", "process"] = "process"
+    workers: int | None = Field(None, ge=1)
+    speculate: bool = True
+
+
+def _kind_or(default: str) -> Callable[[Any], str]:
+    """Which class a group of settings is of: by its `kind`, else the default one."""
+
+    def kind(tree: Any) -> str:
+        return str(tree.get("kind", default) if isinstance(tree, dict) else tree.kind)
+
+    return kind
+
+
+class RunConfig(Config):
+    """All settings of one search, as written to `run.yaml`."""
+
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    space: Annotated[
+        Annotated[SpaceConfig, Tag("plain")] | Annotated[IRSpaceConfig, Tag("ir")],
+        Discriminator(_kind_or("plain")),
+    ] = SpaceConfig()
+    search: SearchConfig = SearchConfig()
+    recipe: Annotated[
+        Annotated[Recipe, Tag("classification")] | Annotated[FaceRecipe, Tag("faces")],
+        Discriminator(_kind_or("classification")),
+    ] = Recipe()
+    execution: ExecutionConfig = ExecutionConfig()
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Self:
+        if (self.space.kind == "ir") != (self.recipe.kind == "faces"):
+            raise ValueError(
+                f"a space of kind {self.space.kind} cannot be trained by a recipe for {self.recipe.kind}"
+            )
+        return self
