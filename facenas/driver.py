@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from facenas.arch import build_space
+from facenas.arch import build_space, from_json
 from facenas.errors import SearchStoppedError
 from facenas.execution import Executor, build_executor
 from facenas.runs import MAX_FAILURES_IN_A_ROW, Run, SearchRecord
-from facenas.search import Candidate, MacroMicro, Outcome, Strategy
+from facenas.search import Candidate, Outcome, Strategy, build_strategy
 from facenas.trial import TrialResult, TrialSpec
 
 SpecOf = Callable[[Candidate], TrialSpec]
@@ -127,7 +127,7 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     data_folder = run.find_data()
     facts = run.about["data"]
     space = build_space(config.space, facts["in_channels"], facts.get("classes", 0))
-    strategy = MacroMicro(space, config.search)
+    strategy = build_strategy(space, config.search, config.seed, facts["image_size"])
     record = SearchRecord(run.folder, facts["image_size"])
 
     def spec_of(candidate: Candidate) -> TrialSpec:
@@ -148,10 +148,13 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     return best
 
 
-def _found(strategy: MacroMicro, record: SearchRecord, workers: int) -> dict[str, Any]:
-    arch, trials = strategy.best, record.trials.records
+def _found(strategy: Strategy, record: SearchRecord, workers: int) -> dict[str, Any]:
+    found, trials = strategy.result(), record.trials.records
+    if found["architecture"] is None:
+        raise SearchStoppedError("no candidate kept all limits; loosen search.limits")
+    arch = from_json(found["architecture"])
     parameters = arch.count_parameters()
-    return strategy.result() | {
+    return found | {
         "parameters": parameters,
         "params_millions": parameters / 1e6,
         "macs": arch.count_macs(record.image_size),

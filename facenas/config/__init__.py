@@ -8,7 +8,7 @@ from facenas.config.base import Config, read_yaml, shipped, validate
 from facenas.config.loading import load_run_config, preset_names
 from facenas.config.recipes import DataConfig, FaceRecipe, HeadConfig, Optimisation, Recipe
 from facenas.config.runs import ExecutionConfig, RunConfig
-from facenas.config.searches import SearchConfig
+from facenas.config.searches import MultiObjectiveConfig, SearchConfig
 from facenas.config.spaces import Bounds, IRSpaceConfig, SpaceConfig
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "FaceRecipe",
     "HeadConfig",
     "IRSpaceConfig",
+    "MultiObjectiveConfig",
     "Optimisation",
     "Recipe",
     "RunConfig",

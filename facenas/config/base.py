@@ -13,7 +13,16 @@ from facenas.errors import UserError
 T = TypeVar("T", bound="Config")
 
 # pydantic puts the kind of a group behind its name in an error's place: nobody writes that into a file.
-_KINDS = ("plain", "ir", "cells", "graph", "classification", "faces")
+_KINDS = (
+    "plain",
+    "ir",
+    "cells",
+    "graph",
+    "classification",
+    "faces",
+    "macro_micro",
+    "multi_objective",
+)
 
 
 class Config(BaseModel):

@@ -10,7 +10,7 @@ import yaml
 from facenas.config.base import Config, read_yaml, shipped, validate
 from facenas.config.recipes import DataConfig
 from facenas.config.runs import ExecutionConfig, RunConfig
-from facenas.config.searches import SearchConfig
+from facenas.config.searches import MultiObjectiveConfig, SearchConfig
 from facenas.errors import UserError
 
 
@@ -76,12 +76,13 @@ def _named(kind: str, name: str) -> Path:
 
 def _full_key(key: str) -> str:
     """`micro` is `search.micro`: a bare key that one group alone has means that group's."""
-    groups: dict[str, type[Config]] = {
-        "data": DataConfig,
-        "search": SearchConfig,
-        "execution": ExecutionConfig,
-    }
-    owners = [name for name, group in groups.items() if key in group.model_fields]
+    groups: list[tuple[str, type[Config]]] = [
+        ("data", DataConfig),
+        ("search", SearchConfig),
+        ("search", MultiObjectiveConfig),
+        ("execution", ExecutionConfig),
+    ]
+    owners = sorted({name for name, group in groups if key in group.model_fields})
     return f"{owners[0]}.{key}" if len(owners) == 1 else key
 
 

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from facenas.config.base import Config
 from facenas.config.recipes import DataConfig, FaceRecipe, Recipe
-from facenas.config.searches import SearchConfig
+from facenas.config.searches import MultiObjectiveConfig, SearchConfig
 from facenas.config.spaces import IRSpaceConfig, SpaceConfig
 
 
@@ -30,6 +30,14 @@ def _kind_or(default: str) -> Callable[[Any], str]:
     return kind
 
 
+def _search_kind(tree: Any) -> str:
+    """Which class the settings of a search are of: by its `strategy`."""
+    default = "macro_micro"
+    found = tree.get("strategy", default) if isinstance(tree, dict) else None
+    strategy = found or getattr(tree, "strategy", default)
+    return "macro_micro" if strategy == "macro_micro" else "multi_objective"
+
+
 class RunConfig(Config):
     """All settings of one search, as written to `run.yaml`."""
 
@@ -39,7 +47,11 @@ class RunConfig(Config):
         Annotated[SpaceConfig, Tag("plain")] | Annotated[IRSpaceConfig, Tag("ir")],
         Discriminator(_kind_or("plain")),
     ] = SpaceConfig()
-    search: SearchConfig = SearchConfig()
+    search: Annotated[
+        Annotated[SearchConfig, Tag("macro_micro")]
+        | Annotated[MultiObjectiveConfig, Tag("multi_objective")],
+        Discriminator(_search_kind),
+    ] = SearchConfig()
     recipe: Annotated[
         Annotated[Recipe, Tag("classification")] | Annotated[FaceRecipe, Tag("faces")],
         Discriminator(_kind_or("classification")),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from facenas.config.base import Config
 
@@ -26,3 +26,36 @@ class SearchConfig(Config):
     target_slack: float = 0.1
     saturated_train_accuracy: float = 100.0
     param_slack: int = Field(10_000, ge=0)
+
+
+Cost = Literal["parameters", "macs", "memory", "latency"]
+
+
+class MultiObjectiveConfig(Config):
+    """A search for a Pareto front: of the error and `objectives`, all to be made small.
+
+    strategy: NSGA-II, a genetic algorithm on the weighted sum of all objectives (each divided by its
+    scale), or as many random candidates, which a cleverer search has to beat. limits: by objective,
+    above which no candidate is accepted; crossover, mutation: how probable each is; weights: of the
+    error and then of `objectives` in their order, used by the weighted sum alone.
+    """
+
+    strategy: Literal["nsga2", "weighted_sum", "random"] = "nsga2"
+    epochs: int = Field(5, ge=1)
+    population: int = Field(20, ge=4)
+    generations: int = Field(10, ge=1)
+    objectives: tuple[Cost, ...] = ("parameters",)
+    limits: dict[Cost, float] = Field({})
+    crossover: float = Field(0.9, gt=0, lt=1)
+    mutation: float = Field(0.9, gt=0, lt=1)
+    weights: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Self:
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives: name one or more, each once")
+        if strange := set(self.limits) - set(self.objectives):
+            raise ValueError(f"limits: {min(strange)} is not among the objectives")
+        if self.strategy == "weighted_sum" and len(self.weights) != 1 + len(self.objectives):
+            raise ValueError("weights: give one for the error and one for each objective")
+        return self

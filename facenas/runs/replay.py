@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facenas.arch import PlainArchitecture, build_space, from_json
+from facenas.arch import IRArchitecture, PlainArchitecture, build_space, from_json
 from facenas.config import (
     IRSpaceConfig,
+    MultiObjectiveConfig,
     RunConfig,
     SearchConfig,
     SpaceConfig,
@@ -23,7 +24,7 @@ from facenas.config import (
 from facenas.errors import UserError
 from facenas.runs.files import read_json
 from facenas.runs.journal import read_journal
-from facenas.search import Candidate, MacroMicro, Outcome
+from facenas.search import Candidate, Outcome, Strategy, build_strategy
 
 _COMPARED = ("phase", "depth", "width", "ops", "kernels", "epochs")
 _OPTIONAL = ("macro_width", "macro_epochs")
@@ -35,11 +36,13 @@ class RecordedSearch:
     """A search as it was recorded: its settings, its trials in order, and what it found (None: unfinished)."""
 
     space: SpaceConfig | IRSpaceConfig
-    search: SearchConfig
+    search: SearchConfig | MultiObjectiveConfig
     in_channels: int
     num_classes: int
     trials: list[dict[str, Any]]
     final: dict[str, Any] | None
+    seed: int = 0
+    image_size: int = 32
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def replay(path: Path) -> Comparison:
     """Replays the log at `path`; raises UserError when it is missing or not a log."""
     recorded = read_recorded(path)
     space = build_space(recorded.space, recorded.in_channels, recorded.num_classes)
-    strategy = MacroMicro(space, recorded.search)
+    strategy = build_strategy(space, recorded.search, recorded.seed, recorded.image_size)
     for number, trial in enumerate(recorded.trials):
         difference = _compare_trial(number, strategy.ask(), trial)
         if difference:
@@ -90,13 +93,13 @@ def _compare_trial(number: int, wanted: list[Candidate], trial: dict[str, Any]) 
     candidate = wanted[0]
     arch = candidate.architecture
     ours = {**arch.to_json(), "phase": candidate.phase, "epochs": candidate.epochs}
-    for field in _COMPARED:
+    for field in _COMPARED if isinstance(arch, PlainArchitecture | IRArchitecture) else ours:
         if ours[field] != trial.get(field):
             return f"trial {number}: {field}: the engine asks for {ours[field]}, the log has {trial.get(field)}"
     return _compare_parameters(f"trial {number}", arch.count_parameters(), trial)
 
 
-def _compare_final(strategy: MacroMicro, recorded: RecordedSearch) -> str | None:
+def _compare_final(strategy: Strategy, recorded: RecordedSearch) -> str | None:
     if wanted := strategy.ask():
         return (
             f"the log ends, the engine goes on with {wanted[0].reason} in phase {wanted[0].phase}"
@@ -105,11 +108,12 @@ def _compare_final(strategy: MacroMicro, recorded: RecordedSearch) -> str | None
         return "the log tells no final architecture"
     result = strategy.result()
     ours = {**result, **result["architecture"]}
-    for field in _FINAL:
+    for field in ("front",) if "front" in result else _FINAL:
         logged = recorded.final.get(field, ours[field] if field in _OPTIONAL else None)
         if ours[field] != logged:
             return f"final: {field}: the engine has {ours[field]}, the log has {logged}"
-    return _compare_parameters("final", strategy.best.count_parameters(), recorded.final)
+    parameters = from_json(result["architecture"]).count_parameters()
+    return _compare_parameters("final", parameters, recorded.final)
 
 
 def _compare_parameters(where: str, parameters: int, tree: dict[str, Any]) -> str | None:
@@ -181,7 +185,9 @@ def _read_run(path: Path) -> RecordedSearch:
         if not isinstance(final.get("architecture"), dict):
             raise UserError(f"{best}: has no architecture; remove it and resume the run")
         final = {**final, **final["architecture"]}
-    channels, classes = 1, 2
-    if trials and isinstance(first := from_json(trials[0]), PlainArchitecture):
-        channels, classes = first.in_channels, first.num_classes
-    return RecordedSearch(config.space, config.search, channels, classes, trials, final)
+    facts = about.get("data", {})
+    channels, classes = facts.get("in_channels", 1), facts.get("classes", 2)
+    size = facts.get("image_size", 32)
+    return RecordedSearch(
+        config.space, config.search, channels, classes, trials, final, config.seed, size
+    )

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from facenas.arch import PlainArchitecture, PlainSpace
-from facenas.config import RunConfig, SearchConfig, SpaceConfig
+from facenas.arch import PlainSpace
+from facenas.config import SearchConfig, SpaceConfig
 from facenas.errors import UserError
-from facenas.runs import SearchRecord, create_run, replay
+from facenas.runs import replay
 from facenas.search import MacroMicro, Outcome
-from facenas.trial import TrialResult, TrialSpec
 
 Log = dict[str, Any]
 Change = Callable[[Log], object]
@@ -322,98 +321,6 @@ def test_parameters_that_are_not_a_number_do_not_match(tmp_path, log, where):
 def test_a_final_that_does_not_tell_its_architecture_does_not_match(tmp_path, log, field):
     del log["final"][field]
     assert not replay(write(tmp_path, log)).final_matches
-
-
-# Our own runs.
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run folder as a search leaves it."""
-    config = RunConfig(space=SpaceConfig(**SPACE), search=SearchConfig(**SEARCH))
-    folder = create_run(tmp_path, "own", config, {"fingerprint": "images"}, "").folder
-    strategy, record = (
-        MacroMicro(PlainSpace(config.space, 1, 10), config.search),
-        SearchRecord(folder, 8),
-    )
-    for accuracy in ACCURACIES:
-        [wanted] = strategy.ask()
-        arch: PlainArchitecture = wanted.architecture
-        spec = TrialSpec(arch, wanted.epochs, config.data, "images", config.recipe, config.seed)
-        result = TrialResult(spec.key, accuracy=accuracy, train_accuracy=30.0)
-        decision = strategy.tell(Outcome(result.accuracy, result.train_accuracy))
-        record.finished(result, early=False)
-        record.decided(wanted, spec, result, decision)
-    best = strategy.result() | {"params_millions": strategy.best.count_parameters() / 1e6}
-    (folder / "best.json").write_text(json.dumps(best))
-    return folder
-
-
-def test_our_own_run_matches_from_its_folder_and_its_journal(run):
-    for path in (run, run / "trials.jsonl"):
-        comparison = replay(path)
-        assert comparison.to_json() == {
-            "log": str(path),
-            "trials": 14,
-            "matched": 14,
-            "final_matches": True,
-            "first_difference": None,
-        }
-
-
-def edit_line(path: Path, number: int, change: Callable[[dict], object]) -> None:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    change(lines[number])
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def test_tampering_with_our_own_run_is_found(run):
-    edit_line(run / "trials.jsonl", 6, lambda line: line.update(width=5))
-    comparison = replay(run)
-    assert (comparison.matched, comparison.final_matches) == (6, False)
-    assert comparison.first_difference.startswith("trial 6: width")
-
-
-def test_another_best_in_our_own_run_is_found(run):
-    best = json.loads((run / "best.json").read_text())
-    best["architecture"]["kernels"] = [3, 3, 3]
-    (run / "best.json").write_text(json.dumps(best))
-    assert "final: kernels" in replay(run).first_difference
-
-
-def test_a_run_that_is_still_searching_matches_so_far(run):
-    (run / "best.json").unlink()
-    journal = run / "trials.jsonl"
-    lines = journal.read_text().splitlines(keepends=True)
-    for count in (0, 6):
-        journal.write_text("".join(lines[:count]) + '{"torn')
-        comparison = replay(run)
-        assert (comparison.trials, comparison.matched, comparison.final_matches) == (
-            count,
-            count,
-            False,
-        )
-        assert "the engine goes on" in comparison.first_difference
-
-
-def test_a_journal_without_its_run_is_told(run):
-    (run / "run.yaml").unlink()
-    with pytest.raises(UserError, match=r"run\.yaml is not beside it"):
-        replay(run / "trials.jsonl")
-
-
-def test_a_damaged_journal_is_told(run):
-    journal = run / "trials.jsonl"
-    journal.write_text("damaged\n" + journal.read_text())
-    with pytest.raises(UserError, match="line 1 is damaged"):
-        replay(run)
-
-
-@pytest.mark.parametrize("text", ['{"architecture', "{}"])
-def test_a_damaged_best_is_told(run, text):
-    (run / "best.json").write_text(text)
-    with pytest.raises(UserError, match=r"best\.json"):
-        replay(run)
 
 
 # The command line.

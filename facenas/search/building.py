@@ -1,0 +1,49 @@
+"""The strategy that a configuration names."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from facenas.config import MultiObjectiveConfig, SearchConfig
+from facenas.search.base import Outcome, Strategy
+from facenas.search.macro_micro import MacroMicro
+from facenas.search.objectives import ERROR, Objective
+
+_SAMPLES = 100  # of the space, for the scale of an objective without a limit
+
+
+def build_strategy(
+    space: Any, settings: SearchConfig | MultiObjectiveConfig, seed: int, image_size: int
+) -> Strategy:
+    """A new strategy over `space`; images of `image_size` pixels are what costs are counted for."""
+    if isinstance(settings, SearchConfig):
+        return MacroMicro(space, settings)
+    # pymoo takes half a second to import: macro-micro search does without.
+    from facenas.search.evolution import Evolution
+    from facenas.search.random_search import RandomSearch
+
+    kind = RandomSearch if settings.strategy == "random" else Evolution
+    return kind(space, build_objectives(space, settings, image_size), settings, seed)
+
+
+def build_objectives(
+    space: Any, settings: MultiObjectiveConfig, image_size: int
+) -> list[Objective]:
+    """The error and the costs that `settings` names.
+
+    The scale of a cost is its limit, else the largest of a hundred random members.
+    """
+    rng = random.Random(0)
+    members = [space.sample(rng) for _ in range(_SAMPLES)]
+    counts: dict[str, Callable[[Any, Outcome], float]] = {
+        "parameters": lambda arch, _: float(arch.count_parameters()),
+        "macs": lambda arch, _: float(arch.count_macs(image_size)),
+    }
+    found = [ERROR]
+    for name in settings.objectives:
+        of, limit = counts[name], settings.limits.get(name, float("inf"))
+        scale = limit if name in settings.limits else max(of(m, Outcome(0.0)) for m in members)
+        found.append(Objective(name, of, scale, limit))
+    return found
