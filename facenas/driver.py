@@ -126,7 +126,9 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     config = run.config
     data_folder = run.find_data()
     facts = run.about["data"]
-    space = build_space(config.space, facts["in_channels"], facts.get("classes", 0))
+    space = build_space(
+        config.space, facts["in_channels"], facts.get("classes", 0), facts["image_size"]
+    )
     strategy = build_strategy(space, config.search, config.seed, facts["image_size"])
     record = SearchRecord(run.folder, facts["image_size"])
 

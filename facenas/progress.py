@@ -113,7 +113,4 @@ def describe(candidate: Candidate) -> str:
     """A candidate in a few words."""
     arch = candidate.architecture
     phase = PHASES[candidate.phase].label if candidate.phase in PHASES else candidate.phase
-    return (
-        f"{phase}, {candidate.reason}: "
-        f"depth {arch.depth}, width {arch.width}, {many(candidate.epochs, 'epoch')}"
-    )
+    return f"{phase}, {candidate.reason}: {arch.words()}, {many(candidate.epochs, 'epoch')}"

@@ -82,7 +82,9 @@ class SimulatedExecutor:
 
 def simulate(recorded: RecordedSearch, slots: int) -> tuple[float, float]:
     """(wall clock, worker time spent) in seconds of the recorded search on `slots` workers."""
-    space = build_space(recorded.space, recorded.in_channels, recorded.num_classes)
+    space = build_space(
+        recorded.space, recorded.in_channels, recorded.num_classes, recorded.image_size
+    )
     executor = SimulatedExecutor(recorded, slots)
 
     def spec_of(candidate: Candidate) -> TrialSpec:

@@ -5,20 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from facenas.arch.base import Architecture, SearchSpace
+from facenas.arch.cell_space import CellSpace
+from facenas.arch.cells import CellArchitecture
 from facenas.arch.ir import IRArchitecture, IRSpace
 from facenas.arch.plain import PlainArchitecture, PlainSpace
-from facenas.config import IRSpaceConfig, SpaceConfig
+from facenas.config import CellSpaceConfig, IRSpaceConfig, SpaceConfig
 from facenas.errors import UserError
 
-AnyArchitecture = PlainArchitecture | IRArchitecture
-AnySpace = PlainSpace | IRSpace
+AnyArchitecture = PlainArchitecture | IRArchitecture | CellArchitecture
+AnySpace = PlainSpace | IRSpace | CellSpace
 
-_KINDS: dict[str, type[AnyArchitecture]] = {"plain": PlainArchitecture, "ir": IRArchitecture}
+_KINDS: dict[str, type[AnyArchitecture]] = {
+    "plain": PlainArchitecture,
+    "ir": IRArchitecture,
+    "cells": CellArchitecture,
+}
 
 __all__ = [
     "AnyArchitecture",
     "AnySpace",
     "Architecture",
+    "CellArchitecture",
+    "CellSpace",
     "IRArchitecture",
     "IRSpace",
     "PlainArchitecture",
@@ -40,9 +48,14 @@ def from_json(tree: dict[str, Any]) -> AnyArchitecture:
 
 
 def build_space(
-    config: SpaceConfig | IRSpaceConfig, in_channels: int, num_classes: int
+    config: SpaceConfig | IRSpaceConfig | CellSpaceConfig,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
 ) -> AnySpace:
-    """The search space that `config` bounds; channels and classes are those of a classification set."""
+    """The search space that `config` bounds; channels, classes and pixels are those of the images."""
     if isinstance(config, IRSpaceConfig):
         return IRSpace(config)
+    if isinstance(config, CellSpaceConfig):
+        return CellSpace(config, in_channels, num_classes, image_size)
     return PlainSpace(config, in_channels, num_classes)

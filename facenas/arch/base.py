@@ -19,6 +19,10 @@ class Architecture(Protocol):
         """The description as plain JSON values, with its `kind`."""
         ...
 
+    def words(self) -> str:
+        """What it is in a few words, for a progress bar or a table."""
+        ...
+
     def count_parameters(self) -> int:
         """Exact number of trainable parameters, by formula."""
         ...

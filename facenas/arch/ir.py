@@ -98,6 +98,10 @@ class IRArchitecture:
         stem = self.in_channels * self.width * 9 * IMAGE_SIZE**2
         return stem + sum(block.count_macs() for block in self.blocks()) + _linear(self)
 
+    def words(self) -> str:
+        """What it is in a few words."""
+        return f"depth {self.depth}, width {self.width}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; depth is told too, for people who read the file."""
         return {

@@ -95,6 +95,10 @@ class PlainArchitecture:
             macs += _weights(layer) * side**2
         return macs + self._last_channels() * self.num_classes
 
+    def words(self) -> str:
+        """What it is in a few words."""
+        return f"depth {self.depth}, width {self.width}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; depth is told too, for people who read the file."""
         return {

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from facenas.arch import AnyArchitecture, IRArchitecture, PlainArchitecture, from_json
+from facenas.arch import AnyArchitecture, IRArchitecture, from_json
 from facenas.arch.named import NAMED
 from facenas.commands.common import anchored, counts, find_data, new_run, report
 from facenas.config import FaceRecipe, RunConfig, load_run_config
@@ -102,7 +102,7 @@ def _check_fit(arch: AnyArchitecture, data: TrainingData, config: RunConfig, tar
             f"{target}: an architecture of kind {arch.kind} cannot be trained by a recipe for "
             f"{config.recipe.kind}; choose another --preset or --recipe"
         )
-    if not isinstance(arch, PlainArchitecture):
+    if isinstance(arch, IRArchitecture):
         return
     if (arch.in_channels, arch.num_classes) != (facts["in_channels"], facts["classes"]):
         raise UserError(

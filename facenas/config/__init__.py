@@ -5,6 +5,7 @@ wheel and found from any working directory. Unknown keys are refused, so a typin
 """
 
 from facenas.config.base import Config, read_yaml, shipped, validate
+from facenas.config.cells import CellSpaceConfig
 from facenas.config.loading import load_run_config, preset_names
 from facenas.config.recipes import DataConfig, FaceRecipe, HeadConfig, Optimisation, Recipe
 from facenas.config.runs import ExecutionConfig, RunConfig
@@ -13,6 +14,7 @@ from facenas.config.spaces import Bounds, IRSpaceConfig, SpaceConfig
 
 __all__ = [
     "Bounds",
+    "CellSpaceConfig",
     "Config",
     "DataConfig",
     "ExecutionConfig",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from facenas.config.base import Config
+from facenas.config.cells import CellSpaceConfig
 from facenas.config.recipes import DataConfig, FaceRecipe, Recipe
 from facenas.config.searches import MultiObjectiveConfig, SearchConfig
 from facenas.config.spaces import IRSpaceConfig, SpaceConfig
@@ -44,7 +45,9 @@ class RunConfig(Config):
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     space: Annotated[
-        Annotated[SpaceConfig, Tag("plain")] | Annotated[IRSpaceConfig, Tag("ir")],
+        Annotated[SpaceConfig, Tag("plain")]
+        | Annotated[IRSpaceConfig, Tag("ir")]
+        | Annotated[CellSpaceConfig, Tag("cells")],
         Discriminator(_kind_or("plain")),
     ] = SpaceConfig()
     search: Annotated[
@@ -63,5 +66,10 @@ class RunConfig(Config):
         if (self.space.kind == "ir") != (self.recipe.kind == "faces"):
             raise ValueError(
                 f"a space of kind {self.space.kind} cannot be trained by a recipe for {self.recipe.kind}"
+            )
+        macro_micro = self.search.strategy == "macro_micro"
+        if macro_micro != (self.space.kind in ("plain", "ir")):
+            raise ValueError(
+                f"a space of kind {self.space.kind} cannot be searched by {self.search.strategy}"
             )
         return self

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from facenas import __version__
-from facenas.arch import AnyArchitecture, IRArchitecture, from_json
+from facenas.arch import AnyArchitecture, CellArchitecture, IRArchitecture, from_json
 from facenas.errors import UserError
+from facenas.models.cells import build_cells
 from facenas.models.ir import build_ir
 from facenas.models.plain import build_module
 
@@ -66,6 +67,8 @@ def build_network(arch: AnyArchitecture, seed: int) -> nn.Module:
     """The network that an architecture of any kind describes, with weights drawn from `seed`."""
     if isinstance(arch, IRArchitecture):
         return build_ir(arch, seed)
+    if isinstance(arch, CellArchitecture):
+        return build_cells(arch, seed)
     return build_module(arch, seed)
 
 

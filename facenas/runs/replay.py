@@ -13,6 +13,7 @@ from typing import Any
 
 from facenas.arch import IRArchitecture, PlainArchitecture, build_space, from_json
 from facenas.config import (
+    CellSpaceConfig,
     IRSpaceConfig,
     MultiObjectiveConfig,
     RunConfig,
@@ -35,7 +36,7 @@ _FINAL = ("depth", "width", "ops", "kernels", *_OPTIONAL)
 class RecordedSearch:
     """A search as it was recorded: its settings, its trials in order, and what it found (None: unfinished)."""
 
-    space: SpaceConfig | IRSpaceConfig
+    space: SpaceConfig | IRSpaceConfig | CellSpaceConfig
     search: SearchConfig | MultiObjectiveConfig
     in_channels: int
     num_classes: int
@@ -68,7 +69,9 @@ class Comparison:
 def replay(path: Path) -> Comparison:
     """Replays the log at `path`; raises UserError when it is missing or not a log."""
     recorded = read_recorded(path)
-    space = build_space(recorded.space, recorded.in_channels, recorded.num_classes)
+    space = build_space(
+        recorded.space, recorded.in_channels, recorded.num_classes, recorded.image_size
+    )
     strategy = build_strategy(space, recorded.search, recorded.seed, recorded.image_size)
     for number, trial in enumerate(recorded.trials):
         difference = _compare_trial(number, strategy.ask(), trial)

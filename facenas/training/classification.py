@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facenas.arch import PlainArchitecture
+from facenas.arch import AnyArchitecture
 from facenas.config import DataConfig, Recipe
 from facenas.data import ImageSet, split_indices
 from facenas.data.augment import Augment, Normalise
 from facenas.device import Device
-from facenas.models import build_module
+from facenas.models.trained import build_network
 from facenas.training.loop import Score
 
 EVALUATION_BATCH = 256
@@ -29,7 +29,7 @@ class Classification:
 
     def __init__(
         self,
-        arch: PlainArchitecture,
+        arch: AnyArchitecture,
         image_set: ImageSet,
         config: DataConfig,
         recipe: Recipe,
@@ -46,7 +46,7 @@ class Classification:
         self.indices, self._judged = _split(image_set, config, split_seed, final)
         self.augment = Augment(recipe, image_set, on)
         self.generator = torch.Generator().manual_seed(seed)
-        self.model = device.place(build_module(arch, seed))
+        self.model = device.place(build_network(arch, seed))
         self.network = Classifier(self.model)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facenas.arch import AnyArchitecture, IRArchitecture, PlainArchitecture
+from facenas.arch import AnyArchitecture, IRArchitecture
 from facenas.config import DataConfig, FaceRecipe, Recipe
 from facenas.data import ImageSet, TrainingData
 from facenas.device import Device
@@ -26,7 +26,7 @@ def build_task(
     data and recipe do not belong together.
     """
     if isinstance(data, ImageSet):
-        if isinstance(arch, PlainArchitecture) and isinstance(recipe, Recipe):
+        if not isinstance(arch, IRArchitecture) and isinstance(recipe, Recipe):
             from facenas.training.classification import Classification
 
             return Classification(arch, data, config, recipe, split_seed, seed, device, final)
@@ -36,5 +36,5 @@ def build_task(
         return Faces(arch, data, config, recipe, split_seed, seed, device, final)
     raise UserError(
         f"{config.name}: an architecture of kind {arch.kind} and a recipe for {recipe.kind} do not fit this "
-        "data; faces (a store made by `facenas data import`) go with kind ir, images of classes with plain"
+        "data; faces (a store made by `facenas data import`) go with kind ir, images of classes with others"
     )

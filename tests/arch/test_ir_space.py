@@ -160,7 +160,7 @@ def test_neither_sampling_nor_moving_draws_from_the_global_source():
 
 def test_the_start_is_shallowest_widest_and_plain():
     config = IRSpaceConfig(min_depth=12, max_depth=40, min_width=8, max_width=20, embedding=64)
-    space = build_space(config, 3, 10)
+    space = build_space(config, 3, 10, 112)
     assert space.start() == IRArchitecture(20, (1, 1, 2, 1), (1,) * 5, (3,) * 5, 64)
     assert (space.swap_operation, space.swap_kernel) == (SEPARABLE, 5)
     assert (list(space.depths())[:3], list(space.widths())[:3]) == ([12, 14, 16], [20, 18, 16])

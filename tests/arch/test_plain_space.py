@@ -132,7 +132,7 @@ def test_neither_sampling_nor_moving_draws_from_the_global_source():
 
 
 def test_the_start_is_shallowest_widest_and_separable():
-    space = build_space(SpaceConfig(min_depth=4, max_depth=9, min_width=8, max_width=20), 3, 7)
+    space = build_space(SpaceConfig(min_depth=4, max_depth=9, min_width=8, max_width=20), 3, 7, 32)
     assert space.start() == PlainArchitecture(20, (0, 0, 0, 0), (3, 3, 3, 3), 3, 7)
 
 
