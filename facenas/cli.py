@@ -16,6 +16,8 @@ import typer
 
 from facenas import __version__
 from facenas.cli_data import data_app
+from facenas.cli_eval import eval
+from facenas.cli_faces import register
 from facenas.cli_output import Json, show
 from facenas.errors import SearchStoppedError, UserError
 
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+app.command(epilog="Example: facenas eval --bench lfw --model final --data lfw_112x112.zip")(eval)
 
 RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="FACENAS_RUNS_DIR")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
@@ -182,28 +185,6 @@ def replay(
         print(comparison.first_difference or "the final architecture matches")
     if not comparison.same:
         raise typer.Exit(1)
-
-
-@app.command(epilog="Example: facenas eval --bench lfw --model demo --data lfw_112x112.zip")
-def eval(
-    bench: Annotated[str, typer.Option(help="lfw.")],
-    model: Annotated[
-        str,
-        typer.Option(help="A trained run, or a checkpoint of AdaFace, CVLface or arcface_torch."),
-    ],
-    data: Annotated[
-        Path, typer.Option(help="Folder or .zip of the bench's aligned 112x112 images.")
-    ],
-    pairs: Annotated[
-        Path | None, typer.Option(help="The pairs file, if it is not beside the images.")
-    ] = None,
-    runs_dir: RunsDir = RUNS,
-    as_json: Json = False,
-) -> None:
-    """Ten-fold verification accuracy of a trained network on a published bench."""
-    from facenas.commands.evaluate import evaluate
-
-    show(evaluate(bench, model, data, pairs, runs_dir), as_json)
 
 
 @app.command(epilog="Example: facenas export demo --format onnx")

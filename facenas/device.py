@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from facenas.errors import UserError
+
 
 @dataclass(frozen=True)
 class Device:
@@ -34,6 +36,31 @@ def pick_device(worker: int = 0) -> Device:
         index = worker % torch.cuda.device_count()
         return Device(torch.device("cuda", index), torch.cuda.is_bf16_supported())
     return Device(torch.device("cpu"), False)
+
+
+def named_device(name: str | None) -> Device:
+    """What --device says: cpu, cuda or cuda:1; None leaves the choice to `pick_device`.
+
+    Raises UserError for another name, and for a GPU that is not there.
+    """
+    if name is None:
+        return pick_device()
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
+        raise UserError(f"--device {name}: should be cpu, cuda, or a GPU by its number as cuda:1")
+    if kind == "cpu":
+        return Device(torch.device("cpu"), False)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        raise UserError(
+            f"--device {name}: torch finds {count} GPUs here; take a lower number, or --device cpu"
+        )
+    return pick_device(int(number or 0))
+
+
+def core_count() -> int:
+    """Cores this process may use: fewer than the machine has in a container or under a batch system."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_threads(count: int) -> None:

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from facenas.config import read_yaml
+from facenas.config import MultiObjectiveConfig, read_yaml
 from facenas.errors import UserError
+from facenas.report.phases import PHASES
 from facenas.report.records import About, Best, Epoch, Final, Record, Trial
 from facenas.report.terms import TERMS, Terms
 from facenas.runs.files import read_json
@@ -42,6 +43,12 @@ class RunFolder:
         return bool(self.trials) or self.best is None
 
     @property
+    def front_settings(self) -> MultiObjectiveConfig | None:
+        """How it searches for a Pareto front; None when it does not."""
+        settings = self.about.config.search
+        return settings if isinstance(settings, MultiObjectiveConfig) and self.searches else None
+
+    @property
     def terms(self) -> Terms:
         """What the page calls the run's things."""
         return TERMS[self.about.config.recipe.kind]
@@ -62,19 +69,27 @@ def read_run(run: Path) -> RunFolder:
         raise UserError(
             f"{about_file}: is missing, so {run} is not a run; give a folder made by a search"
         )
-    about = _mended(read_yaml, about_file, "restore the file, or start a new run")
-    trials = (
-        _record(Trial, tree, run / "trials.jsonl", f"line {number}: ")
-        for number, tree in enumerate(read_journal(run / "trials.jsonl"), start=1)
-    )
+    tree = _mended(read_yaml, about_file, "restore the file, or start a new run")
+    about = _record(About, tree, about_file)
     return RunFolder(
         path=run,
-        about=_record(About, about, about_file),
-        trials=tuple(trials),
+        about=about,
+        trials=_trials(run / "trials.jsonl", about.config.search.strategy == "macro_micro"),
         best=_optional(Best, run / "best.json"),
         final=_optional(Final, run / "train.json"),
         epochs=_final_epochs(run / "metrics.jsonl"),
     )
+
+
+def _trials(path: Path, macro_micro: bool) -> tuple[Trial, ...]:
+    trials = []
+    for number, tree in enumerate(read_journal(path), start=1):
+        trial = _record(Trial, tree, path, f"line {number}: ")
+        if macro_micro and trial.phase not in PHASES:
+            fault = f"{path}: line {number}: phase: {trial.phase!r} is none of macro-micro search"
+            raise UserError(f"{fault}; restore the file, or start a new run")
+        trials.append(trial)
+    return tuple(trials)
 
 
 def _mended(read: Callable[[Path], T], path: Path, remedy: str) -> T:

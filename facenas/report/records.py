@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from facenas.arch import AnyArchitecture, from_json
 from facenas.config import Config, RunConfig
+from facenas.config.searches import Cost
 from facenas.errors import UserError
+
+COSTS: tuple[str, ...] = get_args(Cost)  # what a search may weigh beside the error
 
 
 def _finite(value: Any) -> Any:
@@ -26,6 +30,15 @@ def _architecture(tree: Any) -> AnyArchitecture:
         return from_json(tree)
     except UserError as error:
         raise PydanticCustomError("architecture", "{fault}", {"fault": str(error)}) from None
+
+
+def _own_fields(line: dict[str, Any]) -> dict[str, Any]:
+    """The architecture's part of a line, for kinds that put up with no other fields."""
+    for kind in get_args(AnyArchitecture):
+        names = {"kind", *(field.name for field in fields(kind))}
+        if kind.kind == line.get("kind") and names <= line.keys():
+            return {name: line[name] for name in names}
+    return line
 
 
 Number = Annotated[float | None, BeforeValidator(_finite)]  # a diverged training leaves NaN behind
@@ -67,15 +80,19 @@ class About(Record):
 
 
 class Trial(Record):
-    """A line of `trials.jsonl`: one candidate, trained. Accuracies in percent; of a failed one 0."""
+    """A line of `trials.jsonl`: one candidate, trained. Accuracies in percent; of a failed one 0.
+
+    phase: a phase of macro-micro search, "generation 3" or another word. costs: those that the line tells.
+    """
 
     trial: int
-    phase: Literal["depth", "width", "ops", "kernels"]
+    phase: str
     epochs: int
     parameters: int  # of faces, without the head
     accuracy: float
     architecture: Described
     macs: int | None = None
+    costs: dict[str, float] = Field(default_factory=dict)
     train_accuracy: Number = None
     correct: int | None = None
     validated: int | None = None
@@ -91,7 +108,10 @@ class Trial(Record):
     @classmethod
     def _with_architecture(cls, line: Any) -> Any:
         """The fields of the architecture stand among the others, each kind's own."""
-        return {**line, "architecture": line} if isinstance(line, dict) else line
+        if not isinstance(line, dict):
+            return line
+        costs = {name: line[name] for name in COSTS if line.get(name) is not None}
+        return {**line, "architecture": _own_fields(line), "costs": costs}
 
     @property
     def failed(self) -> bool:
@@ -99,8 +119,25 @@ class Trial(Record):
         return self.status == "failed"
 
 
+class FrontMember(Record):
+    """One of `front` in `best.json`; `id` is its trial's number, `values` are those of the objectives."""
+
+    id: int
+    accuracy: float
+    architecture: Described
+    values: dict[str, float]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_values(cls, tree: Any) -> Any:
+        """The values of the objectives stand among the other fields, under their names."""
+        if not isinstance(tree, dict):
+            return tree
+        return {**tree, "values": {k: tree[k] for k in ("error", *COSTS) if k in tree}}
+
+
 class Best(Record):
-    """`best.json`: the network found, with the accuracy it had in the search."""
+    """`best.json`: the network found, with the accuracy it had in the search; of a front, all of it."""
 
     architecture: Described
     parameters: int  # of faces, without the head
@@ -110,6 +147,8 @@ class Best(Record):
     macro_epochs: int | None = None
     search_seconds: Number = None
     workers: int | None = None
+    objectives: tuple[str, ...] = ()
+    front: tuple[FrontMember, ...] = ()
 
 
 class Roc(Record):

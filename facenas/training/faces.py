@@ -23,7 +23,8 @@ from facenas.data.faces.splits import (
 from facenas.data.faces.store import FaceStore
 from facenas.device import Device
 from facenas.evaluation.embedding import pair_distances
-from facenas.evaluation.verification import roc_points, tar_at_far, verify
+from facenas.evaluation.roc import roc_points, tar_at_fars
+from facenas.evaluation.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout
 from facenas.models.heads import build_head
 from facenas.models.ir import build_ir
@@ -81,7 +82,7 @@ class Faces:
     def score(self) -> Score:
         """Mean accuracy of ten-fold verification on the identities held out for choosing."""
         pairs, same = self._judged
-        found = verify(pair_distances(self.model, self.store, pairs, self.device), same)
+        found = ten_fold_of(pair_distances(self.model, self.store, pairs, self.device), same)
         return Score(100 * found.accuracy, found.right)
 
     def test(self) -> dict[str, Any]:
@@ -89,8 +90,9 @@ class Faces:
         tested = self._tested is not None
         pairs, same = self._tested or self._judged
         distances = pair_distances(self.model, self.store, pairs, self.device)
-        found, scores = verify(distances, same), 1 - distances / 2
+        found, scores = ten_fold_of(distances, same), 1 - distances / 2
         far, tar = roc_points(scores, same)
+        rates = tar_at_fars(scores, same, _FARS)
         return {
             "test_accuracy": 100 * found.accuracy if tested else None,
             "head_parameters": sum(p.numel() for p in self.network.head.parameters()),
@@ -100,7 +102,7 @@ class Faces:
                 "pairs": len(same),
                 "accuracy": 100 * found.accuracy,
                 "std": 100 * found.std,
-                "tar_at_far": {str(rate): 100 * tar_at_far(scores, same, rate) for rate in _FARS},
+                "tar_at_far": {str(at): 100 * rate for at, rate in rates.items()},
                 "roc": {"far": far, "tar": tar},
             },
         }

@@ -1,0 +1,200 @@
+"""Any ONNX file, run by onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenas.arch import from_json
+from facenas.data.faces.jpeg import SIDE
+from facenas.device import named_device
+from facenas.errors import UserError
+from facenas.evaluation.embedders.base import PieceEmbedder, Pixels, first_line
+from facenas.evaluation.embedders.options import (
+    ASSUMED,
+    FILE,
+    GRAPH,
+    InputOptions,
+    Preprocessing,
+    usual,
+)
+from facenas.evaluation.embedders.outputs import Candidate, Outputs, tried
+
+if TYPE_CHECKING:  # of the extra `onnx`
+    import onnx
+
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_ERRORS_ONLY = 3
+
+
+class _Input(NamedTuple):
+    """dtype: of the values it takes; last: channels come last; batch: the one number of images, if any."""
+
+    name: str
+    dtype: Any
+    last: bool
+    batch: int | None
+
+
+def open_onnx(path: Path, options: InputOptions, device: str | None, threads: int) -> PieceEmbedder:
+    """The network with what its metadata, its graph and the user say of its input.
+
+    Raises UserError when the extra `onnx` is missing, the file is damaged, or it is no network of faces.
+    """
+    runtime = _runtime()
+    from facenas.evaluation.embedders import onnx_graph
+
+    provider, place = _provider(runtime, device)
+    model = onnx_graph.read_graph(path)
+    values, content = onnx_graph.constants(model), model.SerializeToString(deterministic=True)
+    known = {"format": "ONNX", "parameters": onnx_graph.count_parameters(model)}
+    if provider == _CPU:
+        onnx_graph.use_fast_prelu(model, values)
+    session = _session(path, runtime, model.SerializeToString(), provider, threads)
+    entry = _input(path, session)
+    chosen = _preprocessing(path, model, entry, values).changed(options)
+    _check_bytes(path, entry, chosen)
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: Pixels) -> Outputs:
+        found = session.run(names, {entry.name: _values(images, entry, chosen)})
+        return dict(zip(names, found, strict=True))
+
+    facts = known | _of_architecture(model) | chosen.facts() | {"device": place}
+    settings, gpu = f"{chosen.identity} {provider}", provider != _CPU
+    return tried(
+        Candidate(path, run, options.embedding, entry.batch, content, settings, facts, gpu)
+    )
+
+
+def _runtime() -> Any:
+    try:
+        import onnx  # noqa: F401  (reads the graph)
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            f"ONNX files need {error.name}, which is not installed: pip install 'facenas[onnx]'"
+        ) from None
+    return onnxruntime
+
+
+def _provider(runtime: Any, device: str | None) -> tuple[str, str]:
+    """A GPU where torch and onnxruntime both have one, else the CPU; and the device's name."""
+    place = named_device(device).torch_device
+    if place.type == "cpu":
+        return _CPU, "cpu"
+    if _CUDA in runtime.get_available_providers():
+        return _CUDA, str(place)
+    if device is not None:
+        raise UserError(
+            f"--device {device}: this onnxruntime runs on the CPU alone; pip install onnxruntime-gpu in its "
+            "place, or give --device cpu"
+        )
+    return _CPU, "cpu"
+
+
+def _session(path: Path, runtime: Any, model: bytes, provider: str, threads: int) -> Any:
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+    settings.log_severity_level = _ERRORS_ONLY
+    try:
+        return runtime.InferenceSession(model, settings, providers=[provider])
+    except Exception as error:  # onnxruntime's own kinds
+        raise UserError(f"{path}: onnxruntime cannot run it ({first_line(error)})") from None
+
+
+def _input(path: Path, session: Any) -> _Input:
+    """Its one input of images; raises UserError when that is not 112x112 and three channels."""
+    entries = session.get_inputs()
+    if len(entries) != 1:
+        names = ", ".join(entry.name for entry in entries) or "none"
+        raise UserError(
+            f"{path}: should have one input, the images, but has {len(entries)} ({names})"
+        )
+    entry = entries[0]
+    if entry.type not in _TYPES:
+        raise UserError(
+            f"{path}: its input {entry.name} takes {entry.type}, not float or uint8 pixels"
+        )
+    shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
+    told = " x ".join(str(size) for size in entry.shape)
+    if len(shape) != 4 or not {shape[1], shape[3]} & {3, None}:
+        raise UserError(
+            f"{path}: its input {entry.name} is {told}, but should be n x 3 x {SIDE} x {SIDE} or n x {SIDE} x "
+            f"{SIDE} x 3"
+        )
+    last = shape[3] == 3 and shape[1] != 3
+    height, width = shape[1:3] if last else shape[2:]
+    if {height, width} - {None, SIDE} or (not last and shape[1] not in (3, None)):
+        raise UserError(
+            f"{path}: takes images of {told}, but faces are aligned to {SIDE}x{SIDE} in colour; give a network "
+            "of that size"
+        )
+    return _Input(entry.name, _TYPES[entry.type], last, shape[0])
+
+
+def _preprocessing(
+    path: Path, model: onnx.ModelProto, entry: _Input, values: dict[str, NDArray[Any]]
+) -> Preprocessing:
+    """From our metadata, else from how the graph begins."""
+    from facenas.evaluation.embedders.onnx_graph import start_of
+
+    said = {item.key: item.value for item in model.metadata_props}
+    if "facenas_version" in said:
+        return _ours(path, said)
+    if entry.dtype == np.uint8:
+        return Preprocessing("rgb", (0.0,), (1.0,), ASSUMED, FILE)
+    start = start_of(model, entry.name, values)
+    if start is None:
+        return usual()
+    std = (1.0,) if start.takes_raw else (255.0,)
+    return Preprocessing("rgb", (0.0,), std, ASSUMED, GRAPH)
+
+
+def _ours(path: Path, said: dict[str, str]) -> Preprocessing:
+    if not said.get("output", "embedding").startswith("embedding"):
+        raise UserError(f"{path}: is a classification network; this needs a network of faces")
+    try:
+        mean, std = (
+            tuple(255 * float(v) for v in json.loads(said[key])) for key in ("mean", "std")
+        )
+        return Preprocessing(said["colour"].lower(), mean, std, FILE, FILE)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: its metadata is damaged ({first_line(error)}); export it again"
+        ) from None
+
+
+def _of_architecture(model: onnx.ModelProto) -> dict[str, Any]:
+    """Counts of a network of ours, whose export folds some weights into others."""
+    said = {item.key: item.value for item in model.metadata_props}
+    if "facenas_version" not in said:
+        return {}
+    try:
+        arch = from_json(json.loads(said["architecture"]))
+    except (KeyError, ValueError, UserError):  # it runs all the same
+        return {}
+    return {"parameters": arch.count_parameters(), "macs": arch.count_macs(SIDE)}
+
+
+def _check_bytes(path: Path, entry: _Input, chosen: Preprocessing) -> None:
+    if entry.dtype == np.uint8 and (set(chosen.mean), set(chosen.std)) != ({0.0}, {1.0}):
+        raise UserError(f"{path}: takes pixels as bytes; leave out --mean and --std")
+
+
+def _values(images: Pixels, entry: _Input, chosen: Preprocessing) -> NDArray[Any]:
+    """What the session takes, from (k, 112, 112, 3) RGB."""
+    values = chosen.apply(images)
+    if entry.last:
+        values = values.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(values, entry.dtype)

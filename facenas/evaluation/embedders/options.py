@@ -1,0 +1,110 @@
+"""What a network wants of its pixels: order of the colours, mean and standard deviation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenas.errors import UserError
+
+Values = tuple[float, ...]  # one for all channels, or one for each in the network's own order
+_COLOURS = ("rgb", "bgr")
+ASSUMED, FILE, GRAPH, USER = "assumed", "the file", "how the graph begins", "options"
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What the user says of a network's input and output; None: what its file says, else what is usual.
+
+    colour: rgb or bgr; the network is given (pixel - mean) / std of pixels 0..255, each one number or one
+    per channel; embedding: the name of the output to use. Raises UserError when a value cannot be.
+    """
+
+    colour: str | None = None
+    mean: Values | None = None
+    std: Values | None = None
+    embedding: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.colour is not None and self.colour.lower() not in _COLOURS:
+            raise UserError(f"--input-color {self.colour}: should be rgb or bgr")
+        for name, values in (("--mean", self.mean), ("--std", self.std)):
+            _check(name, values)
+        if self.std is not None and min(self.std) < 1:
+            raise UserError(
+                f"--std {_told(self.std)}: is below 1, but counts on pixels of 0..255; multiply --mean and "
+                "--std by 255"
+            )
+
+
+def _check(name: str, values: Values | None) -> None:
+    if values is None:
+        return
+    if len(values) not in (1, 3):
+        raise UserError(f"{name} {_told(values)}: should be one number, or three, one per channel")
+    if not all(math.isfinite(value) for value in values):
+        raise UserError(f"{name} {_told(values)}: should be finite numbers")
+
+
+def _told(values: Values) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """(pixel - mean) / std of pixels 0..255 in the order `colour`; said_by: who says so, ASSUMED if nobody."""
+
+    colour: str
+    mean: Values
+    std: Values
+    colour_said_by: str
+    values_said_by: str
+
+    def changed(self, options: InputOptions) -> Preprocessing:
+        """With what the user says in place of what the file says."""
+        made = self
+        if options.colour is not None:
+            made = replace(made, colour=options.colour.lower(), colour_said_by=USER)
+        for name, values in (("mean", options.mean), ("std", options.std)):
+            if values is not None:
+                new = {name: tuple(map(float, values)), "values_said_by": USER}
+                made = replace(made, **new)  # type: ignore[arg-type]
+        return made
+
+    @property
+    def unit_range(self) -> bool:
+        """Whether the network takes values in [-1, 1]."""
+        return set(self.mean) == set(self.std) == {127.5}
+
+    @property
+    def identity(self) -> str:
+        """What decides the values that the network is given, for its fingerprint."""
+        return f"{self.colour} {self.mean} {self.std}"
+
+    def facts(self) -> dict[str, object]:
+        """For tables and `results.json`; mean and std on the 0..255 scale."""
+        return {
+            "colour": self.colour,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "colour_said_by": self.colour_said_by,
+            "values_said_by": self.values_said_by,
+        }
+
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(m, h, w, 3) uint8 RGB -> (m, 3, h, w) float32, C-ordered."""
+        ordered = images if self.colour == "rgb" else images[..., ::-1]
+        values = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), np.float32)
+        if set(self.mean) != {0.0}:
+            values -= np.array(self.mean, np.float32).reshape(-1, 1, 1)
+        if set(self.std) != {1.0}:
+            values /= np.array(self.std, np.float32).reshape(-1, 1, 1)
+        return values
+
+
+def usual(colour: str = "rgb", said_by: str = ASSUMED) -> Preprocessing:
+    """Values in [-1, 1]: what most published networks of faces take, and RGB, which most take."""
+    return Preprocessing(colour, (127.5,), (127.5,), said_by, said_by)

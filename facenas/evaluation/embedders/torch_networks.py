@@ -1,0 +1,154 @@
+"""Our own networks, and those of AdaFace, CVLface and arcface_torch, in torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from facenas.arch import IRArchitecture, from_json
+from facenas.device import Device
+from facenas.errors import UserError
+from facenas.evaluation.embedders.base import (
+    CPU_PIECE,
+    PieceEmbedder,
+    Pixels,
+    Rows,
+    fingerprint,
+    first_line,
+)
+from facenas.evaluation.embedders.options import FILE, InputOptions, Preprocessing, usual
+from facenas.evaluation.embedding import raw_embeddings
+from facenas.models.foreign import load_foreign
+from facenas.models.ir import build_ir
+from facenas.models.reading import read_tensors
+from facenas.models.trained import TrainedNetwork, build_network, read_trained
+
+
+class Adapted(nn.Module):
+    """Takes (n, 3, h, w) RGB in [-1, 1] and gives what `preprocessing` says; `back`: in RGB order again."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, preprocessing: Preprocessing, back: bool = False) -> None:
+        super().__init__()
+        self.preprocessing, self.back = preprocessing, back
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
+            for values in (preprocessing.mean, preprocessing.std)
+        )
+        self.register_buffer("scale", 127.5 / std)
+        self.register_buffer("shift", (127.5 - mean) / std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Another order, another scale."""
+        if self.preprocessing.colour == "bgr":
+            images = images.flip(1)
+        if not self.preprocessing.unit_range:
+            images = images * self.scale + self.shift
+        return images.flip(1) if self.back else images
+
+
+class _Opened(NamedTuple):
+    """`network` takes RGB, whatever order `preprocessing` records."""
+
+    network: nn.Module
+    architecture: IRArchitecture
+    preprocessing: Preprocessing
+    format: str
+
+
+def open_network(path: Path, options: InputOptions, device: Device) -> PieceEmbedder:
+    """A run's folder, its `checkpoints/model.pt`, an export as safetensors, or a checkpoint of another project.
+
+    Raises UserError when the file is damaged or holds no network of faces.
+    """
+    if options.embedding is not None:
+        raise UserError(f"--embedding {options.embedding}: {path} has one output; leave it out")
+    network, arch, recorded, kind = _open(path)
+    chosen = recorded.changed(options)
+    if not chosen.unit_range or chosen.colour != recorded.colour:
+        network = nn.Sequential(Adapted(chosen, back=recorded.colour == "bgr"), network)
+    model = device.place(network.eval())
+
+    def run(images: Pixels) -> Rows:
+        return raw_embeddings(model, as_tensor(images), device).numpy()
+
+    gpu = device.torch_device.type != "cpu"
+    file = path / "checkpoints" / "model.pt" if path.is_dir() else path
+    precision = "bfloat16" if device.bf16 else "float32"
+    return PieceEmbedder(
+        name=path.name,
+        fingerprint=fingerprint(file.read_bytes(), chosen.identity, recorded.colour, precision),
+        size=arch.embedding,
+        facts={
+            "format": kind,
+            "parameters": arch.count_parameters(),
+            "macs": arch.count_macs(),
+            **chosen.facts(),
+            "precision": precision,
+            "device": str(device.torch_device),
+        },
+        run=run,
+        piece=None if gpu else CPU_PIECE,
+        alone=gpu,
+    )
+
+
+def as_tensor(images: Pixels) -> Tensor:
+    """The same memory where torch can use it: C-ordered and writable."""
+    return torch.from_numpy(np.require(images, requirements=("C", "W")))
+
+
+def _open(path: Path) -> _Opened:
+    if path.is_dir():
+        return _ours(path, read_trained(path), "run")
+    if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
+        return _ours(path, read_trained(path.parents[1]), "run")
+    exported = _exported(path)
+    if exported is not None:
+        return _ours(path, exported, "facenas safetensors")
+    foreign = load_foreign(path)
+    network = build_ir(foreign.architecture, seed=0)
+    network.load_state_dict(foreign.backbone)
+    recorded = usual(foreign.colour.lower(), FILE)
+    return _Opened(network, foreign.architecture, recorded, "checkpoint")
+
+
+def _ours(path: Path, trained: TrainedNetwork, kind: str) -> _Opened:
+    arch = trained.arch
+    if not isinstance(arch, IRArchitecture):
+        raise UserError(f"{path}: is a classification network; this needs a network of faces")
+    mean, std = (tuple(255 * v for v in values) for values in (trained.mean, trained.std))
+    recorded = Preprocessing(trained.colour.lower(), mean, std, FILE, FILE)
+    return _Opened(trained.network, arch, recorded, kind)
+
+
+def _exported(path: Path) -> TrainedNetwork | None:
+    """The network of a file that `facenas export --format safetensors` wrote; None of any other."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None  # told by who reads it as a checkpoint of another project
+    if "facenas_version" not in said:
+        return None
+    try:
+        arch = from_json(json.loads(said["architecture"]))
+        network = build_network(arch, seed=0)
+        network.load_state_dict(read_tensors(path))
+        mean, std = (tuple(json.loads(said[key])) for key in ("mean", "std"))
+        size = int(said["image_size"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: its weights or metadata are damaged ({first_line(error)}); export it again"
+        ) from None
+    return TrainedNetwork(arch, network, mean, std, said.get("colour", "RGB"), size, ())

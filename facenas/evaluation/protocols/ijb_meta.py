@@ -1,0 +1,227 @@
+"""The text files of IJB-B and IJB-C, read at speed and kept as arrays.
+
+Layout: `deepinsight/insightface:recognition/_evaluation_/ijb/ijb_11.py`, for IJB-B with `ijbb`:
+
+    meta/ijbc_face_tid_mid.txt         "<k>.jpg template medium", a line for each image
+    meta/ijbc_name_5pts_score.txt      "<k>.jpg x1 y1 .. x5 y5 score", the same images in the same order
+    meta/ijbc_template_pair_label.txt  "template template 0|1", 15.7 million lines
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+import warnings
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenas.data.image_sets import default_cache
+from facenas.errors import UserError
+
+Arrays = dict[str, NDArray[Any]]
+
+_VERSION = 1  # of what is kept in the cache
+_LONGEST_NAME = 64
+_NAME = ("name", f"U{_LONGEST_NAME}")
+_FACES = np.dtype([_NAME, ("templates", "i8"), ("media", "i8")])
+_POINTS = np.dtype([_NAME, ("points", "f4", (5, 2)), ("scores", "f4")])
+_PAIRS = np.dtype([("first", "i8"), ("second", "i8"), ("same", "i8")])
+
+
+def read_faces(path: Path) -> Arrays:
+    """The names (n,) str, templates and media (n,) int64, of `..._face_tid_mid.txt`.
+
+    Raises UserError, naming the line, when one is not as it should be.
+    """
+    return _kept(path, ("names", "templates", "media"), _parse_faces)
+
+
+def read_points(path: Path) -> Arrays:
+    """The names (n,) str, points (n, 5, 2) and scores (n,) float32, of `..._name_5pts_score.txt`.
+
+    Raises UserError, naming the line, when one is not as it should be or has a number that is not finite.
+    """
+    return _kept(path, ("names", "points", "scores"), _parse_points)
+
+
+def read_template_pairs(path: Path) -> Arrays:
+    """The pairs (p, 2) int64, columns contiguous, and same (p,) bool, of `..._template_pair_label.txt`.
+
+    Raises UserError, naming the line, when one is not as it should be.
+    """
+    return _kept(path, ("pairs", "same"), _parse_pairs)
+
+
+def read_subjects(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(t,) rising template ids and (t,) subject ids, of a 1:N list.
+
+    A line of headings, then `template,subject`; more columns are ignored, and a template may have a line for
+    each of its images. Raises UserError, naming the line, when one is not as it should be.
+    """
+    subject_of: dict[int, int] = {}
+    for number, line in enumerate(_text(path).splitlines()[1:], start=2):
+        try:
+            template, subject = (int(np.int64(word)) for word in line.split(",")[:2])
+        except (ValueError, OverflowError):
+            raise _bad_line(path, number, line, "template,subject") from None
+        if subject_of.setdefault(template, subject) != subject:
+            raise UserError(
+                f"{path}: line {number}: template {template} is subject {subject} here but "
+                f"{subject_of[template]} above; correct one of them"
+            )
+    if not subject_of:
+        raise UserError(f"{path}: lists no templates; get the file anew")
+    table = np.array(sorted(subject_of.items()), np.int64)
+    return table[:, 0], table[:, 1]
+
+
+def line_of(path: Path, row: int) -> int:
+    """The number, from 1, of the line that is row `row`, from 0: empty lines are not rows."""
+    with path.open(encoding="utf-8") as lines:
+        filled = (number for number, line in enumerate(lines, start=1) if line.strip())
+        return next(islice(filled, row, None))
+
+
+def _parse_faces(path: Path) -> Arrays:
+    table = _table(path, _FACES, "<k>.jpg template medium")
+    return {"names": _names(path, table), **{what: table[what] for what in ("templates", "media")}}
+
+
+def _parse_points(path: Path) -> Arrays:
+    table = _table(path, _POINTS, "<k>.jpg x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 score")
+    finite = np.isfinite(table["points"]).all((1, 2)) & np.isfinite(table["scores"])
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise UserError(
+            f"{path}: line {line_of(path, row)}: {table['name'][row]} has a number that is not finite; "
+            "correct it, or take the image out of all meta files"
+        )
+    return {"names": _names(path, table), **{what: table[what] for what in ("points", "scores")}}
+
+
+def _parse_pairs(path: Path) -> Arrays:
+    table = _table(path, _PAIRS, "template template 0|1")
+    wrong = (table["same"] != 0) & (table["same"] != 1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{path}: line {line_of(path, row)}: the label is {table['same'][row]}, not 0 or 1; "
+            "get the file anew"
+        )
+    # Transposed as a whole: each column is one block of memory, and stays so in the cache.
+    return {"pairs": np.stack([table["first"], table["second"]]).T, "same": table["same"] == 1}
+
+
+def _table(path: Path, dtype: np.dtype[np.void], form: str) -> NDArray[np.void]:
+    """The lines of a file as (rows,) of `dtype`; `form` is what one looks like, for messages."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            table = np.loadtxt(path, dtype, comments=None, encoding="utf-8", ndmin=1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UserWarning:
+        raise UserError(f"{path}: is empty; get the file anew") from None
+    except (ValueError, DeprecationWarning) as error:  # the latter for 5.5 as a whole number
+        raise _first_bad_line(path, dtype, form) or UserError(f"{path}: {error}") from None
+    return table
+
+
+def _names(path: Path, table: NDArray[np.void]) -> NDArray[np.str_]:
+    """(n,) str, no wider than they need to be."""
+    longest = int(np.char.str_len(table["name"]).max())
+    if longest == _LONGEST_NAME:  # or longer, and cut
+        raise UserError(f"{path}: has a name of {longest} letters or more; shorten it")
+    return table["name"].astype(f"U{longest}")
+
+
+def _first_bad_line(path: Path, dtype: np.dtype[np.void], form: str) -> UserError | None:
+    """Looks at line after line, slowly: only where reading all at once has failed."""
+    kinds = [
+        dtype[name].base.kind for name in dtype.names or () for _ in range(_width(dtype[name]))
+    ]
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            words = line.split()
+            if words and not (len(words) == len(kinds) and all(map(_is_a, words, kinds))):
+                return _bad_line(path, number, line, form)
+    return None
+
+
+def _width(dtype: np.dtype[np.generic]) -> int:
+    return int(np.prod(dtype.shape))
+
+
+def _is_a(word: str, kind: str) -> bool:
+    """Whether the word is a value of that kind of dtype."""
+    try:
+        {"U": str, "i": np.int64, "f": float}[kind](word)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _bad_line(path: Path, number: int, line: str, form: str) -> UserError:
+    shown = line.strip()[:80]
+    return UserError(f'{path}: line {number} is {shown!r}, not "{form}"; get the file anew')
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not a text file; get it anew") from None
+
+
+def _kept(path: Path, fields: tuple[str, ...], parse: Callable[[Path], Arrays]) -> Arrays:
+    """What `parse` makes of the file, memory-mapped from the cache; parsed again when the file has changed."""
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    key = repr((_VERSION, str(path.resolve()), facts.st_size, facts.st_mtime_ns))
+    digest = hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()
+    entry = default_cache() / f"{path.stem}-{digest[:16]}"
+    try:
+        return _load(entry, fields)
+    except (OSError, ValueError):  # it is not there, or torn
+        _publish(parse(path), entry)
+        return _load(entry, fields)
+
+
+def _load(entry: Path, fields: tuple[str, ...]) -> Arrays:
+    return {name: np.asarray(np.load(entry / f"{name}.npy", mmap_mode="r")) for name in fields}
+
+
+def _publish(arrays: Arrays, entry: Path) -> None:
+    """Written under another name, then renamed: the entry is whole or not there."""
+    partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
+    try:
+        partial.mkdir(parents=True)
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array)
+        shutil.rmtree(entry, ignore_errors=True)
+        _rename(partial, entry)
+    except OSError as error:
+        raise UserError(
+            f"{entry.parent}: cannot be written ({error.strerror or error}); set FACENAS_CACHE to another "
+            "folder"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(partial: Path, entry: Path) -> None:
+    try:
+        partial.rename(entry)
+    except OSError:
+        # Another process was faster; what it published is the same.
+        if not entry.is_dir():
+            raise

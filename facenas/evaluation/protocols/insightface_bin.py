@@ -1,0 +1,167 @@
+"""InsightFace's `.bin` files: a pickle of (2 n encoded images, n bools); pair i is images 2i and 2i + 1.
+
+(deepinsight/insightface:recognition/arcface_torch/eval/verification.py `load_bin`, and
+recognition/arcface_mxnet/common/build_eval_pack.py, which writes them.) Old ones come from Python 2. The
+images are `bytes` or uint8 arrays, the bools Python's or NumPy's. A pickle can have any function called, so
+here none is: something inert stands in for the few names that these files have, and any other name ends the
+reading. Nor is NumPy's own unpickling trusted with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import pickletools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenas.errors import UserError
+from facenas.evaluation.protocols.images import EncodedImages
+from facenas.evaluation.protocols.kinds import PairProtocol
+
+FOLDS = 10
+# Lists, tuples, texts, numbers, and calls of what `_Unpickler.find_class` gives: no other instruction.
+_INSTRUCTIONS = frozenset(
+    "PROTO FRAME STOP MARK EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NONE "  # noqa: SIM905
+    "NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING BINBYTES "
+    "SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE PUT BINPUT LONG_BINPUT "
+    "MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD".split()
+)
+_STARTS = (b"\x80", b"(")  # a protocol's number, or the first mark of protocols 0 and 1
+
+
+def read_bin(path: Path) -> PairProtocol:
+    """The pairs of a `.bin` file, in ten folds; its images stay encoded in memory.
+
+    Raises UserError when the file is something else, damaged or hostile.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read() if file.peek(1).startswith(_STARTS) else b""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    images, same = _parsed(path, content)
+    if len(images) != 2 * len(same) or not images:
+        raise UserError(
+            f"{path}: holds {len(images)} images and {len(same)} labels; a pair is two images and a label"
+        )
+    encoded = EncodedImages(images, path, hashlib.sha256(content).hexdigest())
+    pairs = np.arange(len(images), dtype=np.int64).reshape(-1, 2)
+    return PairProtocol(encoded, pairs, same, FOLDS, encoded.names)
+
+
+def _parsed(path: Path, content: bytes) -> tuple[list[bytes], NDArray[np.bool_]]:
+    if not content:
+        raise UserError(f"{path}: is not an InsightFace .bin file: it does not begin as a pickle")
+    try:
+        _check_instructions(content)
+        images, labels = _Unpickler(content).load()
+        labels = labels.data if isinstance(labels, _Array) else labels
+        return [_image(item) for item in images], np.array([_bool(x) for x in labels], bool)
+    except _HostileError as error:
+        raise UserError(f"{path}: is refused, and nothing of it was run: {error}") from None
+    except Exception as error:  # unpickling raises many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: is damaged or not an InsightFace .bin file ({reason})") from None
+
+
+class _HostileError(Exception):
+    """What no InsightFace file has."""
+
+
+def _check_instructions(content: bytes) -> None:
+    """Also of lengths: `genops` finds those that claim more than there is, for which room would be made."""
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+        if instruction.name not in _INSTRUCTIONS:
+            raise _HostileError(f"it has the pickle instruction {instruction.name}")
+        # The memo is as long as its greatest number: one instruction could ask for 64 GB.
+        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+            raise _HostileError(f"it puts number {argument} into its memo of at most {count}")
+
+
+class _Inert:
+    """Stands in for a function or class: can be called and nothing else."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise _HostileError("it changes a function")
+
+
+class _Dtype:
+    """Stands in for `numpy.dtype`; of one-byte types the state says nothing."""
+
+    def __init__(self, name: str | bytes, *_: object) -> None:
+        self.name = name.decode() if isinstance(name, bytes) else name
+        if self.name not in ("u1", "b1", "|u1", "|b1", "uint8", "bool"):
+            raise ValueError(f"an array of {self.name}, where images and labels have one byte")
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Array:
+    """Stands in for `numpy.ndarray` and NumPy's scalars, of one-byte types."""
+
+    def __init__(self, dtype: object = None, data: object = b"") -> None:
+        self.data: bytes | bytearray = b""
+        if dtype is not None:
+            self.__setstate__((1, (), dtype, False, data))
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        _version, _shape, dtype, _fortran, data = state
+        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+            raise ValueError("an array without type or bytes")
+        self.data = data
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        # One text can be asked for again and again, and is copied each time.
+        self._to_encode = len(content)
+
+    def find_class(self, module: str, name: str) -> _Inert:
+        known: dict[tuple[str, str], Callable[..., Any]] = {
+            ("numpy", "ndarray"): _Array,
+            ("numpy", "dtype"): _Dtype,
+            ("numpy.core.multiarray", "_reconstruct"): lambda kind, shape, code: _Array(),
+            ("numpy.core.multiarray", "scalar"): _Array,
+            ("numpy.core.numeric", "_frombuffer"): lambda data, dtype, *_: _Array(dtype, data),
+            ("_codecs", "encode"): self._encode,  # bytes, in pickles that Python 2 can read
+        }
+        call = known.get((module.replace("numpy._core", "numpy.core"), name))
+        if call is None:
+            raise _HostileError(f"it names {module}.{name}, which such a file has no use for")
+        return _Inert(call)
+
+    def _encode(self, text: str, encoding: str | bytes) -> bytes:
+        self._to_encode -= len(text)
+        if self._to_encode < 0 or encoding not in ("latin1", "latin-1", b"latin1"):
+            raise _HostileError("it has a text encoded in a way no such file has")
+        return text.encode("latin-1")
+
+
+def _image(item: object) -> bytes:
+    data = item.data if isinstance(item, _Array) else item
+    if not isinstance(data, bytes | bytearray):
+        raise ValueError(f"an image is no bytes but {type(data).__name__}")
+    return bytes(data)
+
+
+def _bool(item: object) -> bool:
+    value = item.data[0] if isinstance(item, _Array) and len(item.data) == 1 else item
+    if not isinstance(value, int) or value not in (0, 1):
+        raise ValueError(f"a label is neither true nor false but {type(item).__name__}")
+    return bool(value)

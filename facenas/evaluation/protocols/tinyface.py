@@ -1,0 +1,120 @@
+"""TinyFace: probes to find in a gallery with distractors.
+
+tinyface/Testing_Set/{Probe,Gallery_Match,Gallery_Distractor}/   the official set: which images there are
+aligned_pad_0.1_pad_high/{Probe,...}/                            the same names, aligned by AdaFace's author
+
+(mk-minchul/AdaFace:validation_lq/tinyface_helper.py.) The integer before a name's first `_` is the person;
+distractors have -100. The `.mat` files say the same and are not read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from facenas.data.folders import image_names
+from facenas.errors import UserError
+from facenas.evaluation.protocols.files import Files, open_files
+from facenas.evaluation.protocols.images import TreeImages
+from facenas.evaluation.protocols.kinds import BenchNotThereError, RankProtocol
+
+DISTRACTOR = -100
+_OFFICIAL, _AUTHORS = "Testing_Set", "aligned_pad_0.1_pad_high"
+_PROBE, _MATCH, _DISTRACTOR = _PARTS = ("Probe", "Gallery_Match", "Gallery_Distractor")
+_CROPS = f"the crops of AdaFace's author ({_AUTHORS})"
+_Key = tuple[str, str]  # part, and name without ending
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder with TinyFace's parts; its files by part and by name without ending."""
+
+    name: str
+    images: dict[_Key, str]
+
+
+def read_tinyface(data: Path) -> RankProtocol:
+    """The aligned images below the folder or .zip `data`; `warnings` tell what keeps numbers from comparing.
+
+    Raises BenchNotThereError when no folder of TinyFace's lies there, and UserError when none is aligned or
+    a name tells of no person.
+    """
+    files = open_files(data)
+    folders = _folders(files)
+    pixels = _aligned(files, folders)
+    official = next((f for f in folders if f.name == _OFFICIAL and f is not pixels), pixels)
+    there = sorted(official.images.keys() & pixels.images.keys())
+    probe, match, others = ([key for key in there if key[0] == part] for part in _PARTS)
+    if not probe or not match:
+        raise UserError(f"{data}: {pixels.name} has no image that {official.name} lists")
+    return RankProtocol(
+        TreeImages(files, [pixels.images[key] for key in probe]),
+        TreeImages(files, [pixels.images[key] for key in match + others]),
+        np.array([_person(data, key) for key in probe], np.int64),
+        np.array([*(_person(data, key) for key in match), *[DISTRACTOR] * len(others)], np.int64),
+        tuple(_warnings(official, pixels)),
+    )
+
+
+def _folders(files: Files) -> list[_Folder]:
+    """All folders with probes and their matches, by name."""
+    found: dict[str, _Folder] = {}
+    top = Path(os.path.abspath(files.root))
+    for name in image_names(files):
+        *above, part, file = ("", *name.split("/"))
+        if part in _PARTS:
+            path = "/".join(above)
+            own = above[-1] or (top.name if top.is_dir() else top.stem)
+            folder = found.setdefault(path, _Folder(own, {}))
+            folder.images[part, file.rpartition(".")[0]] = name
+    complete = [f for f in found.values() if {_PROBE, _MATCH} <= {part for part, _ in f.images}]
+    return sorted(complete, key=lambda folder: folder.name)
+
+
+def _aligned(files: Files, folders: list[_Folder]) -> _Folder:
+    """The author's folder, else the only other one, else the official one if its images are aligned."""
+    if not folders:
+        raise BenchNotThereError(
+            f"{files.root}: has nothing of TinyFace: no folder that holds {_PROBE} and {_MATCH}"
+        )
+    authors = [folder for folder in folders if folder.name == _AUTHORS]
+    others = [folder for folder in folders if folder.name != _OFFICIAL]
+    chosen = authors or others or folders
+    if len(chosen) > 1:
+        raise UserError(
+            f"{files.root}: holds TinyFace more than once, as {chosen[0].name} and {chosen[1].name}; "
+            "give a folder with one"
+        )
+    try:
+        TreeImages(files, [min(chosen[0].images.values())]).read(np.zeros(1, np.int64))
+    except UserError as error:
+        raise UserError(f"{error}; published numbers used {_CROPS}") from None
+    return chosen[0]
+
+
+def _person(data: Path, key: _Key) -> int:
+    try:
+        return int(key[1].partition("_")[0])
+    except ValueError:
+        raise UserError(
+            f"{data}: {'/'.join(key)} does not begin with a person's number and _"
+        ) from None
+
+
+def _warnings(official: _Folder, pixels: _Folder) -> Iterator[str]:
+    if pixels.name != _AUTHORS:
+        yield f"the images of {pixels.name} are not those of published numbers, which used {_CROPS}"
+    if official is pixels:
+        yield f"without {_OFFICIAL}, images that were lost in aligning are not known of"
+    if missing := sorted(official.images.keys() - pixels.images.keys()):
+        probes = sum(part == _PROBE for part, _ in missing)
+        yield (
+            f"{len(missing)} images of {official.name} are not in {pixels.name} and are left out, "
+            f"{probes} of them probes, {'/'.join(missing[0])} the first"
+        )
+    if not any(part == _DISTRACTOR for part, _ in pixels.images):
+        yield f"{pixels.name} has no {_DISTRACTOR}: ranks are better than with it"

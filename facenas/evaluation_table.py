@@ -1,0 +1,56 @@
+"""The table of an evaluation on a terminal: `facenas eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from facenas.evaluation.outcome import Outcome
+from facenas.report.evaluation.results import Measure, Published, average, measures, rates, rows
+
+_CAPTION = """In percent; diff.: ours less the best published. TAR: share of genuine pairs
+accepted; FAR: share of impostors accepted, the nearest to it or (≤) at most it."""
+
+
+def print_results(outcomes: Sequence[Outcome]) -> None:
+    """What was measured, in percent, each beside the best published value; fits 80 columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(caption=_CAPTION, caption_justify="left")
+    for heading in ("bench", "measure", "ours", "best", "diff.", "best published"):
+        right = heading in ("ours", "best", "diff.")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=right)
+    for outcome in outcomes:
+        for number, cells in enumerate(_lines(outcome)):
+            table.add_row("" if number else outcome.result["bench"], *cells)
+        table.add_section()
+    if (mean := average(outcomes)) is not None:
+        table.add_row("average", "of the five", f"{mean:.2f}")
+    Console().print(table)
+
+
+def _lines(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+    """The measures beside published ones; then the other ranks, or the true accept rates that are kept."""
+    told = list(rows(outcome))
+    for row in told:
+        best = row.published[0] if row.published else None
+        yield row.measure.label, _ours(row.measure), *_beside(best)
+    if outcome.facts.kind == "ranking":
+        others = [
+            one for one in measures(outcome.result) if one not in [row.measure for row in told]
+        ]
+        yield from ((one.label, _ours(one)) for one in others)
+    for one in rates(outcome.result):
+        if one.strict is not None:
+            yield f"TAR, FAR ≤ {one.name}", f"{one.strict:.2f}"
+
+
+def _ours(measure: Measure) -> str:
+    spread = f" ± {measure.std:.2f}" if measure.std is not None else ""
+    return f"{measure.value:.2f}{spread}"
+
+
+def _beside(best: Published | None) -> tuple[str, str, str]:
+    if best is None:
+        return "-", "-", "-"
+    return f"{best.value:.2f}", f"{best.difference:+.2f}", best.model

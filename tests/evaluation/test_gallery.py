@@ -1,0 +1,217 @@
+"""Galleries: exact search against sorting everything, files whole or refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facenas.errors import UserError
+from facenas.evaluation import gallery as gallery_module
+from facenas.evaluation.gallery import (
+    is_gallery,
+    mean_templates,
+    open_gallery,
+    search,
+    write_gallery,
+)
+
+
+def unit(seed, rows, size=16):
+    values = np.random.default_rng(seed).standard_normal((rows, size)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def sorted_search(templates, probes, k):
+    """All scores, sorted; among equal ones the lower number first."""
+    scores = probes @ templates.T
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, 1), order
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 70),
+    st.integers(0, 9),
+    st.integers(1, 80),
+    st.integers(1, 30),
+)
+def test_search_is_exact_whatever_the_blocks(seed, people, probes, k, rows):
+    rng = np.random.default_rng(seed)
+    # Whole numbers: sums are exact, so there are many ties and no rounding.
+    templates = rng.integers(-1, 2, (people, 4)).astype(np.float32)
+    asked = rng.integers(-1, 2, (probes, 4)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gallery_module, "_ROWS", rows)
+        patch.setattr(gallery_module, "_PROBES", 4)
+        scores, numbers = search(templates, asked, k)
+    expected = sorted_search(templates, asked, min(k, people))
+    np.testing.assert_array_equal(numbers, expected[1])
+    np.testing.assert_array_equal(scores, expected[0])
+    assert scores.dtype == np.float32
+
+
+def test_search_of_real_numbers(monkeypatch):
+    monkeypatch.setattr(gallery_module, "_ROWS", 700)
+    templates, probes = unit(0, 5000, 64), unit(1, 40, 64)
+    scores, numbers = search(templates, probes, 7)
+    expected = sorted_search(templates.astype(np.float64), probes.astype(np.float64), 7)
+    np.testing.assert_array_equal(numbers, expected[1])
+    np.testing.assert_allclose(scores, expected[0], atol=1e-6)
+    own, places = search(templates, templates[:50], 1)
+    assert places[:, 0].tolist() == list(range(50))
+    np.testing.assert_allclose(own, 1, atol=1e-6)
+
+
+def test_search_refuses_what_has_no_answer():
+    templates = unit(0, 5)
+    with pytest.raises(ValueError, match="empty"):
+        search(templates[:0], templates, 1)
+    with pytest.raises(ValueError, match="shape"):
+        search(templates, unit(0, 2, 8), 1)
+    with pytest.raises(ValueError, match="not finite"):
+        search(templates, np.full((1, 16), np.nan, np.float32), 1)
+
+
+def test_templates_are_unit_means():
+    rows, labels = unit(3, 6), np.array([0, 0, 1, 2, 2, 2])
+    found = mean_templates(rows, labels)
+    for label in range(3):
+        mean = rows[labels == label].astype(np.float64).mean(0)
+        np.testing.assert_allclose(found[label], mean / np.linalg.norm(mean), atol=1e-6)
+    with pytest.raises(ValueError, match="cancel"):
+        mean_templates(np.array([[1, 0], [-1, 0]], np.float32), np.zeros(2, np.int64))
+
+
+@pytest.fixture
+def made(tmp_path):
+    rows = unit(5, 7) * np.arange(1, 8, dtype=np.float32)[:, None]  # raw: of any length
+    labels = np.array([0, 0, 0, 1, 2, 2, 2])
+    names = ["Ann", "Bjørn 2", "日本"]
+    return write_gallery(tmp_path / "people", names, rows, labels, "net.onnx", "abc")
+
+
+def test_a_gallery_round_trip(made, tmp_path):
+    found = open_gallery(tmp_path / "people")
+    assert found.identities == made.identities == ("Ann", "Bjørn 2", "日本")
+    assert found.images == (3, 1, 3)
+    assert (found.model, found.fingerprint) == ("net.onnx", "abc")
+    assert isinstance(found.templates, np.memmap)
+    images = np.load(tmp_path / "people/embeddings.npy", allow_pickle=False)
+    np.testing.assert_allclose(images, unit(5, 7), atol=1e-6)
+    np.testing.assert_allclose(found.templates[1], images[3], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found.templates, axis=1), 1, atol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["people"]
+
+
+def again(path, **options):
+    return write_gallery(path, ["Eve"], unit(9, 1), np.zeros(1, np.int64), "m", "f", **options)
+
+
+def test_an_old_gallery_is_replaced_only_when_that_is_said(made, tmp_path):
+    with pytest.raises(UserError, match="give --overwrite"):
+        again(made.path)
+    assert again(made.path, overwrite=True).identities == ("Eve",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["people"]
+    other = tmp_path / "photographs"
+    other.mkdir()
+    with pytest.raises(UserError, match="is no gallery, so it is not overwritten"):
+        again(other, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "words"),
+    [
+        (unit(0, 0), [], "at least one"),
+        (unit(0, 2), [0, 0], "at least one"),  # nobody is number 1
+        (unit(0, 2), [1, 0], "in their order"),
+        (np.full((2, 4), np.nan, np.float32), [0, 1], "not finite"),
+        (np.zeros((2, 4), np.float32), [0, 1], "is zero"),
+    ],
+)
+def test_embeddings_that_make_no_gallery(tmp_path, rows, labels, words):
+    with pytest.raises(ValueError, match=words):
+        write_gallery(tmp_path / "g", ["a", "b"], rows, np.array(labels, np.int64), "m", "f")
+    assert not list(tmp_path.iterdir())
+
+
+def edit(path, **changes):
+    about = json.loads((path / "gallery.json").read_text(encoding="utf-8")) | changes
+    (path / "gallery.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+FAULTS = {
+    "no gallery": ("is no gallery", lambda path: (path / "gallery.json").unlink()),
+    "empty": ("is an empty gallery", lambda path: edit(path, identities=[], images=[])),
+    "a name too many": ("damaged", lambda path: edit(path, identities=["a"] * 4)),
+    "another format": ("damaged", lambda path: edit(path, format="something")),
+    "a later version": ("damaged", lambda path: edit(path, version=2)),
+    "no list": ("damaged", lambda path: edit(path, images=None)),
+    "torn text": ("damaged", lambda path: (path / "gallery.json").write_text('{"form')),
+    "no templates": ("damaged", lambda path: (path / "templates.npy").unlink()),
+    "torn templates": ("damaged", lambda path: (path / "templates.npy").write_bytes(b"\x93NUMPY")),
+    "pickled templates": (
+        "damaged",
+        lambda path: np.save(path / "templates.npy", np.array([{}] * 3), allow_pickle=True),
+    ),
+    "other numbers": ("damaged", lambda path: np.save(path / "templates.npy", np.zeros((3, 4)))),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_damaged_galleries(made, fault):
+    words, damage = FAULTS[fault]
+    damage(made.path)
+    with pytest.raises(UserError, match=words) as error:
+        open_gallery(made.path)
+    assert str(made.path) in str(error.value)
+
+
+def test_cut_templates(made):
+    path = made.path / "templates.npy"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(UserError, match="damaged"):
+        open_gallery(made.path)
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot be written .*choose another place"):
+        again(tmp_path / "file" / "people")
+
+
+def test_a_full_disk_leaves_the_old_gallery(made, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        again(made.path, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["people"]
+    assert open_gallery(made.path).identities == made.identities
+
+
+def test_a_stopped_replacement_leaves_the_old_gallery(made, monkeypatch):
+    rename = Path.rename
+
+    def failing(self, target):
+        if self.suffix != ".old" and target == made.path:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(UserError, match="Input/output error"):
+        again(made.path, overwrite=True)
+    assert open_gallery(made.path).identities == made.identities
+
+
+def test_what_a_gallery_is(made, tmp_path):
+    assert is_gallery(made.path)
+    assert not is_gallery(tmp_path)
+    shutil.rmtree(made.path)
+    with pytest.raises(UserError, match="make one by `facenas enroll"):
+        open_gallery(made.path)

@@ -1,0 +1,86 @@
+"""Outcomes as an evaluation hands them to the page, of random scores and generated images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from report_page_reader import Page
+
+from facenas.evaluation import tar_at_fars, tar_at_nearest_fars, ten_fold_of
+from facenas.evaluation.benches import bench_facts
+from facenas.evaluation.mistakes import worst_mistakes
+from facenas.evaluation.outcome import Mistake, Outcome
+from facenas.report.evaluation import write_evaluation
+
+MODEL = {
+    "name": "some_network.onnx",
+    "parameters": 1_200_512,
+    "macs": 229_000_000,
+    "size": 256,
+    "colour": "rgb",
+    "mean": [127.5, 127.5, 127.5],
+    "std": [128.0, 128.0, 128.0],
+    "format": "ONNX",
+}
+
+
+def spread(pairs: int, apart: float = 2.5, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """(scores, same) of pairs, the genuine ones `apart` standard deviations more alike."""
+    rng = np.random.default_rng(0)
+    same = rng.permutation(pairs) < share * pairs
+    return np.clip(0.1 * rng.normal(size=pairs) + 0.1 * apart * same, -1, 1), same
+
+
+def faces(count: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(1).integers(0, 256, (count, 112, 112, 3), np.uint8))
+
+
+def pair_outcome(bench: str = "lfw", pairs: int = 600, **result: Any) -> Outcome:
+    """Of a pair bench, with its ten worst mistakes."""
+    scores, same = spread(pairs)
+    found = ten_fold_of(2 - 2 * scores, same)
+    told = {
+        "bench": bench,
+        "accuracy": found.accuracy,
+        "std": found.std,
+        "threshold_cosine": found.threshold_cosine,
+        "accuracies": found.accuracies.tolist(),
+        "tar_at_far": {f"{far:g}": tar for far, tar in found.tar_at_far.items()},
+        "pairs": pairs,
+        "flip": True,
+    }
+    worst = worst_mistakes(scores, same, found.threshold_cosine)
+    shown = [
+        Mistake(float(scores[i]), bool(same[i]), (f"left_{i}", f"right_{i}"), tuple(faces(2)))
+        for i in worst
+    ]
+    return Outcome(bench_facts(bench), told | result, scores, same, mistakes=shown)
+
+
+def template_outcome(pairs: int) -> Outcome:
+    scores, same = spread(pairs, share=0.01)
+    fars = [10.0**power for power in range(-6, 0)]
+    kept, nearest = (find(scores, same, fars) for find in (tar_at_fars, tar_at_nearest_fars))
+    result: dict[str, Any] = {"bench": "ijbc", "rank_1": 0.9, "tpir_at_fpir": {"0.01": 0.8}}
+    result["merged"] = {"rank_1": 0.875, "recall_by_share": {"0.01": 0.75}}
+    result |= {"tar_at_far": {f"{far:g}": tar for far, tar in kept.items()}}
+    result |= {"tar_at_nearest_far": {f"{far:g}": tar for far, tar in nearest.items()}}
+    return Outcome(bench_facts("ijbc"), result, scores, same)
+
+
+def ranking_outcome(gallery: int = 1000) -> Outcome:
+    cmc = 1 - 0.5 / np.arange(1, gallery + 1)
+    result = {f"rank_{k}": float(cmc[k - 1]) for k in (1, 5, 20) if k <= gallery}
+    result |= {"bench": "tinyface", "map": 0.4, "warnings": ["these crops are <others>"]}
+    shown = [Mistake(0.7, False, ("probe 3", "gallery 5"), tuple(faces(2)))]
+    return Outcome(bench_facts("tinyface"), result, cmc=cmc, mistakes=shown)
+
+
+def read_evaluation(folder: Path, outcomes: list[Outcome], model: dict[str, Any] = MODEL) -> Page:
+    """Writes the page and reads it back."""
+    path = write_evaluation(folder, model, outcomes)
+    assert path == folder / "evaluation.html"
+    assert [entry.name for entry in folder.iterdir()] == ["evaluation.html"]
+    return Page(path.read_text(encoding="utf-8"))
