@@ -17,7 +17,6 @@ import typer
 from facenas import __version__
 from facenas.cli_data import data_app
 from facenas.cli_eval import eval
-from facenas.cli_faces import register
 from facenas.cli_output import Json, show
 from facenas.errors import SearchStoppedError, UserError
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facenas.cli_eval import Colour, Device, Embedding, Mean, Model, RunsDir, Std
+from facenas.cli_eval import (
+    Colour,
+    Device,
+    Embedding,
+    Mean,
+    Model,
+    RunsDir,
+    Std,
+    input_options,
+)
 from facenas.cli_output import Json, show
 
 if TYPE_CHECKING:
@@ -87,12 +96,12 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Tell how alike two faces are, and whether that is one person."""
-    from facenas.commands.recognise import Limit
     from facenas.commands.recognise import verify as verify_images
+    from facenas.commands.thresholds import REMEDY
 
     network = _network(model, input_color, mean, std, embedding, device, runs_dir)
-    found = verify_images(first, second, network, Limit(threshold, results), detector)
-    _tell_of_threshold(found)
+    found = verify_images(first, second, network, threshold, results, detector)
+    _tell_of_threshold(found, REMEDY)
     if as_json:
         show(found, as_json)
         return
@@ -132,8 +141,9 @@ def identify(
     gallery: Annotated[Path, typer.Option(help="The gallery that facenas enroll made.")],
     model: Model,
     top_k: Annotated[int, typer.Option(min=1, help="How many people to name.")] = 5,
-    threshold: Cosine = None,
-    results: Results = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="A known person above this cosine; default: the gallery's.")
+    ] = None,
     detector: Detector = None,
     input_color: Colour = None,
     mean: Mean = None,
@@ -144,16 +154,17 @@ def identify(
     as_json: Json = False,
 ) -> None:
     """Name the people of a gallery who are most like a face; unknown below the threshold."""
-    from facenas.commands.recognise import Limit
     from facenas.commands.recognise import identify as identify_images
+    from facenas.commands.thresholds import GALLERY_REMEDY
 
     network = _network(model, input_color, mean, std, embedding, device, runs_dir)
-    limit = Limit(threshold, results)
-    found = identify_images(images, gallery, network, limit, top_k, detector)
-    _tell_of_threshold(found)
+    found = identify_images(images, gallery, network, threshold, top_k, detector)
+    _tell_of_threshold(found, GALLERY_REMEDY)
     if as_json:
         show(found, as_json)
         return
+    if found["threshold"] is not None:
+        print(f"threshold: {found['threshold']:.4f} ({found['threshold_from']})")
     for result in found["results"]:
         told = ", ".join(f"{c['identity']} {c['score']:.4f}" for c in result["candidates"])
         answer = "undecided" if result["known"] is None else result["identity"] or "unknown"
@@ -181,17 +192,14 @@ def _network(
     runs_dir: Path,
 ) -> Network:
     from facenas.commands.recognise import Network
-    from facenas.evaluation.embedders import InputOptions
 
-    return Network(model, InputOptions.parse(colour, mean, std, embedding), device, runs_dir)
+    return Network(model, input_options(colour, mean, std, embedding), device, runs_dir)
 
 
-def _tell_of_threshold(found: dict[str, Any]) -> None:
+def _tell_of_threshold(found: dict[str, Any], remedy: str) -> None:
     """Without a threshold there are figures, but no decision."""
     if found["threshold"] is None:
-        from facenas.commands.thresholds import REMEDY
-
-        typer.echo(f"facenas: no threshold is known for this network; {REMEDY}", err=True)
+        typer.echo(f"facenas: no threshold is known, so nothing is decided; {remedy}", err=True)
 
 
 def _by(found: dict[str, Any]) -> str:

@@ -58,11 +58,6 @@ def named_device(name: str | None) -> Device:
     return pick_device(int(number or 0))
 
 
-def core_count() -> int:
-    """Cores this process may use: fewer than the machine has in a container or under a batch system."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def use_threads(count: int) -> None:
     """Threads of this process for tensors; another count gives other rounding, so it is recorded."""
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(count)

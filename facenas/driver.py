@@ -8,14 +8,15 @@ whose next candidates were trained ahead on idle workers, take the same path as 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from facenas.arch import build_space, from_json
+from facenas.arch import AnySpace, GraphSpace, build_space, from_json
 from facenas.errors import SearchStoppedError
 from facenas.execution import Executor, build_executor
 from facenas.runs import MAX_FAILURES_IN_A_ROW, Run, SearchRecord
 from facenas.search import Candidate, Outcome, Strategy, build_strategy
-from facenas.trial import TrialResult, TrialSpec
+from facenas.trial import SupernetUse, TrialResult, TrialSpec
 
 SpecOf = Callable[[Candidate], TrialSpec]
 
@@ -25,6 +26,9 @@ class Observer:
 
     def epoch(self, key: str, metrics: dict[str, Any]) -> None:
         """A running trial has ended an epoch."""
+
+    def supernet(self, metrics: dict[str, Any], epochs: int) -> None:
+        """An epoch of the supernet's training has ended."""
 
     def wanted(self, candidate: Candidate, key: str, strategy: Strategy) -> None:
         """The search cannot go on before this candidate, whose trial has this key, is trained."""
@@ -132,10 +136,13 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     strategy = build_strategy(space, config.search, config.seed, facts["image_size"])
     record = SearchRecord(run.folder, facts["image_size"])
 
+    supernet = _supernet(run, space, data_folder, observer)
+
     def spec_of(candidate: Candidate) -> TrialSpec:
         arch, epochs = candidate.architecture, candidate.epochs
+        judge = supernet if epochs == 0 else None
         return TrialSpec(
-            arch, epochs, config.data, facts["fingerprint"], config.recipe, config.seed
+            arch, epochs, config.data, facts["fingerprint"], config.recipe, config.seed, judge
         )
 
     executor = build_executor(config.execution, data_folder, observer.epoch)
@@ -148,6 +155,18 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     run.write_best(best)
     record.done()
     return best
+
+
+def _supernet(
+    run: Run, space: AnySpace, data_folder: Path, observer: Observer
+) -> SupernetUse | None:
+    """The trained supernet that candidates of 0 epochs are judged by, if the search has one."""
+    settings = getattr(run.config.search, "supernet", None)
+    if settings is None or not isinstance(space, GraphSpace):
+        return None
+    from facenas.supernet_training import train_supernet  # needs torch
+
+    return train_supernet(run, space, settings, data_folder, observer.supernet)
 
 
 def _found(strategy: Strategy, record: SearchRecord, workers: int) -> dict[str, Any]:

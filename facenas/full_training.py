@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 
+from facenas import checkpoints
 from facenas.arch import AnyArchitecture, from_json
 from facenas.arch.base import fingerprint
+from facenas.cores import core_count
 from facenas.data import ImageSet, TrainingData
 from facenas.device import pick_device, use_threads
 from facenas.errors import SearchStoppedError, UserError
-from facenas.execution import core_count
 from facenas.runs import Run
-from facenas.runs.files import write_atomically, write_json, write_text
+from facenas.runs.files import write_json, write_text
 from facenas.runs.journal import read_journal
 from facenas.training import parallel
 from facenas.training.loop import NonFiniteLossError, Training
@@ -113,7 +114,7 @@ def _key(run: Run, arch: AnyArchitecture, epochs: int) -> str:
 def _set_up(run: Run, arch: AnyArchitecture, data: TrainingData, epochs: int) -> Course:
     """A training at its start, or where its last checkpoint left it."""
     key, config = _key(run, arch, epochs), run.config
-    checkpoint = _read_checkpoint(run, key)
+    checkpoint = checkpoints.read(_checkpoint_path(run), key)
     # Another number of threads rounds otherwise: a resumed training keeps the one it began with.
     threads = max(1, core_count() // parallel.world())
     use_threads(checkpoint["threads"] if checkpoint else threads)
@@ -157,7 +158,7 @@ def _model_path(run: Run) -> Path:
 
 
 def _write_checkpoint(run: Run, course: Course) -> None:
-    _save(
+    checkpoints.save(
         _checkpoint_path(run),
         {
             "key": course.key,
@@ -167,23 +168,6 @@ def _write_checkpoint(run: Run, course: Course) -> None:
             "threads": torch.get_num_threads(),
         },
     )
-
-
-def _read_checkpoint(run: Run, key: str) -> dict[str, Any] | None:
-    path = _checkpoint_path(run)
-    if not path.exists():
-        return None
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes torch.load raise
-        raise UserError(
-            f"{path}: is damaged ({type(error).__name__}); remove it to train anew"
-        ) from None
-    if checkpoint.get("key") != key:
-        raise UserError(
-            f"{path}: belongs to a training with other settings; remove it to train anew"
-        )
-    return checkpoint
 
 
 def _save_model(run: Run, arch: AnyArchitecture, data: TrainingData, training: Training) -> None:
@@ -199,14 +183,7 @@ def _save_model(run: Run, arch: AnyArchitecture, data: TrainingData, training: T
         "image_size": run.about["data"]["image_size"],
         "model": training.task.model.state_dict(),
     }
-    _save(_model_path(run), state)
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    if parallel.rank() == 0:
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda temporary: torch.save(state, temporary))
-    parallel.barrier()
+    checkpoints.save(_model_path(run), state)
 
 
 def _write_metrics(run: Run, history: list[dict[str, Any]]) -> None:

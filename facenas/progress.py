@@ -36,6 +36,12 @@ class SearchProgress(Observer):
         self._candidate: Candidate | None = None
         self._key, self._left = "", ""
 
+    def supernet(self, metrics: dict[str, Any], epochs: int) -> None:
+        """Shows how far the supernet is."""
+        told = f"supernet: epoch {metrics['epoch']} of {epochs}, loss {metrics['train_loss']:.4f}"
+        self._bar.n = metrics["epoch"] / epochs
+        log.info("%s", told) if self._bar.disable else self._bar.set_description_str(told)
+
     def wanted(self, candidate: Candidate, key: str, strategy: Strategy) -> None:
         """Shows the candidate the search waits for, and how long the rest may take."""
         if candidate.reason == "baseline":
@@ -72,7 +78,8 @@ class SearchProgress(Observer):
         self._bar.close()
 
     def _work(self, candidate: Candidate) -> float:
-        return candidate.epochs * candidate.architecture.count_macs(self._image_size)
+        # A candidate of 0 epochs is judged by a supernet: about a tenth of an epoch.
+        return (candidate.epochs or 0.1) * candidate.architecture.count_macs(self._image_size)
 
     def _show(self) -> None:
         if self._candidate is None or self._bar.disable:
@@ -113,4 +120,5 @@ def describe(candidate: Candidate) -> str:
     """A candidate in a few words."""
     arch = candidate.architecture
     phase = PHASES[candidate.phase].label if candidate.phase in PHASES else candidate.phase
-    return f"{phase}, {candidate.reason}: {arch.words()}, {many(candidate.epochs, 'epoch')}"
+    epochs = f", {many(candidate.epochs, 'epoch')}" if candidate.epochs else ""
+    return f"{phase}, {candidate.reason}: {arch.words()}{epochs}"

@@ -11,7 +11,20 @@ from typing import Any, Literal
 
 from facenas.arch import AnyArchitecture
 from facenas.arch.base import fingerprint
-from facenas.config import DataConfig, FaceRecipe, Recipe
+from facenas.config import DataConfig, FaceRecipe, GraphSpaceConfig, Recipe
+
+
+@dataclass(frozen=True)
+class SupernetUse:
+    """The supernet that judges a candidate instead of a training of its own.
+
+    fingerprint: of all that decided its weights; the path, where they lie, decides nothing.
+    """
+
+    path: Path
+    fingerprint: str
+    space: GraphSpaceConfig
+    recalibration: int
 
 
 @dataclass(frozen=True)
@@ -24,21 +37,23 @@ class TrialSpec:
     data_fingerprint: str
     recipe: Recipe | FaceRecipe
     seed: int
+    supernet: SupernetUse | None = None
 
     @cached_property
     def key(self) -> str:
         """sha256 (hex) of everything that matters; where the images were found does not."""
         data = self.data.model_dump(exclude={"name", "root", "image_size", "download"})
         recipe = self.recipe.model_dump(mode="json")
-        return fingerprint(
-            {
-                "architecture": self.architecture.to_json(),
-                "epochs": self.epochs,
-                "data": {**data, "fingerprint": self.data_fingerprint},
-                "recipe": recipe,
-                "seed": self.seed,
-            }
-        )
+        told = {
+            "architecture": self.architecture.to_json(),
+            "epochs": self.epochs,
+            "data": {**data, "fingerprint": self.data_fingerprint},
+            "recipe": recipe,
+            "seed": self.seed,
+        }
+        if self.supernet:
+            told["supernet"] = [self.supernet.fingerprint, self.supernet.recalibration]
+        return fingerprint(told)
 
     @property
     def torch_seed(self) -> int:
@@ -90,7 +105,7 @@ def run_trial(
 
     started = time.perf_counter()
     try:
-        result = _train(spec, data_folder, on_epoch, stop, worker)
+        result = (_judge if spec.supernet else _train)(spec, data_folder, on_epoch, stop, worker)
     except StoppedError:
         raise
     except Exception as error:
@@ -140,4 +155,37 @@ def _train(
         "images": spec.epochs * task.images,
         "history": history,
         "right_bits": np.packbits(best.right).tobytes().hex(),
+    }
+
+
+def _judge(
+    spec: TrialSpec,
+    data_folder: Path,
+    on_epoch: Callable[[dict[str, Any]], None],
+    stop: Callable[[], bool],
+    worker: int,
+) -> dict[str, Any]:
+    """Validates the candidate's path through its supernet, without training; the fields of a TrialResult."""
+    import numpy as np
+
+    from facenas.arch import GraphArchitecture
+    from facenas.data import open_data
+    from facenas.device import pick_device
+    from facenas.training.supernet import judge, read_supernet, space_of
+    from facenas.training.tasks import build_task
+
+    arch, supernet = spec.architecture, spec.supernet
+    assert isinstance(arch, GraphArchitecture)
+    assert supernet is not None
+    device, data = pick_device(worker), open_data(data_folder)
+    network = read_supernet(supernet.path, space_of(supernet.space, arch, data)).extract(arch)
+    task = build_task(
+        arch, data, spec.data, spec.recipe, spec.seed, spec.torch_seed, device, model=network
+    )
+    score = judge(task, supernet.recalibration, device)
+    return {
+        "accuracy": score.accuracy,
+        "correct": int(score.right.sum()),
+        "validated": len(score.right),
+        "right_bits": np.packbits(score.right).tobytes().hex(),
     }

@@ -7,18 +7,22 @@ from typing import Any
 from facenas.arch.base import Architecture, SearchSpace
 from facenas.arch.cell_space import CellSpace
 from facenas.arch.cells import CellArchitecture
+from facenas.arch.graph import GraphArchitecture
+from facenas.arch.graph_space import GraphSpace
 from facenas.arch.ir import IRArchitecture, IRSpace
 from facenas.arch.plain import PlainArchitecture, PlainSpace
-from facenas.config import CellSpaceConfig, IRSpaceConfig, SpaceConfig
+from facenas.config import CellSpaceConfig, GraphSpaceConfig, IRSpaceConfig, SpaceConfig
 from facenas.errors import UserError
 
-AnyArchitecture = PlainArchitecture | IRArchitecture | CellArchitecture
-AnySpace = PlainSpace | IRSpace | CellSpace
+AnyArchitecture = PlainArchitecture | IRArchitecture | CellArchitecture | GraphArchitecture
+AnySpace = PlainSpace | IRSpace | CellSpace | GraphSpace
+SpaceSettings = SpaceConfig | IRSpaceConfig | CellSpaceConfig | GraphSpaceConfig
 
 _KINDS: dict[str, type[AnyArchitecture]] = {
     "plain": PlainArchitecture,
     "ir": IRArchitecture,
     "cells": CellArchitecture,
+    "graph": GraphArchitecture,
 }
 
 __all__ = [
@@ -27,13 +31,17 @@ __all__ = [
     "Architecture",
     "CellArchitecture",
     "CellSpace",
+    "GraphArchitecture",
+    "GraphSpace",
     "IRArchitecture",
     "IRSpace",
     "PlainArchitecture",
     "PlainSpace",
     "SearchSpace",
+    "SpaceSettings",
     "build_space",
     "from_json",
+    "is_face",
 ]
 
 
@@ -48,14 +56,21 @@ def from_json(tree: dict[str, Any]) -> AnyArchitecture:
 
 
 def build_space(
-    config: SpaceConfig | IRSpaceConfig | CellSpaceConfig,
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
+    config: SpaceSettings, in_channels: int, num_classes: int, image_size: int
 ) -> AnySpace:
-    """The search space that `config` bounds; channels, classes and pixels are those of the images."""
+    """The search space that `config` bounds, for such images; no classes: they are faces."""
     if isinstance(config, IRSpaceConfig):
         return IRSpace(config)
     if isinstance(config, CellSpaceConfig):
         return CellSpace(config, in_channels, num_classes, image_size)
+    if isinstance(config, GraphSpaceConfig):
+        task = "classification" if num_classes else "face"
+        return GraphSpace(config, in_channels, num_classes, image_size, task)
     return PlainSpace(config, in_channels, num_classes)
+
+
+def is_face(arch: AnyArchitecture) -> bool:
+    """Whether its network gives an embedding of a face, not logits of classes."""
+    return isinstance(arch, IRArchitecture) or (
+        isinstance(arch, GraphArchitecture) and arch.task == "face"
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.commands.networks import open_model
-from facenas.commands.thresholds import Threshold, find_threshold
+from facenas.commands.thresholds import Threshold, find_threshold, gallery_threshold
 from facenas.data.image_sets import default_cache
 from facenas.errors import UserError
 from facenas.evaluation.arrays import unit_rows
@@ -39,20 +39,6 @@ class Network:
         return open_model(self.model, self.runs_dir, self.options, self.device)
 
 
-@dataclass(frozen=True)
-class Limit:
-    """What is said of the threshold: a cosine, or a results.json."""
-
-    threshold: float | None
-    results: Path | None
-
-    def find(self, network: Network, embedder: Embedder) -> Threshold:
-        """See `find_threshold`."""
-        return find_threshold(
-            self.threshold, self.results, embedder, network.model, network.runs_dir
-        )
-
-
 def embed(images: Path, out: Path, network: Network, detector: Path | None) -> dict[str, Any]:
     """Writes `out`, an .npz of `names` (n,) and `embeddings` (n, E) float32 of unit length.
 
@@ -62,6 +48,7 @@ def embed(images: Path, out: Path, network: Network, detector: Path | None) -> d
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: should end in .npz")
     faces = FaceImages(images, detector)
+    _make_folder(out.parent, "choose another place")
     embedder = network.open()
     rows = _embed(faces, embedder)
 
@@ -69,7 +56,6 @@ def embed(images: Path, out: Path, network: Network, detector: Path | None) -> d
         with path.open("wb") as file:  # given a name, numpy would add an ending
             np.savez(file, names=np.array(faces.names), embeddings=rows)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, write)
     return {
         "out": str(out),
@@ -81,19 +67,26 @@ def embed(images: Path, out: Path, network: Network, detector: Path | None) -> d
 
 
 def verify(
-    first: Path, second: Path, network: Network, limit: Limit, detector: Path | None
+    first: Path,
+    second: Path,
+    network: Network,
+    given: float | None,
+    results: Path | None,
+    detector: Path | None,
 ) -> dict[str, Any]:
     """The cosine of two images' embeddings, and whether it is above the threshold: then it is one person.
 
-    `same` is None when no threshold is known. Raises UserError when an image gives no face.
+    given, results: the threshold, see `find_threshold`; `same` is None when none is known. Raises UserError
+    when an image gives no face.
     """
+    faces = [FaceImages(path, detector) for path in (first, second)]
+    for path, images in zip((first, second), faces, strict=True):
+        if len(images) != 1:
+            raise UserError(f"{path}: holds {len(images)} images; verify compares one with one")
     embedder = network.open()
-    threshold = limit.find(network, embedder)
-    rows = [_embed(FaceImages(path, detector), embedder) for path in (first, second)]
-    for path, row in zip((first, second), rows, strict=True):
-        if len(row) != 1:
-            raise UserError(f"{path}: holds {len(row)} images; verify compares one with one")
-    similarity = float(rows[0][0] @ rows[1][0])
+    threshold = find_threshold(given, results, embedder, network.model, network.runs_dir)
+    (one,), (other,) = (_embed(images, embedder) for images in faces)
+    similarity = float(one @ other)
     return {
         "similarity": similarity,
         "threshold": threshold.value,
@@ -131,29 +124,39 @@ def enroll(
         "identities": len(made.identities),
         "images": len(rows),
         "size": embedder.size,
+        "threshold": made.threshold,
         "model": network.model,
         "seconds": round(time.perf_counter() - started, 3),
     }
 
 
 def identify(
-    images: Path, gallery: Path, network: Network, limit: Limit, top_k: int, detector: Path | None
+    images: Path,
+    gallery: Path,
+    network: Network,
+    given: float | None,
+    top_k: int,
+    detector: Path | None,
 ) -> dict[str, Any]:
     """Who of a gallery is in each image: the `top_k` most alike with their cosines, the best first.
 
     `identity` is the best one when it is above the threshold (`known` True), else None; without a threshold
-    `known` is None too. Raises UserError when the gallery is of another network, or an image gives no face.
+    (see `gallery_threshold`) `known` is None too. Raises UserError when the gallery is of another network, or
+    an image gives no face.
     """
     known = open_gallery(gallery)
     embedder = network.open()
     if known.fingerprint != embedder.fingerprint:
         raise UserError(
-            f"{gallery}: was made by {known.model}, another network or other input options than "
-            f"{network.model}; give that one, or enroll the people anew"
+            f"{gallery}: its faces were embedded by another network or with other input options (then "
+            f"--model {known.model}); give the same, or enroll the people anew"
         )
-    threshold = limit.find(network, embedder)
+    threshold = gallery_threshold(given, known)
     faces = FaceImages(images, detector)
-    scores, numbers = search(known.templates, _embed(faces, embedder), top_k)
+    try:
+        scores, numbers = search(known.templates, _embed(faces, embedder), top_k)
+    except ValueError as error:
+        raise UserError(f"{gallery}: {error}; enroll its people anew") from None
     return {
         "gallery": str(gallery),
         "identities": len(known.identities),
@@ -185,10 +188,17 @@ def _embed(faces: FaceImages, embedder: Embedder) -> Rows:
     Nothing stays in the cache: these are people's faces, not a bench's.
     """
     folder = default_cache()
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder, "set FACENAS_CACHE to another folder")
     with TemporaryDirectory(prefix="faces-", dir=folder) as scratch:
         rows = extract(embedder, faces, cache=Path(scratch))
         return np.array(unit_rows(rows, "embeddings"), np.float32)
+
+
+def _make_folder(folder: Path, remedy: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); {remedy}") from None
 
 
 def _people(folder: Path, names: tuple[str, ...]) -> list[str]:

@@ -26,7 +26,7 @@ def resume_search(runs_dir: Path, name: str) -> dict[str, Any]:
 
 
 def _search(run: Run) -> dict[str, Any]:
-    from facenas.execution import core_count
+    from facenas.cores import core_count
     from facenas.progress import SearchProgress
 
     execution = run.config.execution

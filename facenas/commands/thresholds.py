@@ -1,4 +1,8 @@
-"""From which similarity on two faces count as one person: said by the user, or measured on a bench."""
+"""From which similarity on faces count as one person: said by the user, or measured.
+
+Of two faces, on a bench. Among the people of a gallery, on the gallery: of a thousand strangers the most alike
+is more alike than any one stranger.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,11 @@ from typing import Any
 
 from facenas.errors import UserError
 from facenas.evaluation.embedders import Embedder
+from facenas.evaluation.gallery import FPIR, LEAST_PEOPLE, Gallery
 from facenas.runs.files import read_json
 
 REMEDY = "give --threshold, or measure one by `facenas eval --bench lfw --model ...`"
+GALLERY_REMEDY = f"give --threshold; a gallery of {LEAST_PEOPLE} people or more has one of its own"
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,7 @@ def find_threshold(
     if given is not None and results is not None:
         raise UserError("--threshold and --results: both are given; give one of them")
     if given is not None:
-        if not -1 <= given <= 1:
-            raise UserError(f"--threshold {given}: should be a cosine, from -1 to 1")
-        return Threshold(given, "--threshold")
+        return _given(given)
     if results is not None:
         found = _read(results)
         if found.value is None:
@@ -52,6 +56,21 @@ def find_threshold(
         if _fingerprint(path) == embedder.fingerprint and (found := _read(path)).value is not None:
             return found
     return Threshold(None, "")
+
+
+def gallery_threshold(given: float | None, gallery: Gallery) -> Threshold:
+    """The threshold `given`, else the gallery's own, else none; raises UserError when `given` is no cosine."""
+    if given is not None:
+        return _given(given)
+    if gallery.threshold is None:
+        return Threshold(None, "")
+    return Threshold(gallery.threshold, f"the gallery: {100 * FPIR:g} % of unknown people named")
+
+
+def _given(value: float) -> Threshold:
+    if not -1 <= value <= 1:
+        raise UserError(f"--threshold {value}: should be a cosine, from -1 to 1")
+    return Threshold(value, "--threshold")
 
 
 def _evaluations(model: str, runs_dir: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from facenas.arch import AnyArchitecture, IRArchitecture, from_json
+from facenas.arch import AnyArchitecture, IRArchitecture, from_json, is_face
 from facenas.arch.named import NAMED
 from facenas.commands.common import anchored, counts, find_data, new_run, report
 from facenas.config import FaceRecipe, RunConfig, load_run_config
@@ -52,7 +52,7 @@ def _resolve(target: str, runs_dir: Path) -> tuple[AnyArchitecture, str | RunCon
     if target.endswith(".json"):
         tree = read_json(Path(target))
         arch = from_json(tree.get("architecture", tree))
-        return arch, "small" if isinstance(arch, IRArchitecture) else "tiny"
+        return arch, "small" if is_face(arch) else "tiny"
     run = open_run(runs_dir, target)
     best = run.best()
     if best is None:
@@ -97,12 +97,12 @@ def _opened(runs_dir: Path, name: str) -> Run:
 
 def _check_fit(arch: AnyArchitecture, data: TrainingData, config: RunConfig, target: str) -> None:
     facts = describe(data)
-    if isinstance(arch, IRArchitecture) != isinstance(config.recipe, FaceRecipe):
+    if is_face(arch) != isinstance(config.recipe, FaceRecipe):
         raise UserError(
             f"{target}: an architecture of kind {arch.kind} cannot be trained by a recipe for "
             f"{config.recipe.kind}; choose another --preset or --recipe"
         )
-    if isinstance(arch, IRArchitecture):
+    if is_face(arch) or isinstance(arch, IRArchitecture):
         return
     if (arch.in_channels, arch.num_classes) != (facts["in_channels"], facts["classes"]):
         raise UserError(

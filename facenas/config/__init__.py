@@ -6,10 +6,11 @@ wheel and found from any working directory. Unknown keys are refused, so a typin
 
 from facenas.config.base import Config, read_yaml, shipped, validate
 from facenas.config.cells import CellSpaceConfig
+from facenas.config.graph import GraphSpaceConfig
 from facenas.config.loading import load_run_config, preset_names
 from facenas.config.recipes import DataConfig, FaceRecipe, HeadConfig, Optimisation, Recipe
 from facenas.config.runs import ExecutionConfig, RunConfig
-from facenas.config.searches import MultiObjectiveConfig, SearchConfig
+from facenas.config.searches import MultiObjectiveConfig, SearchConfig, SupernetConfig
 from facenas.config.spaces import Bounds, IRSpaceConfig, SpaceConfig
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DataConfig",
     "ExecutionConfig",
     "FaceRecipe",
+    "GraphSpaceConfig",
     "HeadConfig",
     "IRSpaceConfig",
     "MultiObjectiveConfig",
@@ -27,6 +29,7 @@ __all__ = [
     "RunConfig",
     "SearchConfig",
     "SpaceConfig",
+    "SupernetConfig",
     "load_run_config",
     "preset_names",
     "read_yaml",

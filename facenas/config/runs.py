@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from facenas.config.base import Config
 from facenas.config.cells import CellSpaceConfig
+from facenas.config.graph import GraphSpaceConfig
 from facenas.config.recipes import DataConfig, FaceRecipe, Recipe
 from facenas.config.searches import MultiObjectiveConfig, SearchConfig
 from facenas.config.spaces import IRSpaceConfig, SpaceConfig
@@ -47,7 +48,8 @@ class RunConfig(Config):
     space: Annotated[
         Annotated[SpaceConfig, Tag("plain")]
         | Annotated[IRSpaceConfig, Tag("ir")]
-        | Annotated[CellSpaceConfig, Tag("cells")],
+        | Annotated[CellSpaceConfig, Tag("cells")]
+        | Annotated[GraphSpaceConfig, Tag("graph")],
         Discriminator(_kind_or("plain")),
     ] = SpaceConfig()
     search: Annotated[
@@ -63,7 +65,10 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _one_task(self) -> Self:
-        if (self.space.kind == "ir") != (self.recipe.kind == "faces"):
+        # The graph space serves both tasks.
+        if self.space.kind != "graph" and (self.space.kind == "ir") != (
+            self.recipe.kind == "faces"
+        ):
             raise ValueError(
                 f"a space of kind {self.space.kind} cannot be trained by a recipe for {self.recipe.kind}"
             )
@@ -72,4 +77,6 @@ class RunConfig(Config):
             raise ValueError(
                 f"a space of kind {self.space.kind} cannot be searched by {self.search.strategy}"
             )
+        if getattr(self.search, "supernet", None) and self.space.kind != "graph":
+            raise ValueError(f"a space of kind {self.space.kind} has no supernet")
         return self

@@ -31,13 +31,29 @@ class SearchConfig(Config):
 Cost = Literal["parameters", "macs", "memory", "latency"]
 
 
+class SupernetConfig(Config):
+    """A supernet: trained once, then every candidate is judged by its path, with BatchNorm recalibrated.
+
+    epochs: of its training; sandwich: every batch trains the largest, the smallest and two random paths,
+    instead of one random path; recalibration: images for BatchNorm's statistics; rank_networks: random
+    networks that are also trained alone, for `rank_epochs`, to see whether the supernet ranks them alike.
+    """
+
+    epochs: int = Field(30, ge=1)
+    sandwich: bool = False
+    recalibration: int = Field(1024, ge=2)
+    rank_networks: int = Field(12, ge=2)
+    rank_epochs: int = Field(5, ge=1)
+
+
 class MultiObjectiveConfig(Config):
     """A search for a Pareto front: of the error and `objectives`, all to be made small.
 
     strategy: NSGA-II, a genetic algorithm on the weighted sum of all objectives (each divided by its
     scale), or as many random candidates, which a cleverer search has to beat. limits: by objective,
     above which no candidate is accepted; crossover, mutation: how probable each is; weights: of the
-    error and then of `objectives` in their order, used by the weighted sum alone.
+    error and then of `objectives` in their order, used by the weighted sum alone. epochs: of every
+    candidate's training, unless a supernet judges them.
     """
 
     strategy: Literal["nsga2", "weighted_sum", "random"] = "nsga2"
@@ -49,6 +65,7 @@ class MultiObjectiveConfig(Config):
     crossover: float = Field(0.9, gt=0, lt=1)
     mutation: float = Field(0.9, gt=0, lt=1)
     weights: tuple[float, ...] = ()
+    supernet: SupernetConfig | None = None
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Self:

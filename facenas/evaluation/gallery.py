@@ -28,13 +28,16 @@ Floats = NDArray[np.float32]
 _FORMAT, _VERSION = "facenas gallery", 1
 _ROWS = 16_384  # of the gallery compared at once: with 1,024 probes, 64 MiB of scores
 _PROBES = 1024
+FPIR = 0.01  # of unknown people who are given a name, at a gallery's own threshold
+LEAST_PEOPLE = 100  # for that; with fewer, 1 in 100 cannot be told
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
     """identities: (p,) names; templates: (p, E) unit rows; images: (p,) how many images of each.
 
-    model: what made the embeddings, for people; fingerprint: of that model and its preprocessing.
+    model: what made the embeddings, for people; fingerprint: of that model and its preprocessing; threshold: of
+    the gallery itself, see `own_threshold`.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class Gallery:
     images: tuple[int, ...]
     model: str
     fingerprint: str
+    threshold: float | None
 
 
 def mean_templates(embeddings: Floats, labels: NDArray[np.int64]) -> Floats:
@@ -60,6 +64,22 @@ def mean_templates(embeddings: Floats, labels: NDArray[np.int64]) -> Floats:
     if not norms.all():
         raise ValueError("the embeddings of an identity cancel out")
     return np.asarray(sums / norms, np.float32)
+
+
+def own_threshold(templates: Floats, rows: Floats, labels: NDArray[np.int64]) -> float | None:
+    """The cosine that one in 100 of the enrolled images exceeds with another person; None below 100 people.
+
+    templates (p, E), rows (n, E) with labels (n,). To all others, an enrolled person is a stranger: so at this
+    threshold about one stranger in 100 is given a name. It rises with the gallery, as the threshold of two
+    faces, which a bench gives, does not. Taken from 1,024 images at most.
+    """
+    if len(templates) < LEAST_PEOPLE:
+        return None
+    chosen = np.linspace(0, len(rows) - 1, min(len(rows), _PROBES)).astype(np.int64)
+    scores, numbers = search(templates, rows[chosen], 2)
+    own_first = numbers[:, 0] == labels[chosen]
+    others = np.sort(np.where(own_first, scores[:, 1], scores[:, 0]))[::-1]
+    return float(others[int(FPIR * len(others))])
 
 
 def search(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
@@ -107,6 +127,7 @@ def write_gallery(
     rows = np.asarray(unit_rows(embeddings, "embeddings"), np.float32)
     if not rows.any(axis=1).all():
         raise ValueError("an embedding is zero")
+    templates = mean_templates(rows, labels)
     about = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -114,9 +135,10 @@ def write_gallery(
         "fingerprint": fingerprint,
         "identities": identities,
         "images": counts.tolist(),
+        "threshold": own_threshold(templates, rows, labels),
     }
     with _appearing(path) as folder:
-        np.save(folder / "templates.npy", mean_templates(rows, labels))
+        np.save(folder / "templates.npy", templates)
         np.save(folder / "embeddings.npy", rows)
         (folder / "gallery.json").write_text(json.dumps(about), encoding="utf-8")
     return open_gallery(path)
@@ -130,9 +152,9 @@ def open_gallery(path: Path) -> Gallery:
         about: dict[str, Any] = json.loads((path / "gallery.json").read_text(encoding="utf-8"))
         templates = np.load(path / "templates.npy", mmap_mode="r", allow_pickle=False)
         identities, images = tuple(map(str, about["identities"])), tuple(map(int, about["images"]))
-        found = Gallery(
-            path, identities, templates, images, str(about["model"]), str(about["fingerprint"])
-        )
+        threshold = None if about["threshold"] is None else float(about["threshold"])
+        model, fingerprint = str(about["model"]), str(about["fingerprint"])
+        found = Gallery(path, identities, templates, images, model, fingerprint, threshold)
         whole = (about["format"], about["version"]) == (_FORMAT, _VERSION)
     except (OSError, ValueError, EOFError, TypeError, KeyError, RecursionError):
         raise _damaged(path) from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from facenas.config import ExecutionConfig
+from facenas.cores import core_count
 from facenas.execution.base import Executor, OnEpoch
 from facenas.execution.processes import ProcessExecutor
 from facenas.execution.serial import SerialExecutor
@@ -16,7 +16,6 @@ __all__ = [
     "ProcessExecutor",
     "SerialExecutor",
     "build_executor",
-    "core_count",
 ]
 
 
@@ -25,8 +24,3 @@ def build_executor(config: ExecutionConfig, data_folder: Path, on_epoch: OnEpoch
     if config.executor == "serial":
         return SerialExecutor(data_folder, on_epoch)
     return ProcessExecutor(data_folder, config.workers or core_count(), on_epoch)
-
-
-def core_count() -> int:
-    """Cores this process may use: fewer than the machine has in a container or under a batch system."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

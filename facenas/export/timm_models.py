@@ -27,13 +27,15 @@ from timm.models import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facenas.arch import AnyArchitecture, IRArchitecture, PlainArchitecture, from_json
+from facenas.arch import IRArchitecture, PlainArchitecture, from_json
 from facenas.arch.ir_block import IMAGE_SIZE
 from facenas.arch.named import NAMED
 from facenas.arch.plain import PLAIN
 from facenas.errors import UserError
 from facenas.models.trained import build_network
 from facenas.runs.files import read_json
+
+Supported = PlainArchitecture | IRArchitecture  # timm knows what lies where in these alone
 
 
 class TimmNetwork(nn.Module):
@@ -47,7 +49,7 @@ class TimmNetwork(nn.Module):
 
     def __init__(
         self,
-        architecture: AnyArchitecture,
+        architecture: Supported,
         num_classes: int,
         in_chans: int,
         img_size: int | Sequence[int] = IMAGE_SIZE,
@@ -111,7 +113,7 @@ class TimmNetwork(nn.Module):
         return x
 
 
-def _check_input(arch: AnyArchitecture, in_chans: int, img_size: int | Sequence[int]) -> None:
+def _check_input(arch: Supported, in_chans: int, img_size: int | Sequence[int]) -> None:
     if in_chans != arch.in_channels:
         raise UserError(f"the network takes {arch.in_channels} channels, not in_chans={in_chans}")
     sides = {img_size} if isinstance(img_size, int) else set(img_size)
@@ -121,7 +123,7 @@ def _check_input(arch: AnyArchitecture, in_chans: int, img_size: int | Sequence[
         )
 
 
-def _maps(arch: AnyArchitecture) -> list[dict[str, Any]]:
+def _maps(arch: Supported) -> list[dict[str, Any]]:
     """What `features_only=True` gives: the last map of every size, from the largest down."""
     return list(_face_maps(arch) if isinstance(arch, IRArchitecture) else _plain_maps(arch))
 
@@ -151,7 +153,7 @@ def _map(channels: int, reduction: int, module: str) -> dict[str, Any]:
     return {"num_chs": channels, "reduction": reduction, "module": module}
 
 
-def _describe(arch: AnyArchitecture) -> PretrainedCfg:
+def _describe(arch: Supported) -> PretrainedCfg:
     """What timm tells callers of the input and of the layers that it may replace."""
     half = (0.5,) * arch.in_channels
     if isinstance(arch, IRArchitecture):
@@ -177,7 +179,7 @@ def _describe(arch: AnyArchitecture) -> PretrainedCfg:
     )
 
 
-def _build(name: str, arch: AnyArchitecture, pretrained: bool, **options: Any) -> nn.Module:
+def _build(name: str, arch: Supported, pretrained: bool, **options: Any) -> nn.Module:
     feature_cfg = {"out_indices": tuple(range(len(_maps(arch)))), "flatten_sequential": True}
     network: nn.Module = build_model_with_cfg(
         TimmNetwork, name, pretrained, feature_cfg=feature_cfg, architecture=arch, **options
@@ -194,6 +196,10 @@ def facenas_found(
     """
     tree = architecture if isinstance(architecture, dict) else read_json(Path(architecture))
     arch = from_json(tree.get("architecture", tree))
+    if not isinstance(arch, Supported):
+        raise UserError(
+            f"a network of kind {arch.kind} is not made for timm; facenas.models.trained.build_network builds it"
+        )
     options["pretrained_cfg"] = options.get("pretrained_cfg") or asdict(_describe(arch))
     return _build("facenas_found", arch, pretrained, **options)
 

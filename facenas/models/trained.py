@@ -11,9 +11,17 @@ import torch
 from torch import nn
 
 from facenas import __version__
-from facenas.arch import AnyArchitecture, CellArchitecture, IRArchitecture, from_json
+from facenas.arch import (
+    AnyArchitecture,
+    CellArchitecture,
+    GraphArchitecture,
+    IRArchitecture,
+    from_json,
+    is_face,
+)
 from facenas.errors import UserError
 from facenas.models.cells import build_cells
+from facenas.models.graph import build_graph
 from facenas.models.ir import build_ir
 from facenas.models.plain import build_module
 
@@ -42,7 +50,7 @@ class TrainedNetwork:
     @property
     def output(self) -> str:
         """What the network gives: embedding or logits."""
-        return "embedding" if isinstance(self.arch, IRArchitecture) else "logits"
+        return "embedding" if is_face(self.arch) else "logits"
 
     def metadata(self) -> dict[str, str]:
         """What an exported file says about itself; lists and the architecture as JSON."""
@@ -69,6 +77,8 @@ def build_network(arch: AnyArchitecture, seed: int) -> nn.Module:
         return build_ir(arch, seed)
     if isinstance(arch, CellArchitecture):
         return build_cells(arch, seed)
+    if isinstance(arch, GraphArchitecture):
+        return build_graph(arch, seed)
     return build_module(arch, seed)
 
 

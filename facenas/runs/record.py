@@ -51,7 +51,7 @@ class SearchRecord:
         # Side lines are written before the journal's line: a crash in between leaves one too many.
         self._metrics, self._right = self._open("metrics.jsonl"), self._open("right.jsonl")
         for side in (self._metrics, self._right):
-            side.keep(lambda r: r["trial"] == "final" or r["trial"] < self.journaled)
+            side.keep(lambda r: isinstance(r["trial"], str) or r["trial"] < self.journaled)
         waiting = [TrialResult(**record) for record in self._ahead.records]
         self.known = {result.key: result for result in [*waiting, *self._journaled_results()]}
         self._early = {result.key for result in waiting} - {r["key"] for r in self.trials.records}

@@ -11,10 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facenas.arch import IRArchitecture, PlainArchitecture, build_space, from_json
+from facenas.arch import IRArchitecture, PlainArchitecture, SpaceSettings, build_space, from_json
 from facenas.config import (
-    CellSpaceConfig,
-    IRSpaceConfig,
     MultiObjectiveConfig,
     RunConfig,
     SearchConfig,
@@ -36,7 +34,7 @@ _FINAL = ("depth", "width", "ops", "kernels", *_OPTIONAL)
 class RecordedSearch:
     """A search as it was recorded: its settings, its trials in order, and what it found (None: unfinished)."""
 
-    space: SpaceConfig | IRSpaceConfig | CellSpaceConfig
+    space: SpaceSettings
     search: SearchConfig | MultiObjectiveConfig
     in_channels: int
     num_classes: int
@@ -189,7 +187,7 @@ def _read_run(path: Path) -> RecordedSearch:
             raise UserError(f"{best}: has no architecture; remove it and resume the run")
         final = {**final, **final["architecture"]}
     facts = about.get("data", {})
-    channels, classes = facts.get("in_channels", 1), facts.get("classes", 2)
+    channels, classes = facts.get("in_channels", 1), facts.get("classes", 0)
     size = facts.get("image_size", 32)
     return RecordedSearch(
         config.space, config.search, channels, classes, trials, final, config.seed, size

@@ -10,6 +10,7 @@ from facenas.config import MultiObjectiveConfig, SearchConfig
 from facenas.search.base import Outcome, Strategy
 from facenas.search.macro_micro import MacroMicro
 from facenas.search.objectives import ERROR, Objective
+from facenas.search.rank_check import RankCheck
 
 _SAMPLES = 100  # of the space, for the scale of an objective without a limit
 
@@ -25,7 +26,8 @@ def build_strategy(
     from facenas.search.random_search import RandomSearch
 
     kind = RandomSearch if settings.strategy == "random" else Evolution
-    return kind(space, build_objectives(space, settings, image_size), settings, seed)
+    search = kind(space, build_objectives(space, settings, image_size), settings, seed)
+    return RankCheck(search, space, settings.supernet, seed) if settings.supernet else search
 
 
 def build_objectives(
@@ -40,6 +42,7 @@ def build_objectives(
     counts: dict[str, Callable[[Any, Outcome], float]] = {
         "parameters": lambda arch, _: float(arch.count_parameters()),
         "macs": lambda arch, _: float(arch.count_macs(image_size)),
+        "memory": lambda arch, _: float(arch.count_memory(image_size)),
     }
     found = [ERROR]
     for name in settings.objectives:

@@ -32,7 +32,7 @@ class Evolution(FrontSearch):
         settings: MultiObjectiveConfig,
         seed: int,
     ) -> None:
-        super().__init__(objectives, settings.epochs)
+        super().__init__(objectives, 0 if settings.supernet else settings.epochs)
         self.space, self.settings, self.generation = space, settings, 0
         self._weighted = settings.strategy == "weighted_sum"
         self._algorithm = self._build(seed)

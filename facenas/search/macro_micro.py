@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from facenas.arch import AnyArchitecture, AnySpace
+from facenas.arch import IRArchitecture, IRSpace, PlainArchitecture, PlainSpace
 from facenas.arch.plain import PLAIN
 from facenas.config import SearchConfig
 from facenas.search.base import Candidate, Known, Outcome
@@ -18,16 +18,17 @@ from facenas.search.base import Candidate, Known, Outcome
 # Accuracies logged by others carry float32 rounding of up to 1e-5 points; one image in a million is 1e-4.
 EPSILON = 5e-5
 
+Arch = PlainArchitecture | IRArchitecture
 Steps = Generator[Candidate, Outcome, None]
 
 
 class MacroMicro:
     """The strategy. `space` bounds depth and width; `settings` has epochs, tolerances and stopping rules."""
 
-    def __init__(self, space: AnySpace, settings: SearchConfig) -> None:
+    def __init__(self, space: PlainSpace | IRSpace, settings: SearchConfig) -> None:
         self.space = space
         self.settings = settings
-        self.best: AnyArchitecture = space.start()
+        self.best: Arch = space.start()
         self.best_outcome = Outcome(0.0)
         self.macro_accuracy = 0.0
         self.macro_width = self.best.width
@@ -150,7 +151,7 @@ class MacroMicro:
             else:
                 self.decision = "undone"
 
-    def _fitted(self, arch: AnyArchitecture, parameters: int) -> AnyArchitecture:
+    def _fitted(self, arch: Arch, parameters: int) -> Arch:
         """As wide as `parameters` allow: a costlier network is narrowed, a cheaper one widened."""
         most = parameters + self.settings.param_slack
         if arch.count_parameters() < parameters:
@@ -163,7 +164,7 @@ class MacroMicro:
             arch = arch.with_width(arch.width - 1)
         return arch
 
-    def _take(self, arch: AnyArchitecture, outcome: Outcome, decision: str) -> None:
+    def _take(self, arch: Arch, outcome: Outcome, decision: str) -> None:
         self.best, self.best_outcome, self.decision = arch, outcome, decision
 
     def _at_least(self, outcome: Outcome, margin: float) -> bool:

@@ -23,7 +23,7 @@ class RandomSearch(FrontSearch):
         settings: MultiObjectiveConfig,
         seed: int,
     ) -> None:
-        super().__init__(objectives, settings.epochs)
+        super().__init__(objectives, 0 if settings.supernet else settings.epochs)
         self.space, self.settings, self.generation = space, settings, 0
         self._rng = random.Random(seed)
         self.refill()

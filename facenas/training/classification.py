@@ -37,6 +37,7 @@ class Classification:
         seed: int,
         device: Device,
         final: bool = False,
+        model: nn.Module | None = None,
     ) -> None:
         self.image_set, self.device, self.batch_size = image_set, device, recipe.batch_size
         on = device.torch_device
@@ -46,7 +47,7 @@ class Classification:
         self.indices, self._judged = _split(image_set, config, split_seed, final)
         self.augment = Augment(recipe, image_set, on)
         self.generator = torch.Generator().manual_seed(seed)
-        self.model = device.place(build_network(arch, seed))
+        self.model = device.place(model or build_network(arch, seed))
         self.network = Classifier(self.model)
 
     @property

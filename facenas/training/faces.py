@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facenas.arch import IRArchitecture
+from facenas.arch import GraphArchitecture, IRArchitecture
 from facenas.config import DataConfig, FaceRecipe
 from facenas.data.faces.augment import FaceAugment
 from facenas.data.faces.loader import FaceLoader, to_input
@@ -27,7 +27,7 @@ from facenas.evaluation.roc import roc_points, tar_at_fars
 from facenas.evaluation.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout
 from facenas.models.heads import build_head
-from facenas.models.ir import build_ir
+from facenas.models.trained import build_network
 from facenas.training import parallel
 from facenas.training.loop import Score
 
@@ -47,7 +47,7 @@ class Faces:
 
     def __init__(
         self,
-        arch: IRArchitecture,
+        arch: IRArchitecture | GraphArchitecture,
         store: FaceStore,
         config: DataConfig,
         recipe: FaceRecipe,
@@ -55,6 +55,7 @@ class Faces:
         seed: int,
         device: Device,
         final: bool = False,
+        model: nn.Module | None = None,
     ) -> None:
         self.store, self.seed, self.device = store, seed, device
         train, self._judged, self._tested = split_faces(store.labels, config, split_seed)
@@ -67,7 +68,7 @@ class Faces:
         self.loader = FaceLoader(
             store, train, labels, recipe.batch_size, augment, seed, readers(device), rank, world
         )
-        self.model = device.place(build_ir(arch, seed))
+        self.model = device.place(model or build_network(arch, seed))
         head = build_head(recipe.head, arch.embedding, self.identities, seed)
         self.network = FaceNetwork(self.model, head.to(device.torch_device))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from facenas.arch import AnyArchitecture, IRArchitecture
+from torch import nn
+
+from facenas.arch import AnyArchitecture, GraphArchitecture, IRArchitecture, is_face
 from facenas.config import DataConfig, FaceRecipe, Recipe
 from facenas.data import ImageSet, TrainingData
 from facenas.device import Device
@@ -19,21 +21,25 @@ def build_task(
     seed: int,
     device: Device,
     final: bool = False,
+    model: nn.Module | None = None,
 ) -> Task:
     """The task of a candidate, or of the `final` network, which trains on all that is not held out.
 
-    `split_seed` decides what is held out, `seed` weights and draws. Raises UserError when architecture,
-    data and recipe do not belong together.
+    `model`: the network of `arch`, when it is not to be built anew; `split_seed` decides what is held out, `seed`
+    weights and draws. Raises UserError when architecture, data and recipe do not belong together.
     """
     if isinstance(data, ImageSet):
-        if not isinstance(arch, IRArchitecture) and isinstance(recipe, Recipe):
+        if not is_face(arch) and isinstance(recipe, Recipe):
             from facenas.training.classification import Classification
 
-            return Classification(arch, data, config, recipe, split_seed, seed, device, final)
-    elif isinstance(arch, IRArchitecture) and isinstance(recipe, FaceRecipe):
+            return Classification(
+                arch, data, config, recipe, split_seed, seed, device, final, model
+            )
+    elif is_face(arch) and isinstance(recipe, FaceRecipe):
         from facenas.training.faces import Faces
 
-        return Faces(arch, data, config, recipe, split_seed, seed, device, final)
+        assert isinstance(arch, IRArchitecture | GraphArchitecture)
+        return Faces(arch, data, config, recipe, split_seed, seed, device, final, model)
     raise UserError(
         f"{config.name}: an architecture of kind {arch.kind} and a recipe for {recipe.kind} do not fit this "
         "data; faces (a store made by `facenas data import`) go with kind ir, images of classes with others"

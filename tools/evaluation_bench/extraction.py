@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facenas.arch.named import named
-from facenas.device import core_count
+from facenas.arch.named import NAMED
+from facenas.cores import core_count
 from facenas.evaluation.embedders import Embedder, open_embedder
 from facenas.evaluation.extraction import extract
 from facenas.evaluation.protocols.files import ZipFiles
@@ -34,6 +34,7 @@ from . import Row, show, timed
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ZIP, ONNX = SHARED / "faces/lfw_112x112.zip", SHARED / "models/mobilefacenet_y1.onnx"
 IMAGES, ROUNDS = 400, 4
+BATCH = 8  # small, so that few images keep all cores busy to the end as many do
 HEAVY = 8  # of ir18, which costs 2.6 GMACs an image, so many times fewer images
 
 One = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (1, 3, 112, 112) -> (1, E)
@@ -48,7 +49,7 @@ def rows(crops: Path = ZIP, onnx: Path = ONNX, images: int = IMAGES) -> list[Row
         if onnx.exists():
             embedder, one = open_embedder(onnx), onnxruntime_one(onnx)
             found.append(compare("onnxruntime", embedder, one, crops, images, 0.0, 1.0))
-        network = build_ir(named("ir18"), seed=0).eval()
+        network = build_ir(NAMED["ir18"], seed=0).eval()
         path = Path(folder, "ir18.pt")
         torch.save({f"net.{name}": value for name, value in network.state_dict().items()}, path)
         embedder = open_embedder(path)
@@ -78,8 +79,9 @@ def compare(
 
 def fresh(embedder: Embedder, crops: Path, names: list[str]) -> NDArray[np.float32]:
     """Ours, with nothing in the cache."""
+    images = TreeImages(ZipFiles(crops), names)
     with tempfile.TemporaryDirectory() as cache:
-        return extract(embedder, TreeImages(ZipFiles(crops), names), cache=Path(cache))
+        return extract(embedder, images, batch_size=BATCH, cache=Path(cache))
 
 
 def plain_script(

@@ -84,7 +84,8 @@ def _download(path: Path) -> bytes:
         with urlopen(URL, timeout=_SECONDS) as answer:
             return bytes(answer.read(_MOST_BYTES))
     except (OSError, HTTPException) as error:  # URLError is an OSError
-        reason = getattr(error, "reason", None) or error
+        cause = getattr(error, "reason", error)  # URLError's
+        reason = getattr(cause, "strerror", None) or cause
         raise UserError(
             f"the face detector is not at hand and cannot be fetched ({reason}); get {URL} and give "
             f"it by --detector, or put it at {path}"

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facenas.data.faces.augment import FaceAugment
-from facenas.data.faces.store import FaceStore
+from facenas.data.faces.augment import FaceAugment, FaceDraws
+from facenas.data.faces.store import SIDE, FaceStore
 from facenas.errors import UserError
 
+DRAWN = 16  # batches at a time: between two batches the processor has forgotten how it is done
 FEWEST = 2  # images of a rank in a batch: BatchNorm and a standard deviation need two
+Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
@@ -60,24 +63,31 @@ class FaceLoader:
 
         An image that cannot be read raises UserError when its batch's turn comes.
         """
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.indices))
-        return _ahead(
-            lambda batch: self._batch(order, epoch, batch), range(len(self)), self.readers
-        )
+        return _ahead(lambda drawn: self._batch(*drawn), self._drawn(epoch), self.readers)
 
     def place(self, batch: int) -> tuple[int, int]:
         """This rank's first row in the joint batch, and the rows of the joint batch."""
         total = min(self.batch_size, len(self.indices) - batch * self.batch_size)
         return total * self.rank // self.world, total
 
-    def _batch(self, order: NDArray[np.int64], epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+    def _drawn(self, epoch: int) -> Iterator[tuple[NDArray[np.int64], FaceDraws]]:
+        """Of every batch: which of `indices` this rank reads, and what chance decides for them."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.indices))
+        for first in range(0, len(self), DRAWN):
+            numbers = range(first, min(first + DRAWN, len(self)))
+            yield from [self._draw(order, epoch, batch) for batch in numbers]
+
+    def _draw(
+        self, order: NDArray[np.int64], epoch: int, batch: int
+    ) -> tuple[NDArray[np.int64], FaceDraws]:
         start, total = self.place(batch)
-        stop = total * (self.rank + 1) // self.world
+        own = slice(start, total * (self.rank + 1) // self.world)
         # Drawn for all ranks, of which each takes its own. (The 1 is for numpy: to it [3, 5, 0] is [3, 5].)
         draws = self.augment.draw(total, np.random.default_rng([self.seed, epoch, batch, 1]))
-        rows = order[batch * self.batch_size :][start:stop]
-        images = self.store.read(self.indices[rows])
-        self.augment.apply(images, draws.rows(slice(start, stop)))
+        return order[batch * self.batch_size :][own], draws.rows(own)
+
+    def _batch(self, rows: NDArray[np.int64], draws: FaceDraws) -> tuple[Tensor, Tensor]:
+        images = self.augment.apply(self.store.read(self.indices[rows]), draws)
         return torch.from_numpy(images), torch.from_numpy(self.labels[rows])
 
 
@@ -99,28 +109,30 @@ def to_input(images: Tensor) -> Tensor:
     """
     if images.device.type != "cpu":
         return images.float().mul_(2 / 255).sub_(1).permute(0, 3, 1, 2)
-    # Large arrays of numpy lie in huge pages, whose first use costs a third. A few images at a time
-    # stay in the cache between the two passes.
-    values = torch.from_numpy(np.empty(images.shape, np.float32))
-    shift = torch.tensor(-1.0)
-    for piece, source in zip(torch.split(values, 8), torch.split(images, 8), strict=True):
-        torch.add(shift, piece.copy_(source), alpha=2 / 255, out=piece)
-    return values.permute(0, 3, 1, 2)
+    # One pass instead of two over floats that no cache holds. OpenCV spreads the values between two
+    # ends; here these are what the formula makes of the least and the greatest.
+    pixels = images.numpy().reshape(-1, 3 * SIDE)
+    values = np.empty(images.shape, np.float32)
+    if len(images):
+        least, greatest, _, _ = cv2.minMaxLoc(pixels)
+        ends = 2 / 255 * least - 1, 2 / 255 * greatest - 1
+        cv2.normalize(pixels, values.reshape(pixels.shape), *ends, cv2.NORM_MINMAX, cv2.CV_32F)
+    return torch.from_numpy(values).permute(0, 3, 1, 2)
 
 
-def _ahead(make: Callable[[int], Result], numbers: Iterable[int], readers: int) -> Iterator[Result]:
-    """`make` of each number, in order; by threads that are at most two results each ahead.
+def _ahead(make: Callable[[Job], Result], jobs: Iterable[Job], readers: int) -> Iterator[Result]:
+    """`make` of each job, in order; by threads that are at most two results each ahead.
 
     An error is raised where its result would have come. Threads end when the iterator is closed or dropped.
     """
     if readers == 1:
-        yield from map(make, numbers)
+        yield from map(make, jobs)
         return
     pool = ThreadPoolExecutor(readers, thread_name_prefix="faces")
     waiting: deque[Future[Result]] = deque()
     try:
-        for number in numbers:
-            waiting.append(pool.submit(make, number))
+        for job in jobs:
+            waiting.append(pool.submit(make, job))
             if len(waiting) > 2 * readers:
                 yield waiting.popleft().result()
         while waiting:

@@ -130,9 +130,13 @@ class ShardedArray:
         if stop <= start:
             return np.empty((0, *self._row), self._dtype)
         step = self.per_shard
-        shards = range(start // step, (stop - 1) // step + 1)
-        parts = [self.shard(i)[max(start - i * step, 0) : stop - i * step] for i in shards]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        first, last = start // step, (stop - 1) // step
+        if first == last:
+            return self.shard(first)[start - first * step : stop - first * step]
+        shards = range(first, last + 1)
+        return np.concatenate(
+            [self.shard(i)[max(start - i * step, 0) : stop - i * step] for i in shards]
+        )
 
     def take(self, indices: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Rows at `indices` (m,), as a copy (m, *row)."""

@@ -72,8 +72,8 @@ class FaceStore:
             out = np.empty((len(indices), SIDE, SIDE, 3), np.uint8)
         if self.layout == "raw":
             return self.arrays["pixels"].take(indices, out)
-        starts = self.arrays["offsets"].take(indices).tolist()
-        stops = self.arrays["offsets"].take(indices + 1).tolist()
+        ends = self.arrays["offsets"].take(np.concatenate([indices, indices + 1]))
+        starts, stops = ends.reshape(2, -1).tolist()
         for row, index in enumerate(indices.tolist()):
             try:
                 decode(self._bytes(index, starts[row], stops[row]), out[row])

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from facenas.arch import IRArchitecture, from_json
+from facenas.arch import GraphArchitecture, IRArchitecture, from_json, is_face
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.base import (
@@ -59,7 +59,7 @@ class _Opened(NamedTuple):
     """`network` takes RGB, whatever order `preprocessing` records."""
 
     network: nn.Module
-    architecture: IRArchitecture
+    architecture: IRArchitecture | GraphArchitecture
     preprocessing: Preprocessing
     format: str
 
@@ -90,7 +90,7 @@ def open_network(path: Path, options: InputOptions, device: Device) -> PieceEmbe
         facts={
             "format": kind,
             "parameters": arch.count_parameters(),
-            "macs": arch.count_macs(),
+            "macs": arch.count_macs(112),
             **chosen.facts(),
             "precision": precision,
             "device": str(device.torch_device),
@@ -123,7 +123,7 @@ def _open(path: Path) -> _Opened:
 
 def _ours(path: Path, trained: TrainedNetwork, kind: str) -> _Opened:
     arch = trained.arch
-    if not isinstance(arch, IRArchitecture):
+    if not isinstance(arch, IRArchitecture | GraphArchitecture) or not is_face(arch):
         raise UserError(f"{path}: is a classification network; this needs a network of faces")
     mean, std = (tuple(255 * v for v in values) for values in (trained.mean, trained.std))
     recorded = Preprocessing(trained.colour.lower(), mean, std, FILE, FILE)

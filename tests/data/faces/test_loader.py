@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from facenas.data.faces import loader as loader_module
 from facenas.data.faces.augment import FaceAugment
 from facenas.data.faces.loader import FaceLoader, batches_in_order, to_input
 from facenas.data.faces.store import open_store
@@ -60,6 +61,15 @@ def test_seed_and_epoch_decide_order_and_pixels(store):
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[1], joined(loader(store).epoch(4))[1])
     assert not torch.equal(first[1], joined(loader(store, seed=2).epoch(3))[1])
+
+
+def test_drawing_ahead_changes_nothing(store, monkeypatch):
+    monkeypatch.setattr(loader_module, "DRAWN", 3)
+    few = joined(loader(store, batch_size=4).epoch(5))
+    monkeypatch.setattr(loader_module, "DRAWN", 100)
+    many = joined(loader(store, batch_size=4).epoch(5))
+    assert torch.equal(few[0], many[0])
+    assert torch.equal(few[1], many[1])
 
 
 def test_augmentation_does_not_change_the_order(store):
@@ -171,12 +181,22 @@ def test_evaluation_keeps_images_and_order(store, readers):
     assert list(batches_in_order(store, indices[:0], 2, readers)) == []
 
 
+def formula(images):
+    return (images.double().permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+
+
 def test_to_input_is_the_formula_with_channels_last():
     images = torch.arange(256, dtype=torch.uint8).repeat(21 * 147)[: 21 * 112 * 112 * 3]
     images = images.reshape(21, 112, 112, 3)
     values = to_input(images)
     assert (values.shape, values.dtype) == ((21, 3, 112, 112), torch.float32)
     assert values.is_contiguous(memory_format=torch.channels_last)
-    plain = (images.double().permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
-    torch.testing.assert_close(values.double(), plain, atol=2e-7, rtol=0)
+    torch.testing.assert_close(values.double(), formula(images), atol=2e-7, rtol=0)
+    assert torch.equal(to_input(images[::2]), values[::2])
     assert to_input(images[:0]).shape == (0, 3, 112, 112)
+
+
+@pytest.mark.parametrize(("least", "greatest"), [(0, 0), (255, 255), (7, 7), (3, 250), (254, 255)])
+def test_to_input_is_the_formula_for_any_range_of_values(least, greatest):
+    images = torch.randint(least, greatest + 1, (3, 112, 112, 3), dtype=torch.uint8)
+    torch.testing.assert_close(to_input(images).double(), formula(images), atol=2e-7, rtol=0)

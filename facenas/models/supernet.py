@@ -1,0 +1,74 @@
+"""A supernet: one set of weights for all networks of a three-level space.
+
+It holds every operation of every block at the largest depth and width. A network's path uses the first blocks
+of each stage and the first channels of each tensor ("Slimmable Neural Networks", arXiv 1812.08928, section 3.1;
+trained path by path: "Single Path One-Shot Neural Architecture Search", arXiv 1904.00420, section 3.2).
+A path runs in the very module that the network has when it stands alone, filled with slices of the shared
+tensors: so both compute the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from facenas.arch.graph import GraphArchitecture
+from facenas.arch.graph_space import GraphSpace
+from facenas.errors import UserError
+from facenas.models.graph import GraphNetwork, edge_module, initialise
+
+
+class Supernet(nn.Module):
+    """All networks of `space`, with weights drawn from `seed` alone.
+
+    Statistics of BatchNorm are shared too, and so mean nothing for any one path: before a path is judged, its
+    `extract` needs `facenas.models.graph.recalibrate`.
+    """
+
+    def __init__(self, space: GraphSpace, seed: int) -> None:
+        super().__init__()
+        graphs = [space.uniform(name).graph() for name in space.config.operations]
+        edges = {edge.name: edge for graph in graphs for edge in graph.edges}
+        with torch.random.fork_rng(devices=[]):
+            # Of the CPU alone: torch.manual_seed takes GPUs too.
+            torch.default_generator.manual_seed(seed)
+            modules = {name: edge_module(edge) for name, edge in edges.items()}
+            self.edges = nn.ModuleDict(modules)
+            self.apply(initialise)
+
+    def forward(self, images: Tensor, arch: GraphArchitecture) -> Tensor:
+        """What the network `arch` makes of (n, in_channels, h, w) images: logits or z.
+
+        Raises UserError when `arch` is larger than the supernet. In training mode this also moves the shared
+        statistics of BatchNorm.
+        """
+        network = _skeleton(arch).train(self.training)
+        result: Tensor = functional_call(network, self.path_state(arch), (images,), strict=True)
+        return result
+
+    def path_state(self, arch: GraphArchitecture) -> dict[str, Tensor]:
+        """The state of the network that stands alone, as slices of the shared tensors: no copies.
+
+        Gradients flow through them to the shared parameters; changes in place are changes of those.
+        """
+        shared = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        found = {}
+        for name, value in _skeleton(arch).state_dict().items():
+            whole = shared.get(name)
+            if whole is None or any(n > m for n, m in zip(value.shape, whole.shape, strict=True)):
+                raise UserError(f"the supernet has no path for this network: it lacks {name}")
+            found[name] = whole[tuple(slice(size) for size in value.shape)]
+        return found
+
+    def extract(self, arch: GraphArchitecture) -> nn.Module:
+        """The network that stands alone, with copies of the path's weights; in evaluation mode."""
+        network = GraphNetwork(arch.graph()).eval()
+        network.load_state_dict(self.path_state(arch))
+        return network
+
+
+def _skeleton(arch: GraphArchitecture) -> GraphNetwork:
+    """The network's module without any values."""
+    with torch.device("meta"):
+        return GraphNetwork(arch.graph())

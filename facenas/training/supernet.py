@@ -1,0 +1,130 @@
+"""Training a supernet path by path, and judging a candidate by its path.
+
+"Single Path One-Shot Neural Architecture Search", arXiv 1904.00420, sections 3.2 and 3.4: every batch trains
+one path, drawn uniformly; a path is judged after BatchNorm's statistics were taken anew for it. The
+sandwich rule (arXiv 1903.05134, section 3.2) trains the largest, the smallest and two random paths at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facenas.arch.graph import GraphArchitecture
+from facenas.arch.graph_space import GraphSpace
+from facenas.config import GraphSpaceConfig, SupernetConfig
+from facenas.data import TrainingData, describe
+from facenas.device import Device
+from facenas.errors import UserError
+from facenas.models.graph import recalibrate
+from facenas.models.supernet import Supernet
+from facenas.training.loop import Score, Task
+
+_RANDOM_PATHS = 2  # of a sandwich
+
+
+class Paths(nn.Module):
+    """A supernet as the training loop calls it: it runs the paths that were chosen last."""
+
+    def __init__(self, supernet: Supernet, first: GraphArchitecture) -> None:
+        super().__init__()
+        self.supernet = supernet
+        self.chosen: tuple[GraphArchitecture, ...] = (first,)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs (paths * n, ...) of the same images (n, c, h, w) by every chosen path, one after another."""
+        return torch.cat([self.supernet(images, arch) for arch in self.chosen])
+
+
+class SupernetTask:
+    """A task (`facenas.training.loop.Task`) whose network is all networks of `space`.
+
+    task: whose `model` is `paths`; it brings images, labels and, for faces, the head that all paths share.
+    """
+
+    def __init__(
+        self, task: Task, paths: Paths, space: GraphSpace, settings: SupernetConfig, seed: int
+    ) -> None:
+        self.task, self.paths, self.space, self.settings = task, paths, space, settings
+        self._rng = random.Random(seed)
+        self.model, self.network, self.images = paths, task.network, task.images
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Those of the task; the paths that each trains are chosen before it is given out."""
+        for images, labels in self.task.batches(epoch):
+            self.paths.chosen = tuple(self._choose())
+            yield images, labels.repeat(len(self.paths.chosen))
+
+    def score(self) -> Score | None:
+        """Nothing: a supernet is judged path by path."""
+        return None
+
+    def test(self) -> dict[str, Any]:
+        """Nothing is tested on a supernet."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The task's own, and the generator that chooses paths."""
+        version, numbers, gauss = self._rng.getstate()
+        return {"task": self.task.state_dict(), "paths": [version, list(numbers), gauss]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with the same draws."""
+        self.task.load_state_dict(state["task"])
+        version, numbers, gauss = state["paths"]
+        self._rng.setstate((version, tuple(numbers), gauss))
+
+    def _choose(self) -> Iterator[GraphArchitecture]:
+        if not self.settings.sandwich:
+            yield self.space.sample(self._rng)
+            return
+        yield self.space.largest()
+        yield self.space.smallest()
+        for _ in range(_RANDOM_PATHS):
+            yield self.space.sample(self._rng)
+
+
+def judge(task: Task, images: int, device: Device) -> Score:
+    """The score of a path's network, `task.model`, with BatchNorm's statistics of about so many images."""
+
+    def batches() -> Iterator[Tensor]:
+        seen = 0
+        for inputs, _ in task.batches(0):
+            if seen >= images:
+                return
+            seen += len(inputs)
+            yield inputs
+
+    with device.autocast():
+        recalibrate(task.model, batches())
+    score = task.score()
+    assert score is not None, "a candidate is always judged"
+    return score
+
+
+def space_of(config: GraphSpaceConfig, arch: GraphArchitecture, data: TrainingData) -> GraphSpace:
+    """The space that `arch` was drawn from, for the images in `data`."""
+    facts = describe(data)
+    size, classes = facts["image_size"], facts.get("classes", 0)
+    return GraphSpace(config, arch.in_channels, classes, size, arch.task)
+
+
+@lru_cache(maxsize=1)  # a worker judges hundreds of paths of one supernet
+def read_supernet(path: Path, space: GraphSpace) -> Supernet:
+    """The trained supernet of `space` in the file `path`; raises UserError when it is missing or damaged."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        supernet = Supernet(space, seed=0)
+        supernet.load_state_dict(state["supernet"])
+    except Exception as error:  # whatever a damaged file makes torch raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{path}: is no supernet of this search ({reason}); remove it and resume: it is trained anew"
+        ) from None
+    return supernet
