@@ -75,6 +75,9 @@ def search(
     download: Annotated[
         bool | None, typer.Option("--download", help="Fetch missing data sets.")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of a space for both: face, or classification (default).")
+    ] = None,
     select_on: Annotated[
         str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
     ] = None,
@@ -94,7 +97,10 @@ def search(
     from facenas.commands.search import start_search
     from facenas.config import load_run_config
 
+    if task not in (None, "classification", "face"):
+        raise UserError(f"--task {task}: should be classification or face")
     overrides = {
+        "recipe": "face-search" if task == "face" else None,
         "data.name": data,
         "data.root": str(data_root) if data_root else None,
         "data.image_size": image_size,
@@ -141,6 +147,9 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="Whose settings to use, if not the run's own.")
     ] = None,
+    pick: Annotated[
+        int | None, typer.Option(help="Of a run's Pareto front: the number of the trial to train.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
     name: Annotated[str | None, typer.Option("--run", help="Name of the new run.")] = None,
     runs_dir: RunsDir = RUNS,
@@ -161,7 +170,9 @@ def train(
         "seed": seed,
     }
     command = shlex.join(["facenas", *sys.argv[1:]])
-    result = train_network(target, preset, overrides, settings, name, runs_dir, command, epochs)
+    result = train_network(
+        target, preset, overrides, settings, name, runs_dir, command, epochs, pick
+    )
     if result:  # of the processes that train together, one reports
         show(result, as_json)
 
@@ -229,13 +240,23 @@ def runs(runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
     print_runs(rows, runs_dir)
 
 
-@app.command(epilog="Example: facenas report demo-digits")
-def report(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+@app.command(epilog="Example: facenas report pareto --budget params=1M,macs=80M")
+def report(
+    run: RunName,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Of a Pareto front: the best within, e.g. params=1M,macs=80M."),
+    ] = None,
+    beside: Annotated[
+        str | None, typer.Option(metavar="RUN", help="A random search to draw beside the front's.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
     """Write report.html anew: one page that opens without a network."""
-    from facenas.report import write_report
-    from facenas.runs import open_run
+    from facenas.commands.report import report_run
 
-    show({"report": str(write_report(open_run(runs_dir, run).folder))}, as_json)
+    show(report_run(run, budget, beside, runs_dir), as_json)
 
 
 def main() -> None:

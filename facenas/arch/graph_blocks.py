@@ -2,10 +2,9 @@
 
 Every block but a pool adds what it finds to a shortcut, and ends without an activation, as the linear
 bottlenecks of MobileNetV2 (arXiv 1801.04381, section 3.2) and the IR blocks do. Where the shape changes, the
-shortcut is average pooling and a 1x1 convolution (ResNet-D, arXiv 1812.01187, section 4.2). What is added
-begins at zero (arXiv 1706.02677, section 5.1), and the shortcut has the same name whatever the block does: in a
-supernet all operations of a block share it, and so agree on what channels mean. Without the two, a supernet of
-eight operations hardly learns.
+shortcut is average pooling and a 1x1 convolution (ResNet-D, arXiv 1812.01187, section 4.2). It has the same
+name whatever the block does: in a supernet all operations of a block share it, and so agree on what channels
+mean.
 """
 
 from __future__ import annotations
@@ -111,9 +110,7 @@ def _convolutions(sketch: Sketch, name: str, kernel: int, place: Place) -> Node:
     """Two plain convolutions, the first with the stride: the basic block of ResNet."""
     first = Convolution(kernel, place.stride, active=True)
     x = sketch.add(f"{name}_first", place.source, first, place.channels, place.shrink)
-    return sketch.add(
-        f"{name}_second", x, Convolution(kernel, from_zero=True), x.channels, x.shrink
-    )
+    return sketch.add(f"{name}_second", x, Convolution(kernel, added=True), x.channels, x.shrink)
 
 
 def _separable(sketch: Sketch, name: str, kernel: int, place: Place) -> Node:
@@ -142,7 +139,7 @@ def _depthwise_and_project(
     if gated:
         gate = Gate(max(1, x.channels // REDUCTION))
         x = sketch.add(f"{name}_gate", x, gate, x.channels, x.shrink)
-    last = Convolution(1, from_zero=True)
+    last = Convolution(1, added=True)
     return sketch.add(f"{name}_project", x, last, place.channels, x.shrink)
 
 

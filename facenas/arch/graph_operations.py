@@ -69,14 +69,14 @@ def _same_shape(before: Node, after: Node) -> bool:
 class Convolution(Operation):
     """Convolution without bias, BatchNorm, and ReLU if `active`; depthwise: each channel by itself.
 
-    from_zero: BatchNorm's scale begins at 0, so that an untrained network goes without the result.
+    added: the result is what a block adds to its shortcut.
     """
 
     kernel: int
     stride: int = 1
     depthwise: bool = False
     active: bool = False
-    from_zero: bool = False
+    added: bool = False
 
     def fits(self, before: Node, after: Node) -> bool:
         """The stride decides the side; a depthwise convolution keeps the channels."""

@@ -70,7 +70,12 @@ def evaluate(
         "model": model,
         "flip": settings.flip,
         **_summary(bench, measured),
-        "network": {"name": network.name, "size": network.size, **network.facts},
+        "network": {
+            "name": network.name,
+            "size": network.size,
+            **network.facts,
+            "fingerprint": network.fingerprint,
+        },
         "report": str(folder / "evaluation.html"),
     }
     folder.mkdir(parents=True, exist_ok=True)

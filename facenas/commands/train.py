@@ -29,24 +29,31 @@ def train(
     runs_dir: Path,
     command: str,
     epochs: int | None,
+    pick: int | None = None,
 ) -> dict[str, Any]:
     """Trains `target`: a run's own network in place, or, with anything chosen, as a run of its own.
 
-    `overrides` and `settings` change the configuration of `preset`, else that of the run, else that of the
-    preset for the architecture's kind.
+    `pick`: of a run that found a Pareto front, which member, by the number of its trial. `overrides` and
+    `settings` change the configuration of `preset`, else that of the run, else that of the preset for the
+    architecture's kind.
     """
     parallel.start()
-    changed = preset or name or settings or any(value is not None for value in overrides.values())
+    chosen = [preset, name, pick, *overrides.values()]
+    changed = settings or any(value is not None for value in chosen)
     if target not in NAMED and not target.endswith(".json") and not changed:
         return _train(open_run(runs_dir, target), epochs)
-    arch, base = _resolve(target, runs_dir)
+    arch, base = _resolve(target, runs_dir, pick)
     config = load_run_config(preset or base, settings, overrides)
     run = _shared_run(arch, anchored(config), target, name, runs_dir, command)
     return _train(run, epochs)
 
 
-def _resolve(target: str, runs_dir: Path) -> tuple[AnyArchitecture, str | RunConfig]:
+def _resolve(
+    target: str, runs_dir: Path, pick: int | None
+) -> tuple[AnyArchitecture, str | RunConfig]:
     """The architecture that `target` names, and the preset or configuration it is trained by."""
+    if pick is not None and (target in NAMED or target.endswith(".json")):
+        raise UserError(f"--pick {pick}: {target} is one network, and no run with a Pareto front")
     if target in NAMED:
         return NAMED[target], "small"
     if target.endswith(".json"):
@@ -59,7 +66,17 @@ def _resolve(target: str, runs_dir: Path) -> tuple[AnyArchitecture, str | RunCon
         raise UserError(
             f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on"
         )
-    return from_json(best["architecture"]), run.config
+    return from_json(best["architecture"] if pick is None else _picked(run, best, pick)), run.config
+
+
+def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:
+    """The architecture of trial number `pick` on the front of `run`."""
+    members = {member["id"]: member for member in best.get("front", [])}
+    if pick not in members:
+        known = ", ".join(map(str, members)) or "none: it found one network"
+        raise UserError(f"--pick {pick}: is not on the front of {run.name}; there are {known}")
+    architecture: dict[str, Any] = members[pick]["architecture"]
+    return architecture
 
 
 def _shared_run(

@@ -198,7 +198,8 @@ def facenas_found(
     arch = from_json(tree.get("architecture", tree))
     if not isinstance(arch, Supported):
         raise UserError(
-            f"a network of kind {arch.kind} is not made for timm; facenas.models.trained.build_network builds it"
+            f"networks of kind {arch.kind} are not made for timm; build them by "
+            "facenas.models.trained.build_network"
         )
     options["pretrained_cfg"] = options.get("pretrained_cfg") or asdict(_describe(arch))
     return _build("facenas_found", arch, pretrained, **options)

@@ -97,12 +97,9 @@ def _convolution(operation: Convolution, before: int, after: int) -> nn.Module:
     convolution = nn.Conv2d(
         before, after, kernel, operation.stride, kernel // 2, groups=groups, bias=False
     )
-    norm = nn.BatchNorm2d(after)
-    if operation.from_zero:
-        nn.init.zeros_(norm.weight)
     # BatchNorm's backward does not need its result: ReLU may work in place.
     relu = [nn.ReLU(inplace=True)] if operation.active else []
-    return nn.Sequential(convolution, norm, *relu)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), *relu)
 
 
 def initialise(module: nn.Module) -> None:

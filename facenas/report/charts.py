@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from facenas.report.describing import Chain
 from facenas.report.figures import LINE, Figure, heading, layout, span
 from facenas.report.phases import PHASES, STAGES
 from facenas.report.records import Trial
@@ -88,10 +89,12 @@ def _failures(trials: Sequence[Trial], floor: float) -> Figure:
 
 
 def _hover(trial: Trial) -> str:
+    arch = trial.architecture
+    assert isinstance(arch, Chain)
     lines = [
         f"<b>trial {trial.trial}</b>, {PHASES[trial.phase].label}",
         trial.reason_proposed,
-        f"depth {trial.architecture.depth}, width {trial.architecture.width}, {many(trial.epochs, 'epoch')}",
+        f"depth {arch.depth}, width {arch.width}, {many(trial.epochs, 'epoch')}",
         f"failed: {trial.reason or 'no reason'}"
         if trial.failed
         else f"accuracy {percent(trial.accuracy)}",

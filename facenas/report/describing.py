@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from facenas.arch import AnyArchitecture, IRArchitecture
+from facenas.arch import AnyArchitecture, IRArchitecture, PlainArchitecture
 from facenas.arch.plain import PLAIN, SEPARABLE
 from facenas.report.terms import CLASSIFICATION, FACES
 from facenas.report.wording import many, ranges
 
+Chain = PlainArchitecture | IRArchitecture  # a single path, that macro-micro search finds
+
 
 def describe(arch: AnyArchitecture) -> str:
     """The network in one sentence; layers, of faces blocks, are counted from 1."""
+    if not isinstance(arch, Chain):
+        return arch.words()
     terms = FACES if isinstance(arch, IRArchitecture) else CLASSIFICATION
     special = [f"{what} at {_units(places, terms.unit)}" for what, places in _special(arch)]
     operation, _, kernel = terms.usual.partition(" ")
@@ -19,12 +23,12 @@ def describe(arch: AnyArchitecture) -> str:
     return f"{_size(arch)}: " + "; ".join([*special, rest])
 
 
-def special_units(arch: AnyArchitecture) -> str:
+def special_units(arch: Chain) -> str:
     """The same, brief: only what is not as macro search has it."""
     return "; ".join(f"{what.split()[0]} at {ranges(places)}" for what, places in _special(arch))
 
 
-def _size(arch: AnyArchitecture) -> str:
+def _size(arch: Chain) -> str:
     if not isinstance(arch, IRArchitecture):
         return f"{many(arch.depth, 'layer')}, width {arch.width}"
     blocks = ", ".join(map(str, arch.stages))
@@ -32,7 +36,7 @@ def _size(arch: AnyArchitecture) -> str:
     return size + (", squeeze-and-excitation" if arch.se else "")
 
 
-def _special(arch: AnyArchitecture) -> Iterator[tuple[str, list[int]]]:
+def _special(arch: Chain) -> Iterator[tuple[str, list[int]]]:
     """(what, at which layers or blocks)."""
     other = SEPARABLE if isinstance(arch, IRArchitecture) else PLAIN
     if other in arch.operations:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby
+from typing import ClassVar
 
-from facenas.arch import AnyArchitecture
+from facenas.report.describing import Chain
 from facenas.report.parts import LETTER, Part, parts
 from facenas.report.wording import ranges
 
@@ -56,9 +57,10 @@ class Drawing:
     boxes: tuple[Box, ...]
     captions: tuple[Caption, ...]
     axes: tuple[tuple[float, float, float], ...]
+    template: ClassVar[str] = "network.html.j2"
 
 
-def draw(arch: AnyArchitecture, image_size: int | None) -> Drawing:
+def draw(arch: Chain, image_size: int | None) -> Drawing:
     """The drawing of `arch` for square images of `image_size` pixels (None: resolutions as fractions)."""
     chain = list(parts(arch, image_size))
     unit, tallest = _unit(chain), max(TALLEST, LOWEST * max(part.shrink for part in chain))

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facenas.config import RunConfig
+from facenas.errors import UserError
 from facenas.report import summary, wording
 from facenas.report.charts import search_course
 from facenas.report.describing import describe, special_units
-from facenas.report.drawing import draw
 from facenas.report.figures import Figure
+from facenas.report.front import costs
+from facenas.report.front.budget import Budget
+from facenas.report.front.context import Front, front_tiles, read_front
+from facenas.report.front.context import figures as front_figures
+from facenas.report.front.context import network as front_network
+from facenas.report.front.drawings import drawing_of
 from facenas.report.phases import PHASES
 from facenas.report.reading import RunFolder, read_run
 from facenas.report.tiles import tiles
@@ -24,52 +30,59 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, str]]
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, beside: Path | None = None, budget: Budget | None = None) -> Path:
     """Writes `report.html` into the run folder, at whatever stage the run is, and returns its path.
 
-    One page of about 5 MB, nearly all of it plotly, that opens without a network. Raises UserError when
-    the folder is no run or one of its files is damaged, SearchStoppedError when the disk is full.
+    One page of about 5 MB, nearly all of it plotly, that opens without a network. Of a search for a Pareto
+    front, `front.csv` too; `beside` is a run whose hypervolume is set beside its own (None: a random search
+    in the same folder, if there is one), `budget` what to recommend a network for. Raises UserError when
+    the folder is no run, one of its files is damaged or the two do not fit, SearchStoppedError when the disk
+    is full.
     """
-    text = render(read_run(run))
+    read = read_run(run)
+    front = None
+    if read.front_settings:
+        front = read_front(read, beside, budget)
+    elif beside or budget:
+        raise UserError(f"{run}: is no search for a Pareto front; leave out --beside and --budget")
+    text = render(read, front)
+    if front:
+        write_text(run / "front.csv", front.csv)
     write_text(run / "report.html", text)
     return run / "report.html"
 
 
-def render(run: RunFolder) -> str:
-    """The page as HTML."""
-    figures = dict(_figures(run))
-    template = _environment().get_template("report.html.j2")
+def render(run: RunFolder, front: Front | None = None) -> str:
+    """The page as HTML; `front` is that of a search for one."""
+    figures = dict(_figures(run, front))
+    template = environment().get_template("report.html.j2")
     return template.render(
         run=run,
+        front=front,
         config=run.about.config,
         terms=run.terms,
         summary=summary,
-        tiles=list(tiles(run)),
+        tiles=list(front_tiles(front) if front else tiles(run)),
         phases=list(summary.phase_rows(run)),
         phase_of=PHASES,
         figures=figures,
-        plotly=_plotly() if figures else "",
+        plotly=plotly_script() if figures else "",
         settings=list(_settings(run.about.config)),
         facts=list(_facts(run)),
-        **_network(run),
+        network=front_network(front) if front else summary.network(run),
+        image_size=run.about.data.image_size or run.about.config.data.image_size,
     )
 
 
-def _figures(run: RunFolder) -> Iterator[tuple[str, Figure]]:
-    if run.trials:
+def _figures(run: RunFolder, front: Front | None) -> Iterator[tuple[str, Figure]]:
+    if front:
+        yield from front_figures(front)
+    elif run.trials:
         yield "course", search_course(run.trials, run.terms)
     if run.epochs:
         yield "training", training_course(run.epochs, run.best_epoch)
     if run.final and run.final.verification:
         yield "roc", roc_chart(run.final.verification)
-
-
-def _network(run: RunFolder) -> dict[str, Any]:
-    """The network that is drawn, and its drawing."""
-    found = summary.network(run)
-    size = run.about.data.image_size or run.about.config.data.image_size
-    drawing = draw(found.architecture, size) if found else None
-    return {"network": found, "drawing": drawing}
 
 
 def _settings(config: RunConfig) -> Iterator[tuple[str, Rows]]:
@@ -114,7 +127,8 @@ def _value(value: Any, grouped: bool = False) -> str:
     return f"{value:,}" if grouped and isinstance(value, int) else str(value)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates of all pages, with our words as filters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -134,12 +148,18 @@ def _environment() -> Environment:
         wording.rate,
         describe,
         special_units,
+        drawing_of,
+        costs.label,
+        costs.capitalise,
+        costs.told,
+        costs.exactly,
+        costs.listed,
     )
     environment.filters.update({word.__name__: word for word in words})
     return environment
 
 
-def _plotly() -> str:
+def plotly_script() -> str:
     """The plotly script, to be written into the page as it is."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from facenas.arch import AnyArchitecture, IRArchitecture, PlainArchitecture
+from facenas.arch import IRArchitecture, PlainArchitecture
 from facenas.arch.ir import LAST_SIZE
 from facenas.arch.ir_block import IMAGE_SIZE, Block
 from facenas.arch.plain import PLAIN
+from facenas.report.describing import Chain
 from facenas.report.wording import many
 
 LETTER = 7.0  # width of a caption's letter, on average
@@ -32,7 +33,7 @@ class Part:
     squeezed: bool = False
 
 
-def parts(arch: AnyArchitecture, image_size: int | None) -> Iterator[Part]:
+def parts(arch: Chain, image_size: int | None) -> Iterator[Part]:
     """From stem to head, for square images of `image_size` pixels (None: resolutions as fractions)."""
     return _ir_parts(arch) if isinstance(arch, IRArchitecture) else _plain_parts(arch, image_size)
 

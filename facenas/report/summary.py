@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from facenas.arch import AnyArchitecture
+from facenas.config import Bounds, SearchConfig
 from facenas.report.phases import PHASES, Phase
 from facenas.report.reading import RunFolder
 from facenas.report.records import DataFacts, Trial
@@ -16,7 +17,12 @@ TAKEN = (
     "baseline",
     "kept",
 )  # decisions after which the search goes on from a trial's network
-STRATEGIES = {"macro_micro": "Macro-micro search"}
+STRATEGIES = {
+    "macro_micro": "Macro-micro search",
+    "nsga2": "NSGA-II",
+    "weighted_sum": "weighted-sum search",
+    "random": "random search",
+}
 
 
 @dataclass(frozen=True)
@@ -56,19 +62,25 @@ def state(run: RunFolder) -> str:
 
 def subject(run: RunFolder) -> str:
     """What was searched, on what data, in what bounds."""
-    config, data = run.about.config, run.about.data
-    facts = _face_facts(run) if run.terms.faces else _image_facts(data)
-    told = ", ".join(fact for fact in facts if fact)
-    where = f"on {data.name or config.data.name}" + (f" ({told})" if told else "")
     if not run.searches:
-        return f"Training of a given network {where}."
-    what = STRATEGIES.get(config.search.strategy, config.search.strategy)
-    what = what if config.search.micro else what.replace("Macro-micro", "Macro")
-    space = config.space
+        return f"Training of a given network {where(run)}."
+    search, space = run.about.config.search, run.about.config.space
+    assert isinstance(search, SearchConfig)
+    assert isinstance(space, Bounds)
+    what = STRATEGIES[search.strategy]
+    what = what if search.micro else what.replace("Macro-micro", "Macro")
     return (
-        f"{what} {where}; depth {space.min_depth} to {space.max_depth}, "
+        f"{what} {where(run)}; depth {space.min_depth} to {space.max_depth}, "
         f"width {space.min_width} to {space.max_width} in steps of {space.width_step}."
     )
+
+
+def where(run: RunFolder) -> str:
+    """On what data."""
+    data = run.about.data
+    facts = _face_facts(run) if run.terms.faces else _image_facts(data)
+    told = ", ".join(fact for fact in facts if fact)
+    return f"on {data.name or run.about.config.data.name}" + (f" ({told})" if told else "")
 
 
 def generated(run: RunFolder) -> bool:

@@ -26,7 +26,7 @@ def tiles(run: RunFolder) -> Iterator[Tile]:
         failed = sum(t.failed for t in run.trials)
         hint = f"{failed} failed" if failed else "none failed"
         yield Tile("Trials", count(len(run.trials)), hint)
-        yield _clock(run)
+        yield clock(run)
         yield _selection(run)
     found = network(run)
     if found:
@@ -34,10 +34,11 @@ def tiles(run: RunFolder) -> Iterator[Tile]:
     if found and found.macs is not None:
         yield Tile("MACs", short(found.macs), "for one image")
     if run.final:
-        yield _result(run.final)
+        yield result(run.final)
 
 
-def _clock(run: RunFolder) -> Tile:
+def clock(run: RunFolder) -> Tile:
+    """How long the search took, or has taken so far."""
     if run.best and run.best.search_seconds is not None:
         workers = run.best.workers
         hint = f"with {many(workers, 'worker')}" if workers else "wall clock"
@@ -69,7 +70,8 @@ def _parameters(run: RunFolder, found: Network) -> Tile:
     return Tile("Parameters", short(found.parameters), hint)
 
 
-def _result(final: Final) -> Tile:
+def result(final: Final) -> Tile:
+    """What the network trained in full is worth."""
     if final.verification:
         verified = final.verification
         return Tile("Verification accuracy", percent(verified.accuracy), _verified(verified))

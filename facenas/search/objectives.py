@@ -33,7 +33,10 @@ class Objective:
         return not self.counted or self.of(architecture, Outcome(0.0)) <= self.limit
 
 
-ERROR = Objective("error", lambda _, outcome: 100 - outcome.accuracy, scale=100.0, counted=False)
+# The limit keeps failed candidates, whose accuracy is 0, off the front.
+ERROR = Objective(
+    "error", lambda _, outcome: 100 - outcome.accuracy, 100.0, float(np.nextafter(100, 0)), False
+)
 
 
 def points_of(trained: Sequence[tuple[Any, Outcome]], objectives: Sequence[Objective]) -> Points:

@@ -25,8 +25,8 @@ def build_task(
 ) -> Task:
     """The task of a candidate, or of the `final` network, which trains on all that is not held out.
 
-    `model`: the network of `arch`, when it is not to be built anew; `split_seed` decides what is held out, `seed`
-    weights and draws. Raises UserError when architecture, data and recipe do not belong together.
+    `model`: the network of `arch`, when it is not to be built anew; `split_seed` decides what is held out,
+    `seed` weights and draws. Raises UserError when architecture, data and recipe do not belong together.
     """
     if isinstance(data, ImageSet):
         if not is_face(arch) and isinstance(recipe, Recipe):

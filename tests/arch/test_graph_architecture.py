@@ -102,7 +102,6 @@ def test_memory_written_out():
 
 
 @given(SEEDS)
-@given(SEEDS)
 def test_every_block_has_a_shortcut_that_is_projected_where_the_shape_changes(seed):
     arch = drawn(seed)
     edges = {e.name: e for e in arch.graph().edges if e.name.endswith("shortcut")}

@@ -82,11 +82,11 @@ def test_every_member_has_a_path_of_the_first_channels():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_gradients_reach_the_path_alone(seed):
-    supernet, arch = Supernet(SPACE, 0), SPACE.sample(random.Random(seed))
+    supernet, arch = lived().train(), SPACE.sample(random.Random(seed))
     F.cross_entropy(supernet(drawn(seed), arch), torch.arange(4)).backward()
     shapes = {name: value.shape for name, value in supernet.path_state(arch).items()}
     alone = build_graph(arch, 0)
-    alone.load_state_dict(Supernet(SPACE, 0).path_state(arch))
+    alone.load_state_dict(lived().path_state(arch))
     F.cross_entropy(alone.train()(drawn(seed)), torch.arange(4)).backward()
     gradients = {name: p.grad for name, p in alone.named_parameters()}
     for name, shared in supernet.named_parameters():
@@ -140,6 +140,13 @@ def test_training_lowers_the_loss_of_paths():
         alone = supernet.extract(arch)
         recalibrate(alone, [images])
         assert (alone(images).argmax(1) == labels).float().mean() > 0.8
+
+
+def test_what_blocks_add_to_their_shortcuts_begins_at_zero():
+    fresh, images = Supernet(SPACE, 0).eval(), drawn(0)
+    shortcuts = fresh(images, SPACE.uniform("skip"))
+    for operation in set(SPACE.config.operations) - {"avg_pool3", "max_pool3"}:
+        assert torch.equal(fresh(images, SPACE.uniform(operation)), shortcuts)
 
 
 def test_the_seed_decides():

@@ -14,7 +14,7 @@ from facenas.report.evaluation.charts import bench_figures
 from facenas.report.evaluation.model import model_facts, model_tiles
 from facenas.report.evaluation.pictures import Shown, show
 from facenas.report.figures import Figure
-from facenas.report.page import _environment, _plotly
+from facenas.report.page import environment, plotly_script
 from facenas.runs.files import write_text
 
 
@@ -53,14 +53,14 @@ def render(model: dict[str, Any], outcomes: list[Outcome]) -> str:
     """The page as HTML."""
     benches = [_bench(outcome) for outcome in outcomes]
     drawn = any(bench.figures for bench in benches)
-    template = _environment().get_template("evaluation.html.j2")
+    template = environment().get_template("evaluation.html.j2")
     return template.render(
         model=model,
         tiles=list(model_tiles(model)),
         facts=list(model_facts(model)),
         benches=benches,
         average=results.average(outcomes),
-        plotly=_plotly() if drawn else "",
+        plotly=plotly_script() if drawn else "",
     )
 
 

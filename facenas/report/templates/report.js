@@ -29,17 +29,18 @@
       for (const trace of data) if (narrow && trace.marker) trace.marker.size *= 0.7;
       if (touch) layout.dragmode = false; // else a finger on the chart could not scroll the page
       Plotly.react(chart, data, themed(layout), config);
+      chart.dispatchEvent(new Event("drawn"));
     }
   }
+  for (const chart of charts) chart.addEventListener("redraw", draw);
   draw();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 })();
 
-// The table: a click on a header sorts by it, a second click turns the order round.
-(() => {
-  const table = document.querySelector(".trials table");
-  if (!table) return;
-  const body = table.tBodies[0], headers = [...table.tHead.rows[0].cells];
+// Tables: a click on a header sorts by it, a second click turns the order round.
+for (const table of document.querySelectorAll("table")) {
+  const body = table.tBodies[0];
+  const headers = [...(table.tHead?.rows[0].cells ?? [])].filter((header) => header.querySelector("button"));
   const value = (row, column) => {
     const cell = row.cells[column], key = cell.dataset.key ?? cell.textContent.trim();
     return key !== "" && !Number.isNaN(Number(key)) ? Number(key) : key;
@@ -57,13 +58,16 @@
       body.append(...rows);
     });
   });
+}
 
+// The table of all trials: only those of one kind.
+(() => {
   const filters = [...document.querySelectorAll(".filters button")];
   filters.forEach((button) => {
     button.addEventListener("click", () => {
       filters.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
       const wanted = button.dataset.show;
-      for (const row of body.rows) row.hidden = wanted !== "" && !row.dataset.is.split(" ").includes(wanted);
+      for (const row of document.querySelectorAll(".trials tbody tr")) row.hidden = wanted !== "" && !row.dataset.is.split(" ").includes(wanted);
     });
   });
 })();
