@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 
 from facenas.config import preset_names
@@ -24,11 +25,22 @@ SCALED_FACES = [
     *SCALED, "space.min_depth=10", "space.max_depth=10", "space.embedding=16",
     "data.pairs=20", "data.validation_fraction=0.3",
 ]  # fmt: skip
+SCALED_FRONT = ["search.population=4", "search.generations=1", "recipe.batch_size=16"]
+SCALED_CELLS = [
+    *SCALED_FRONT, "search.epochs=1", "space.max_cells=2", "space.base_widths=[4]", "space.max_blocks=1",
+]  # fmt: skip
+SCALED_SUPERNET = [
+    *SCALED_FRONT, "search.supernet.epochs=1", "search.supernet.rank_networks=2",
+    "search.supernet.rank_epochs=1", "search.supernet.recalibration=32", "space.widths=[4,8]",
+    "space.width_multipliers=[1]", "space.depth_multipliers=[1]", "space.max_blocks=1",
+]  # fmt: skip
 FACES = ("small", "medium", "demo")
+FRONTS = {"cells": SCALED_CELLS, "pareto": SCALED_SUPERNET}
 
 
 def scaled(preset: str) -> list[str]:
-    settings = SCALED_FACES if preset in FACES else SCALED_IMAGES
+    images = FRONTS.get(preset.removesuffix("-demo"), SCALED_IMAGES)
+    settings = SCALED_FACES if preset in FACES else images
     return [part for setting in settings for part in ("--set", setting)]
 
 
@@ -66,7 +78,8 @@ def test_every_preset_runs_and_its_head_says_how(facenas, home, faces, preset):
     head = text[: text.index("\ndata:")]
     assert f"facenas search --preset {preset}" in head
     assert "Hardware" in head
-    data = "digits" if "digits" in preset else "fashion-mnist"
+    digits = yaml.safe_load(text)["data"].get("name") == "digits"
+    data = "digits" if digits else "fashion-mnist"
     data = str(faces) if preset in FACES else data
     done = facenas(
         "search", "--preset", preset, *scaled(preset), "--executor", "serial", "--run", "r",
@@ -82,10 +95,12 @@ def commands(document: str) -> list[str]:
     return [line.split("  #")[0].strip() for line in lines if line.strip()]
 
 
-def scaled_down(words: list[str]) -> list[str]:
+def scaled_down(words: list[str], faces: Path) -> list[str]:
     """What makes a command of the README a matter of seconds."""
     if words[1] == "search":
-        return scaled(words[words.index("--preset") + 1])
+        preset = words[words.index("--preset") + 1]
+        # The 2,880 faces of --data demo take half a minute to draw.
+        return [*scaled(preset), *(["--data", str(faces)] if preset == "demo" else [])]
     if words[1] != "train":
         return []
     # Of 14 identities few are left to train on: an epoch of IR-18 takes long.
@@ -115,7 +130,7 @@ def test_the_readmes_commands_run(facenas, home, faces, lfw):
         if words[0] == "make":
             assert subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=False).returncode == 0
         elif words[0] == "facenas":
-            done = facenas(*words[1:], *scaled_down(words))
+            done = facenas(*words[1:], *scaled_down(words, faces))
             assert done.returncode == 0, f"{line}\n{done.stderr}"
         else:
             assert words[0] in ("python3", "pip"), f"no test knows how to run: {line}"

@@ -23,7 +23,10 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """All that a run folder tells; `best` and `final` are None until the run has come that far."""
+    """All that a run folder tells; `best` and `final` are None until the run has come that far.
+
+    epochs: of the final training; supernet_epochs: of the supernet's, if the search has one.
+    """
 
     path: Path
     about: About
@@ -31,6 +34,7 @@ class RunFolder:
     best: Best | None
     final: Final | None
     epochs: tuple[Epoch, ...]
+    supernet_epochs: tuple[Epoch, ...]
 
     @property
     def name(self) -> str:
@@ -77,7 +81,8 @@ def read_run(run: Path) -> RunFolder:
         trials=_trials(run / "trials.jsonl", about.config.search.strategy == "macro_micro"),
         best=_optional(Best, run / "best.json"),
         final=_optional(Final, run / "train.json"),
-        epochs=_final_epochs(run / "metrics.jsonl"),
+        epochs=_epochs(run / "metrics.jsonl", "final"),
+        supernet_epochs=_epochs(run / "metrics.jsonl", "supernet"),
     )
 
 
@@ -116,11 +121,11 @@ def _record(model: type[R], tree: Any, path: Path, place: str = "") -> R:
         raise UserError(f"{fault}; restore the file, or start a new run") from None
 
 
-def _final_epochs(path: Path) -> tuple[Epoch, ...]:
-    """Epochs of the final training; one that was resumed or repeated goes on from its last start."""
+def _epochs(path: Path, training: str) -> tuple[Epoch, ...]:
+    """Epochs of one training; one that was resumed or repeated goes on from its last start."""
     epochs: list[Epoch] = []
     for number, tree in enumerate(read_journal(path), start=1):
-        if tree.get("trial") != "final":
+        if tree.get("trial") != training:
             continue
         epoch = _record(Epoch, tree, path, f"line {number}: ")
         epochs = [e for e in epochs if e.epoch < epoch.epoch] + [epoch]

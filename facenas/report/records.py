@@ -118,6 +118,11 @@ class Trial(Record):
         """Whether its training gave no accuracy."""
         return self.status == "failed"
 
+    @property
+    def shared(self) -> bool:
+        """Whether it was judged by a supernet's weights, and not trained."""
+        return self.epochs == 0
+
 
 class FrontMember(Record):
     """One of `front` in `best.json`; `id` is its trial's number, `values` are those of the objectives."""
@@ -195,7 +200,9 @@ class Final(Record):
 
 
 class Epoch(Record):
-    """One epoch of the final training, from `metrics.jsonl`; `accuracy` on what is held out, if anything is."""
+    """One epoch of the final or the supernet's training, from `metrics.jsonl`; `accuracy` on what is held out,
+    if anything is.
+    """
 
     epoch: int
     lr: Number = None

@@ -64,6 +64,19 @@ class RankCheck:
         return result | {"front": front, "tau": tau, "ranked": told}
 
 
+def rank_warning(tau: float | None) -> str | None:
+    """What speaks against a supernet of this tau (None: not defined), in one sentence; None if nothing does."""
+    if tau is not None and tau >= WEAK:
+        return None
+    found = "is not defined, as all networks were equally accurate"
+    if tau is not None:
+        found = f"is {tau:.3g}, below {WEAK:g}"
+    return (
+        f"Kendall's tau {found}: the supernet's ranking of networks is hardly better than chance, and the "
+        "front rests on it; train the supernet longer (search.supernet.epochs), or search without one."
+    )
+
+
 def kendall_tau(first: list[float], second: list[float]) -> float | None:
     """Kendall's tau-b of two rankings, -1..1; None when one of them ranks nothing."""
     from scipy.stats import kendalltau  # takes half a second to import

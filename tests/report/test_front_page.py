@@ -157,7 +157,7 @@ def test_training_of_a_given_cell_network(tmp_path: Path) -> None:
     (run / "best.json").write_text(json.dumps(tree))
     page = read_page(run)
     assert "Training of a given network on cifar10" in page.text()
-    assert len(page.find("svg", class_="network cells")) == 1
+    assert len(page.find("svg", class_="network framed")) == 1
     assert not (run / "front.csv").exists()
 
 

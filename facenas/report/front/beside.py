@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from facenas.config import MultiObjectiveConfig, SupernetConfig
 from facenas.errors import UserError
 from facenas.report.front.generations import Generation, generations
 from facenas.report.reading import RunFolder, read_run
@@ -35,8 +36,9 @@ def set_beside(
     settings = other.front_settings
     assert settings is not None
     label = f"{STRATEGIES[settings.strategy]} “{other.name}”"
-    if run.front_settings and settings.epochs != run.front_settings.epochs:
-        label += f", {many(settings.epochs, 'epoch')} each"
+    if run.front_settings and _judging(settings) != _judging(run.front_settings):
+        alone = f"{many(settings.epochs, 'epoch')} each"
+        label += ", by a supernet" if settings.supernet else f", {alone}"
     return Beside(label, generations(other.trials, objectives))
 
 
@@ -81,8 +83,14 @@ def _comparable(run: RunFolder, other: RunFolder) -> bool:
     if not mine or not theirs or theirs.strategy != "random" or not _same_data(run, other):
         return False
     ours, its = run.about.config, other.about.config
-    same = (ours.space, ours.recipe) == (its.space, its.recipe) and mine.epochs == theirs.epochs
+    same = (ours.space, ours.recipe) == (its.space, its.recipe)
+    same = same and _judging(mine) == _judging(theirs)
     return same and set(mine.objectives) == set(theirs.objectives) and bool(other.trials)
+
+
+def _judging(settings: MultiObjectiveConfig) -> SupernetConfig | int:
+    """How a candidate comes to its accuracy."""
+    return settings.supernet or settings.epochs
 
 
 def _same_data(run: RunFolder, other: RunFolder) -> bool:

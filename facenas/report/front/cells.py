@@ -7,12 +7,12 @@ resolution and widens where it doubles it. A long network goes on in the next ro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 from facenas.arch import CellArchitecture
 from facenas.arch.cells import PlacedCell
 from facenas.report.front import cell_words as words
+from facenas.report.front.shapes import Box, Drawing, Frame, Symbol
 
 ROW = 1060.0  # width of a full row
 MARGIN = 8.0
@@ -27,57 +27,6 @@ OUTER = 26.0  # from where they meet to the frame's right edge, with room for a 
 SLANT = 10.0  # by which a frame narrows or widens, above and below
 BETWEEN = 16.0  # cells
 CAPTION, LINE = 18.0, 18.0  # room for words above and below a frame
-
-Point = tuple[float, float]
-Wire = tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Box:
-    """A block, the stem or the head; (x, y) is its upper left corner. `bow`: corners of its skip, if any."""
-
-    kind: str
-    label: str
-    marks: str
-    title: str
-    x: float
-    y: float
-    bow: Wire = ()
-    projected: bool = False
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """add or concat where pipelines meet, or a 1x1 projection; (x, y) is its middle."""
-
-    kind: str
-    title: str
-    x: float
-    y: float
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A cell's corners, clockwise from the upper left, with words above and below them."""
-
-    title: str
-    corners: tuple[Point, Point, Point, Point]
-    above: str
-    below: str
-
-
-@dataclass
-class Drawing:
-    """All that the SVG shows; `wires` are the corners of lines, behind everything but the frames."""
-
-    width: float = 0.0
-    height: float = 0.0
-    boxes: list[Box] = field(default_factory=list)
-    symbols: list[Symbol] = field(default_factory=list)
-    frames: list[Frame] = field(default_factory=list)
-    wires: list[Wire] = field(default_factory=list)
-    box: ClassVar[Point] = (BLOCK, HEIGHT)
-    template: ClassVar[str] = "front_cells.html.j2"
 
 
 @dataclass(frozen=True)
@@ -116,7 +65,7 @@ class _Placed:
 
 def draw_cells(arch: CellArchitecture, image_size: int | None) -> Drawing:
     """The drawing of `arch` for square images of `image_size` pixels (None: resolutions as fractions)."""
-    drawing, top = Drawing(), MARGIN
+    drawing, top = Drawing((BLOCK, HEIGHT), "front_cells.html.j2"), MARGIN
     cells = list(enumerate(arch.placed(), start=1))
     for row in _rows(cells):
         half = max(len(cell.pipelines) for _, cell in row) * LANE / 2 + SLANT

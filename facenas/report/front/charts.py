@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from html import escape
 
 from facenas.report.figures import LINE, Figure, heading, layout, span
-from facenas.report.front.costs import ERROR, exactly, titled
+from facenas.report.front.costs import ERROR, exactly, titled, told
 from facenas.report.front.members import Member, generation_of, points
 from facenas.report.phases import PHASES
 from facenas.report.records import Trial
-from facenas.report.wording import percent, short
+from facenas.report.wording import percent
 from facenas.search.objectives import Objective
 
 FRONT, ABOVE = PHASES["width"].colour, "#d04545"
 FAINTEST = 0.3  # opacity of the marks of the first generation
+JUDGED = " by the supernet’s weights"
+_TICKS: dict[str, Figure] = {
+    ERROR: {},
+    "latency": {},
+    "memory": {"tickformat": "~s", "ticksuffix": "B"},
+}
 WIDE = 20  # an axis whose largest value is this often the smallest is logarithmic
 
 Chosen = list[tuple[Trial, dict[str, float]]]  # candidates with their values
@@ -103,7 +109,8 @@ def _ring(chosen: Chosen, cost: str) -> Figure:
 
 def _hover(trial: Trial, values: dict[str, float]) -> str:
     costs = [exactly(name, value) for name, value in values.items() if name != ERROR]
-    lines = [trial.phase, f"error {percent(values[ERROR])}", *costs, trial.architecture.words()]
+    error = f"error {percent(values[ERROR])}" + (JUDGED if trial.shared else "")
+    lines = [trial.phase, error, *costs, trial.architecture.words()]
     return "<br>".join([f"<b>trial {trial.trial}</b>", *map(escape, lines)])
 
 
@@ -112,7 +119,8 @@ def _front_layout(shown: Chosen, cost: str, limit: float) -> Figure:
     del made["xaxis"]["dtick"]
     made["xaxis"] |= _scale([values[cost] for _, values in shown], cost)
     made["yaxis"] |= _scale([values[ERROR] for _, values in shown], ERROR)
-    made["annotations"] = [heading(titled(ERROR), 0, 1)]
+    judged = any(trial.shared for trial, _ in shown)
+    made["annotations"] = [heading(titled(ERROR, JUDGED if judged else ""), 0, 1)]
     made["margin"]["r"] = 20
     if limit < float("inf"):
         line: Figure = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": limit, "x1": limit}
@@ -124,12 +132,12 @@ def _scale(values: list[float], name: str) -> Figure:
     """Range and ticks; logarithmic when the values lie far apart."""
     low, high = min(values, default=0.0), max(values, default=0.0)
     if not 0 < WIDE * low < high:
-        return {"range": span(values)} | ({"tickformat": "~s"} if name != ERROR else {})
+        return {"range": span(values), **_TICKS.get(name, {"tickformat": "~s"})}
     room = 0.06 * math.log10(high / low)
     ends = [math.log10(low) - room, math.log10(high) + room]
     decades = range(math.floor(ends[0]), math.ceil(ends[1]) + 1)
     width = ends[1] - ends[0]
     digits = (1, 2, 5) if width < 1.6 else (1, 3) if width < 2.8 else (1,)
     ticks = [digit * 10.0**power for power in decades for digit in digits]
-    words = [f"{tick:g}" if name in (ERROR, "latency") else short(round(tick)) for tick in ticks]
+    words = [f"{tick:g}" if name in (ERROR, "latency") else told(name, tick) for tick in ticks]
     return {"type": "log", "range": ends, "tickvals": ticks, "ticktext": words}

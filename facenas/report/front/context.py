@@ -10,13 +10,16 @@ from pathlib import Path
 from facenas.report.figures import Figure
 from facenas.report.front.beside import Beside, set_beside
 from facenas.report.front.budget import Budget
-from facenas.report.front.charts import front_chart
+from facenas.report.front.charts import JUDGED, front_chart
 from facenas.report.front.costs import ERROR, LABELS, capitalise, exactly, listed, told
 from facenas.report.front.csv_table import front_csv
 from facenas.report.front.generations import Generation, generations
 from facenas.report.front.growth import clock_chart, hypervolume_chart
 from facenas.report.front.members import Member, front_of, values_of, weighed
+from facenas.report.front.picking import pick_command
 from facenas.report.front.recommending import Recommendation, advise
+from facenas.report.front.trust import Trust, read_trust
+from facenas.report.front.trust_charts import rank_chart, supernet_course
 from facenas.report.reading import RunFolder
 from facenas.report.records import Trial
 from facenas.report.summary import STRATEGIES, Network, where
@@ -35,6 +38,7 @@ class Front:
     generations: list[Generation]
     beside: Beside | None
     recommended: Recommendation | None
+    trust: Trust | None
 
     @property
     def costs(self) -> list[str]:
@@ -54,19 +58,26 @@ class Front:
         goals = listed(LABELS[name] for name in self.names)
         size = f"{many(settings.generations, 'generation')} of {settings.population} candidates"
         how = f"{size}, {many(settings.epochs, 'epoch')} each"
+        if self.trust:
+            how = f"{size}, judged by a supernet of {many(self.trust.settings.epochs, 'epoch')}"
         what = capitalise(STRATEGIES[settings.strategy])
         return f"{what} {where(self.run)}: {how}; {goals} are to be small."
 
     @property
     def limits(self) -> str:
-        """The limits in words; empty when there are none."""
-        limited = [o for o in self.objectives if o.limit < float("inf")]
+        """The limits of costs in words; empty when there are none."""
+        limited = [o for o in self.objectives if o.name != ERROR and o.limit < float("inf")]
         return listed(exactly(o.name, o.limit) for o in limited) if limited else ""
 
     @property
     def box(self) -> str:
         """The far corner of the box that hypervolumes are shares of, in words."""
         return listed(exactly(o.name, o.scale) for o in self.objectives)
+
+    @property
+    def judge(self) -> str:
+        """What follows the word accuracy: empty when it is that of a network trained alone."""
+        return JUDGED if self.trust else ""
 
     @property
     def picked(self) -> Member | None:
@@ -94,6 +105,10 @@ class Front:
         objective = next(o for o in self.objectives if o.name == name)
         return values_of(trial, [objective])[0]
 
+    def pick_command(self, member: Member) -> str:
+        """What trains it from scratch."""
+        return pick_command(self.run, member.id)
+
     def remarks(self, member: Member) -> Iterator[str]:
         """What is special about a member."""
         if member is self.members[0]:
@@ -115,11 +130,16 @@ def read_front(run: RunFolder, beside: Path | None, budget: Budget | None) -> Fr
         generations=generations(run.trials, objectives),
         beside=set_beside(run, beside, objectives),
         recommended=advise(members, budget) if budget else None,
+        trust=read_trust(run),
     )
 
 
 def figures(front: Front) -> Iterator[tuple[str, Figure]]:
     """The charts by name; of the front one for each cost."""
+    if front.trust and front.trust.epochs:
+        yield "supernet", supernet_course(front.trust)
+    if front.trust and front.trust.ranked:
+        yield "ranks", rank_chart(front.trust)
     if not front.generations:
         return
     for cost in front.costs:
@@ -154,7 +174,8 @@ def front_tiles(front: Front) -> Iterator[Tile]:
     if front.members:
         best = front.members[0]
         costs = listed(f"{told(n, best.values[n])} {LABELS[n]}" for n in front.costs)
-        yield Tile("Lowest error", percent(best.values[ERROR]), f"trial {best.id}: {costs}")
+        how = f",{front.judge}" if front.judge else ""
+        yield Tile("Lowest error", percent(best.values[ERROR]), f"trial {best.id}{how}: {costs}")
     if front.generations:
         yield Tile("Hypervolume", f"{front.generations[-1].hypervolume:.4f}", _other(front))
     if run.final:

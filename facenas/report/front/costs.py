@@ -14,7 +14,7 @@ LABELS = {
     "memory": "memory",
     "latency": "latency",
 }
-_UNITS = {ERROR: "%", "memory": "bytes", "latency": "ms"}
+_UNITS = {ERROR: "%", "latency": "ms"}  # memory's stands beside every number
 
 
 def label(name: str) -> str:
@@ -27,9 +27,9 @@ def capitalise(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def titled(name: str) -> str:
-    """The name with its unit: memory, bytes."""
-    return LABELS[name] + (f", {_UNITS[name]}" if name in _UNITS else "")
+def titled(name: str, how: str = "") -> str:
+    """The name, `how` it was found, and the unit: latency, ms."""
+    return LABELS[name] + how + (f", {_UNITS[name]}" if name in _UNITS else "")
 
 
 def told(name: str, value: float | None) -> str:

@@ -16,11 +16,11 @@ BESIDE = PHASES["depth"].colour
 
 
 def hypervolume_chart(own: Sequence[Generation], beside: Beside | None, name: str) -> Figure:
-    """The share dominated after each generation, over the candidates trained so far."""
+    """The share dominated after each generation, over the candidates trained or judged so far."""
     data = [_growth(name, own, FRONT, "diamond", "solid")]
     if beside:
         data.append(_growth(beside.label, beside.generations, BESIDE, "circle", "dash"))
-    made = layout("candidates trained", 0, {"yaxis": (0, 1)})
+    made = layout("candidates", 0, {"yaxis": (0, 1)})
     del made["xaxis"]["dtick"]
     made["xaxis"]["rangemode"] = "tozero"
     made["annotations"] = [heading("hypervolume", 0, 1)]

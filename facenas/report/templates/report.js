@@ -72,10 +72,9 @@ for (const table of document.querySelectorAll("table")) {
   });
 })();
 
-// The command: copied by its button; where the browser forbids that, selected.
-(() => {
-  const button = document.querySelector(".copy"), code = document.querySelector(".command code");
-  if (!button) return;
+// Commands: copied by their button; where the browser forbids that, selected.
+for (const command of document.querySelectorAll(".command")) {
+  const button = command.querySelector(".copy"), code = command.querySelector("code");
   button.hidden = false;
   button.addEventListener("click", async () => {
     try {
@@ -87,4 +86,4 @@ for (const table of document.querySelectorAll("table")) {
     }
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
-})();
+}
