@@ -16,6 +16,10 @@ def show(result: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(result))
         return
     for key, value in result.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) and not _nested(value):
             told = round(value, 4) if isinstance(value, float) else value
             print(f"{key.replace('_', ' ')}: {told}")
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)

@@ -116,7 +116,7 @@ class Search:
 
 def outcome_of(result: TrialResult) -> Outcome:
     """What the strategy is told; a failed trial counts as accuracy 0."""
-    return Outcome(result.accuracy, result.train_accuracy)
+    return Outcome(result.accuracy, result.train_accuracy, result.latency)
 
 
 def run_search(run: Run, observer: Observer) -> dict[str, Any]:
@@ -140,9 +140,15 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
 
     def spec_of(candidate: Candidate) -> TrialSpec:
         arch, epochs = candidate.architecture, candidate.epochs
-        judge = supernet if epochs == 0 else None
         return TrialSpec(
-            arch, epochs, config.data, facts["fingerprint"], config.recipe, config.seed, judge
+            arch,
+            epochs,
+            config.data,
+            facts["fingerprint"],
+            config.recipe,
+            config.seed,
+            supernet if epochs == 0 else None,
+            "latency" in getattr(config.search, "objectives", ()),
         )
 
     executor = build_executor(config.execution, data_folder, observer.epoch)

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from facenas.arch import AnyArchitecture
 from facenas.arch.base import fingerprint
 from facenas.config import DataConfig, FaceRecipe, GraphSpaceConfig, Recipe
+
+if TYPE_CHECKING:  # torch takes a second to import
+    from torch import nn
+
+    from facenas.data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class TrialSpec:
     recipe: Recipe | FaceRecipe
     seed: int
     supernet: SupernetUse | None = None
+    latency: bool = False  # whether it is measured too
 
     @cached_property
     def key(self) -> str:
@@ -53,6 +59,8 @@ class TrialSpec:
         }
         if self.supernet:
             told["supernet"] = [self.supernet.fingerprint, self.supernet.recalibration]
+        if self.latency:
+            told["latency"] = True
         return fingerprint(told)
 
     @property
@@ -81,6 +89,7 @@ class TrialResult:
     threads: int = 1
     history: list[dict[str, Any]] = field(default_factory=list)
     right_bits: str = ""
+    latency: float = 0.0  # milliseconds for one image, when it was to be measured
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `TrialResult(**tree)` is the inverse."""
@@ -155,6 +164,7 @@ def _train(
         "images": spec.epochs * task.images,
         "history": history,
         "right_bits": np.packbits(best.right).tobytes().hex(),
+        "latency": _latency(spec, task.model, data),
     }
 
 
@@ -188,4 +198,17 @@ def _judge(
         "correct": int(score.right.sum()),
         "validated": len(score.right),
         "right_bits": np.packbits(score.right).tobytes().hex(),
+        "latency": _latency(spec, network, data),
     }
+
+
+def _latency(spec: TrialSpec, network: nn.Module, data: TrainingData) -> float:
+    """Milliseconds for one image, or 0 when nobody asked."""
+    if not spec.latency:
+        return 0.0
+    from facenas.data import describe
+    from facenas.models.latency import measure_latency
+
+    facts = describe(data)
+    size = facts["image_size"]
+    return measure_latency(network.cpu(), (facts["in_channels"], size, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from facenas.config import RunConfig
 from facenas.driver import run_search
 from facenas.errors import SearchStoppedError
 from facenas.runs import Run, open_run
+from facenas.search.rank_check import rank_warning
+
+log = logging.getLogger(__name__)
 
 
 def start_search(
@@ -39,4 +43,6 @@ def _search(run: Run) -> dict[str, Any]:
             raise SearchStoppedError(f"stopped; `facenas resume {run.name}` goes on") from None
         finally:
             progress.close()
+    if "tau" in found and (warning := rank_warning(found["tau"])):
+        log.warning("%s", warning)
     return {"run": str(run.folder), **found, "report": report(run)}

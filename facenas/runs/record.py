@@ -30,6 +30,7 @@ MAX_FAILURES_IN_A_ROW = 3
 
 _ELSEWHERE = {"history", "right_bits"}  # parts of a result that the side files hold
 _MEASURED = {field.name for field in fields(TrialResult)} - _ELSEWHERE
+_LATER = {"latency"}  # which journals of earlier versions lack
 _FIELDS = {
     "trials.jsonl": _MEASURED | {"trial", "decision", "search_seconds"},
     "ahead.jsonl": _MEASURED | _ELSEWHERE,
@@ -110,7 +111,7 @@ class SearchRecord:
     def _open(self, name: str) -> Journal:
         journal = Journal(self.folder / name)
         for number, record in enumerate(journal.records, start=1):
-            if not _FIELDS[name] <= record.keys() or record.get("trial", 0) is None:
+            if not _FIELDS[name] - _LATER <= record.keys() or record.get("trial", 0) is None:
                 raise UserError(
                     f"{journal.path}: line {number} is not one of this version's lines; "
                     "restore the file, or start a new run"
@@ -134,7 +135,8 @@ class SearchRecord:
             epoch = {key: value for key, value in record.items() if key not in ("trial", "key")}
             history.setdefault(record["trial"], []).append(epoch)
         for line in self.trials.records:
-            number, measured = line["trial"], {field: line[field] for field in _MEASURED}
+            number = line["trial"]
+            measured = {name: line[name] for name in _MEASURED if name in line}
             yield TrialResult(
                 **measured, history=history.get(number, []), right_bits=bits.get(number, "")
             )

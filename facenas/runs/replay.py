@@ -139,7 +139,7 @@ def _outcome(path: Path, number: int, trial: dict[str, Any]) -> Outcome:
             f"{path}: trial {number} lacks accuracy or train_accuracy as numbers; "
             "this log cannot be replayed"
         )
-    return Outcome(accuracy, train_accuracy)
+    return Outcome(accuracy, train_accuracy, _number(trial.get("latency")) or 0.0)
 
 
 def _number(value: Any) -> float | None:

@@ -27,10 +27,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a strategy learns of a trained candidate: accuracies in percent. A failed trial counts as 0."""
+    """What a strategy learns of a trained candidate: accuracies in percent, latency in milliseconds.
+
+    A failed trial counts as 0.
+    """
 
     accuracy: float
     train_accuracy: float = 0.0
+    latency: float = 0.0
 
 
 # The outcome of a candidate that was trained before its turn, or None.

@@ -13,6 +13,7 @@ from facenas.search.objectives import ERROR, Objective
 from facenas.search.rank_check import RankCheck
 
 _SAMPLES = 100  # of the space, for the scale of an objective without a limit
+_SLOW = 1000.0  # milliseconds
 
 
 def build_strategy(
@@ -35,7 +36,8 @@ def build_objectives(
 ) -> list[Objective]:
     """The error and the costs that `settings` names.
 
-    The scale of a cost is its limit, else the largest of a hundred random members.
+    The scale of a cost is its limit, else the largest of a hundred random members; of latency, which only
+    a trial tells, a second.
     """
     rng = random.Random(0)
     members = [space.sample(rng) for _ in range(_SAMPLES)]
@@ -43,10 +45,12 @@ def build_objectives(
         "parameters": lambda arch, _: float(arch.count_parameters()),
         "macs": lambda arch, _: float(arch.count_macs(image_size)),
         "memory": lambda arch, _: float(arch.count_memory(image_size)),
+        "latency": lambda _, outcome: outcome.latency,
     }
     found = [ERROR]
     for name in settings.objectives:
         of, limit = counts[name], settings.limits.get(name, float("inf"))
-        scale = limit if name in settings.limits else max(of(m, Outcome(0.0)) for m in members)
-        found.append(Objective(name, of, scale, limit))
+        largest = max(of(member, Outcome(0.0, latency=_SLOW)) for member in members)
+        scale = limit if name in settings.limits else largest
+        found.append(Objective(name, of, scale, limit, counted=name != "latency"))
     return found

@@ -1,0 +1,34 @@
+"""Measured latency: it grows with the network, and a search that weighs it keeps to its limit."""
+
+from __future__ import annotations
+
+import json
+
+from facenas.arch import PlainArchitecture
+from facenas.models.latency import measure_latency
+from facenas.models.trained import build_network
+
+
+def test_a_hundred_times_larger_network_is_slower():
+    small, large = (
+        build_network(PlainArchitecture.uniform(depth, width, 3, 10, operation=1), 0)
+        for depth, width in ((2, 4), (8, 32))
+    )
+    assert measure_latency(large, (3, 32, 32)) > 2 * measure_latency(small, (3, 32, 32)) > 0
+
+
+def test_a_search_measures_it_and_keeps_the_limit(facenas, tmp_path):
+    settings = [
+        "search.objectives=[latency]", "search.limits={latency: 1000}", "search.population=4",
+        "search.generations=1", "search.epochs=1", "data.data_fraction=0.3",
+    ]  # fmt: skip
+    done = facenas(
+        "search", "--preset", "cells-demo", "--run", "l", "--executor", "serial", "--json",
+        *(part for setting in settings for part in ("--set", setting)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    lines = [json.loads(x) for x in (tmp_path / "runs/l/trials.jsonl").read_text().splitlines()]
+    for member in found["front"]:
+        assert 0 < member["latency"] == lines[member["id"]]["latency"] <= 1000
+    assert facenas("resume", "l").returncode == 0
