@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(BIN)/facenas train demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

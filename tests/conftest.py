@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # gw0, gw1, ...
+    # A core for each: two processes with two threads on the same two cores are many times slower.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
 # A search of a few seconds: 1 to 3 epochs on the digits, depth 4 to 5, width 8 to 6.
 SMALL_SEARCH = [
     "search.min_epochs=1",

@@ -125,6 +125,7 @@ def test_the_readmes_commands_run(facenas, home, faces, lfw):
     (home / "people").symlink_to(home / "faces_webface_112x112")
     (home / "benches").mkdir()
     (home / "benches" / "lfw").symlink_to(lfw)
+    (home / "benches" / "lfw_pairs.txt").symlink_to(lfw.parent / "pairs.txt")
     for line in commands("README.md"):
         words = shlex.split(line.replace("~", str(home)))
         if words[0] == "make":
