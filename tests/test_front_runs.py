@@ -145,7 +145,7 @@ def test_a_space_and_a_strategy_that_do_not_fit_are_told(facenas):
     assert "has no supernet" in done.stderr
 
 
-def test_faces_are_searched_by_the_same_preset(facenas, tmp_path, faces):
+def test_faces_are_searched_by_the_same_preset(facenas, faces, lfw):
     """Verification accuracy against MACs and memory, and the member found is trained and evaluated."""
     small = ["space.widths=[4,4,8,8]", "space.embedding=16", "space.max_blocks=1",
              "space.depth_multipliers=[1]", "data.validation_fraction=0.4", "data.pairs=20",
@@ -160,3 +160,6 @@ def test_faces_are_searched_by_the_same_preset(facenas, tmp_path, faces):
     done = facenas("train", "f", "--epochs", "1", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verification"]["pairs"] == 20
+    done = facenas("eval", "--bench", "lfw", "--model", "f", "--data", str(lfw), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accuracy"] == 1.0  # both pictures of a person are the same

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from facenas.cores import core_count
-from facenas.data.faces.loader import _ahead
+from facenas.data.faces.loader import ahead
 from facenas.data.image_sets import default_cache
 from facenas.errors import UserError
 from facenas.evaluation.embedders import Embedder
@@ -108,7 +108,7 @@ def _fill(
     chunks = list(_chunks(done, len(images), batch_size))
     if not chunks:
         return
-    results = _ahead(lambda chunk: _embed(embedder, images, chunk), chunks, workers)
+    results = ahead(lambda chunk: _embed(embedder, images, chunk), chunks, workers)
     total, first = len(images), chunks[0].start
     label = f"embeddings of {embedder.name}"
     bar = tqdm(total=total, initial=first, desc=label, unit="image", disable=None, leave=False)

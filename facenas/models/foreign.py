@@ -52,16 +52,17 @@ class Foreign(NamedTuple):
     colour: Colour
 
 
-def load_foreign(path: Path) -> Foreign:
+def load_foreign(path: Path, untold: Colour | None = None) -> Foreign:
     """The network in a checkpoint of AdaFace, CVLface or arcface_torch, for `build_ir(...).load_state_dict`.
 
-    Of a file trained on BGR, the input channels of the first convolution are swapped. The last bias of
-    arcface_torch moves into the running mean of its BatchNorm: z is the same in evaluation, but further
-    training starts without it. Raises UserError when the file is torn or unsafe, or holds no such network.
+    untold: the order of a file whose names do not tell it. Of a file trained on BGR, the input channels of the
+    first convolution are swapped. The last bias of arcface_torch moves into the running mean of its
+    BatchNorm: z is the same in evaluation, but further training starts without it. Raises UserError when
+    the file is torn or unsafe, or holds no such network.
     """
     tensors = read_tensors(path)
     prefix, insightface = _layout(path, tensors)
-    colour = _colour(path, prefix, insightface)
+    colour = _colour(path, prefix, insightface, untold)
     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     weights = {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
     if insightface:
@@ -83,7 +84,7 @@ def _layout(path: Path, tensors: Weights) -> tuple[str, bool]:
     raise UserError(f"{path}: holds no IR network of AdaFace, CVLface or arcface_torch")
 
 
-def _colour(path: Path, prefix: str, insightface: bool) -> Colour:
+def _colour(path: Path, prefix: str, insightface: bool, untold: Colour | None) -> Colour:
     """Order of the channels in training."""
     if prefix.endswith(
         "net."
@@ -95,8 +96,11 @@ def _colour(path: Path, prefix: str, insightface: bool) -> Colour:
         return "RGB"
     if prefix == "model.":
         return "BGR"
+    if untold:
+        return untold
     raise UserError(
-        f"{path}: RGB or BGR cannot be told; keep the names as AdaFace (model.*) or CVLface (net.*) wrote them"
+        f"{path}: RGB or BGR cannot be told; give --input-color, or keep the names as AdaFace (model.*) or "
+        "CVLface (net.*) wrote them"
     )
 
 

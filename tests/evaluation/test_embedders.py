@@ -211,3 +211,11 @@ def test_devices():
             named_device(name)
     with pytest.raises(UserError, match="--device cuda:99: torch finds"):
         named_device("cuda:99")
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_a_state_dict_that_does_not_tell_its_colours_takes_the_option(network, tmp_path, colour):
+    torch.save(network.state_dict(), tmp_path / "bare.pth")
+    assert "give --input-color" in sentence(tmp_path / "bare.pth")
+    embedder = open_embedder(tmp_path / "bare.pth", InputOptions(colour=colour))
+    close(embedder(IMAGES), by_hand(network, bgr=colour == "bgr"))

@@ -63,7 +63,7 @@ class FaceLoader:
 
         An image that cannot be read raises UserError when its batch's turn comes.
         """
-        return _ahead(lambda drawn: self._batch(*drawn), self._drawn(epoch), self.readers)
+        return ahead(lambda drawn: self._batch(*drawn), self._drawn(epoch), self.readers)
 
     def place(self, batch: int) -> tuple[int, int]:
         """This rank's first row in the joint batch, and the rows of the joint batch."""
@@ -99,7 +99,7 @@ def batches_in_order(
     def batch(start: int) -> Tensor:
         return torch.from_numpy(store.read(indices[start : start + batch_size]))
 
-    return _ahead(batch, range(0, len(indices), batch_size), readers)
+    return ahead(batch, range(0, len(indices), batch_size), readers)
 
 
 def to_input(images: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def to_input(images: Tensor) -> Tensor:
     return torch.from_numpy(values).permute(0, 3, 1, 2)
 
 
-def _ahead(make: Callable[[Job], Result], jobs: Iterable[Job], readers: int) -> Iterator[Result]:
+def ahead(make: Callable[[Job], Result], jobs: Iterable[Job], readers: int) -> Iterator[Result]:
     """`make` of each job, in order; by threads that are at most two results each ahead.
 
     An error is raised where its result would have come. Threads end when the iterator is closed or dropped.

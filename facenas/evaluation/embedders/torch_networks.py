@@ -24,7 +24,7 @@ from facenas.evaluation.embedders.base import (
 )
 from facenas.evaluation.embedders.options import FILE, InputOptions, Preprocessing, usual
 from facenas.evaluation.embedding import raw_embeddings
-from facenas.models.foreign import load_foreign
+from facenas.models.foreign import Colour, load_foreign
 from facenas.models.ir import build_ir
 from facenas.models.reading import read_tensors
 from facenas.models.trained import TrainedNetwork, build_network, read_trained
@@ -71,7 +71,7 @@ def open_network(path: Path, options: InputOptions, device: Device) -> PieceEmbe
     """
     if options.embedding is not None:
         raise UserError(f"--embedding {options.embedding}: {path} has one output; leave it out")
-    network, arch, recorded, kind = _open(path)
+    network, arch, recorded, kind = _open(path, options.colour)
     chosen = recorded.changed(options)
     if not chosen.unit_range or chosen.colour != recorded.colour:
         network = nn.Sequential(Adapted(chosen, back=recorded.colour == "bgr"), network)
@@ -106,7 +106,7 @@ def as_tensor(images: Pixels) -> Tensor:
     return torch.from_numpy(np.require(images, requirements=("C", "W")))
 
 
-def _open(path: Path) -> _Opened:
+def _open(path: Path, colour: str | None) -> _Opened:
     if path.is_dir():
         return _ours(path, read_trained(path), "run")
     if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
@@ -114,7 +114,8 @@ def _open(path: Path) -> _Opened:
     exported = _exported(path)
     if exported is not None:
         return _ours(path, exported, "facenas safetensors")
-    foreign = load_foreign(path)
+    untold: dict[str | None, Colour] = {"rgb": "RGB", "bgr": "BGR"}
+    foreign = load_foreign(path, untold.get(colour and colour.lower()))
     network = build_ir(foreign.architecture, seed=0)
     network.load_state_dict(foreign.backbone)
     recorded = usual(foreign.colour.lower(), FILE)
