@@ -155,6 +155,8 @@ class SearchRecord:
         }
         measured = result.to_json()
         measured = {key: measured[key] for key in measured if key in _MEASURED}
+        if not spec.latency:
+            del measured["latency"]
         clock = {
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "search_seconds": round(self._seconds_before + time.perf_counter() - self._opened, 3),

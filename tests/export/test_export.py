@@ -98,7 +98,7 @@ def test_safetensors_in_a_network_built_from_its_metadata(exported, kind):
     images = pixels(kind, 4)
     with torch.no_grad():
         found = network.eval()(torch.from_numpy(prepared(images, metadata))).numpy()
-    np.testing.assert_allclose(found, expected(kind, images), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, expected(kind, images), rtol=1e-5, atol=1e-5)
 
 
 @both
