@@ -18,7 +18,7 @@ from facenas import __version__
 from facenas.cli_data import data_app
 from facenas.cli_eval import eval
 from facenas.cli_faces import register
-from facenas.cli_output import Json, show
+from facenas.cli_output import RUNS, Json, RunsDir, show
 from facenas.errors import SearchStoppedError, UserError
 
 app = typer.Typer(
@@ -34,13 +34,11 @@ app.add_typer(data_app, name="data")
 app.command(epilog="Example: facenas eval --bench lfw --model final --data lfw_112x112.zip")(eval)
 register(app)
 
-RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="FACENAS_RUNS_DIR")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
 Settings = Annotated[
     list[str],
     typer.Option("--set", help="Any setting by its key, e.g. search.min_epochs=2; repeatable."),
 ]
-RUNS = Path("runs")
 
 
 def _show_version(wanted: bool) -> None:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facenas.cli_output import Json, show
+from facenas.cli_output import RUNS, Json, RunsDir, show
 from facenas.errors import UserError
 
 if TYPE_CHECKING:
     from facenas.evaluation.embedders import InputOptions
 
-RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="FACENAS_RUNS_DIR")]
 Model = Annotated[
     str,
     typer.Option(
@@ -72,7 +71,7 @@ def eval(
     out: Annotated[
         Path | None, typer.Option(help="Folder for results.json and evaluation.html.")
     ] = None,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Measure a network on a published bench, with published figures beside.

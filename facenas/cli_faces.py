@@ -13,11 +13,10 @@ from facenas.cli_eval import (
     Embedding,
     Mean,
     Model,
-    RunsDir,
     Std,
     input_options,
 )
-from facenas.cli_output import Json, show
+from facenas.cli_output import RUNS, Json, RunsDir, show
 
 if TYPE_CHECKING:
     from facenas.commands.recognise import Network
@@ -32,7 +31,6 @@ Cosine = Annotated[
 Results = Annotated[
     Path | None, typer.Option(help="A results.json of facenas eval, whose threshold to use.")
 ]
-RUNS = Path("runs")
 
 
 def align(

@@ -1,12 +1,15 @@
-"""What all commands print: one JSON object, or a line for each value."""
+"""What commands share: where runs live, and what is printed: one JSON object, or a line for each value."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+RUNS = Path("runs")
+RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="FACENAS_RUNS_DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 

@@ -12,7 +12,7 @@ import torch
 from facenas import checkpoints
 from facenas.arch.base import fingerprint
 from facenas.arch.graph_space import GraphSpace
-from facenas.config import GraphSpaceConfig, SupernetConfig
+from facenas.config import SupernetConfig
 from facenas.cores import core_count
 from facenas.data import open_data
 from facenas.device import pick_device, use_threads
@@ -38,7 +38,6 @@ def train_supernet(
     Raises UserError when its checkpoint is damaged or belongs to other settings, SearchStoppedError when
     training diverges or the disk is full.
     """
-    assert isinstance(space.config, GraphSpaceConfig)
     path, key = run.folder / "checkpoints" / "supernet.pt", _key(run, settings)
     checkpoint = checkpoints.read(path, key)
     history = checkpoint["history"] if checkpoint else []
@@ -49,7 +48,7 @@ def train_supernet(
         if checkpoint:
             training.load_state_dict(checkpoint["training"])
         _fit(run, training, history, path, key, on_epoch)
-    return SupernetUse(path, key, space.config, settings.recalibration)
+    return SupernetUse(path, key, space, settings.recalibration)
 
 
 def _set_up(

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from facenas.arch import AnyArchitecture
+from facenas.arch import AnyArchitecture, GraphSpace
 from facenas.arch.base import fingerprint
-from facenas.config import DataConfig, FaceRecipe, GraphSpaceConfig, Recipe
+from facenas.config import DataConfig, FaceRecipe, Recipe
 
 if TYPE_CHECKING:  # torch takes a second to import
     from torch import nn
@@ -28,7 +28,7 @@ class SupernetUse:
 
     path: Path
     fingerprint: str
-    space: GraphSpaceConfig
+    space: GraphSpace
     recalibration: int
 
 
@@ -181,14 +181,14 @@ def _judge(
     from facenas.arch import GraphArchitecture
     from facenas.data import open_data
     from facenas.device import pick_device
-    from facenas.training.supernet import judge, read_supernet, space_of
+    from facenas.training.supernet import judge, read_supernet
     from facenas.training.tasks import build_task
 
     arch, supernet = spec.architecture, spec.supernet
     assert isinstance(arch, GraphArchitecture)
     assert supernet is not None
     device, data = pick_device(worker), open_data(data_folder)
-    network = read_supernet(supernet.path, space_of(supernet.space, arch, data)).extract(arch)
+    network = read_supernet(supernet.path, supernet.space).extract(arch)
     task = build_task(
         arch, data, spec.data, spec.recipe, spec.seed, spec.torch_seed, device, model=network
     )

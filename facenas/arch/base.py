@@ -62,6 +62,22 @@ def fingerprint(tree: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def read_fields(tree: Any, what: str, types: dict[str, type]) -> dict[str, Any]:
+    """`tree` itself, when it is a JSON object of exactly these fields and types; else raises UserError."""
+    if not isinstance(tree, dict):
+        raise UserError(f"{what} should be a JSON object, not {tree!r}")
+    for name, kind in types.items():
+        if name not in tree:
+            raise UserError(f"{what} needs the field {name!r}")
+        if type(tree[name]) is not kind:
+            raise UserError(
+                f"{what} has {tree[name]!r} as {name!r}, which should be a {kind.__name__}"
+            )
+    if strange := sorted(set(tree) - set(types), key=str):
+        raise UserError(f"{what} has no field {strange[0]!r}")
+    return tree
+
+
 def whole(tree: dict[str, Any], name: str, several: bool = False) -> tuple[int, ...]:
     """The whole number, or the list of them, that an architecture has under `name`; else raises UserError."""
     if name not in tree:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from facenas.arch.base import read_fields
 from facenas.errors import UserError
 
 CONVOLUTIONS = ("conv", "separable")  # they alone have weights, and change the number of channels
@@ -105,19 +106,3 @@ class PlacedBlock:
 def side(image_size: int, shrink: int) -> int:
     """Pixels that are left of `image_size` after all halvings: each rounds up, so that none gives nothing."""
     return -(-image_size // shrink)
-
-
-def read_fields(tree: Any, what: str, types: dict[str, type]) -> dict[str, Any]:
-    """`tree` itself, when it is a JSON object of exactly these fields and types; else raises UserError."""
-    if not isinstance(tree, dict):
-        raise UserError(f"{what} should be a JSON object, not {tree!r}")
-    for name, kind in types.items():
-        if name not in tree:
-            raise UserError(f"{what} needs the field {name!r}")
-        if type(tree[name]) is not kind:
-            raise UserError(
-                f"{what} has {tree[name]!r} as {name!r}, which should be a {kind.__name__}"
-            )
-    if strange := sorted(set(tree) - set(types), key=str):
-        raise UserError(f"{what} has no field {strange[0]!r}")
-    return tree

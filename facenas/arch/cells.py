@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from facenas.arch.cell_block import Block, PlacedBlock, read_fields, side
+from facenas.arch.base import read_fields
+from facenas.arch.cell_block import Block, PlacedBlock, side
 from facenas.errors import UserError
 
 ROLES = ("same", "down", "up")

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from facenas.arch.base import whole
-from facenas.arch.cell_block import read_fields
+from facenas.arch.base import read_fields, whole
 from facenas.arch.graph_blocks import OPERATIONS, SKIP, Place, Sketch, add_block
 from facenas.arch.graph_dag import Graph
 from facenas.arch.graph_operations import (

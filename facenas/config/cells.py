@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -35,21 +35,11 @@ class CellSpaceConfig(Config):
     """
 
     kind: Literal["cells"] = "cells"
-    operations: tuple[Operation, ...] = (
-        "identity",
-        "max_pool3",
-        "avg_pool3",
-        "conv1",
-        "separable3",
-        "separable5",
-        "conv3",
-        "conv5",
-        "conv7",
-    )
+    operations: tuple[Operation, ...] = get_args(Operation)
     batch_norm: tuple[bool, ...] = (False, True)
-    activations: tuple[Activation, ...] = ("none", "relu", "silu", "prelu")
+    activations: tuple[Activation, ...] = get_args(Activation)
     skip: tuple[bool, ...] = (False, True)
-    merges: tuple[Merge, ...] = ("add", "concat")
+    merges: tuple[Merge, ...] = get_args(Merge)
     min_cells: int = Field(2, ge=1)
     max_cells: int = Field(6, ge=1, le=64)
     min_pipelines: int = Field(1, ge=1)

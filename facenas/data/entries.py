@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,3 +148,32 @@ def _damaged(path: Path) -> UserError:
     return UserError(
         f"{path}: is missing or damaged; delete the cache entry {path.parent} to have it made anew"
     )
+
+
+def publish(entry: Path, write: Callable[[Path], object]) -> None:
+    """Has `write` fill a new folder beside `entry`, and renames it: the entry is whole or not there.
+
+    A killed process can leave the other, hidden folder behind, which nothing reads. Raises UserError when
+    the cache cannot be written.
+    """
+    partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        _rename(partial, entry)
+    except OSError as error:
+        raise UserError(
+            f"{entry.parent}: cannot be written ({error.strerror or error}); set FACENAS_CACHE to another "
+            "folder"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(partial: Path, entry: Path) -> None:
+    try:
+        partial.rename(entry)
+    except OSError:
+        # Another process was faster; what it published is the same.
+        if not entry.is_dir():
+            raise

@@ -7,12 +7,10 @@ in memory once, however many processes train on them.
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from pathlib import Path
 
 from facenas.config import DataConfig, Recipe
-from facenas.data.entries import FORMAT_VERSION, ImageSet, read_entry, write_entry
+from facenas.data.entries import FORMAT_VERSION, ImageSet, publish, read_entry, write_entry
 from facenas.data.folders import find_folder
 from facenas.data.named import KNOWN_NAMES, find_named, known_name
 from facenas.data.source import Source
@@ -30,7 +28,7 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
     source = _find(config)
     entry = (cache or default_cache()) / source.key(FORMAT_VERSION)
     if not entry.is_dir():
-        _publish(source, entry)
+        publish(entry, lambda partial: write_entry(source.name, source.decode(), partial))
     return entry
 
 
@@ -75,31 +73,3 @@ def _find(config: DataConfig) -> Source:
         f"{config.name}: unknown data set; there are {', '.join(KNOWN_NAMES)}, or give the path of "
         "a folder or .zip of images"
     )
-
-
-def _publish(source: Source, entry: Path) -> None:
-    """Write the entry under another name, then rename it: it is whole or not there.
-
-    A killed process can leave the other, hidden folder behind, which nothing reads.
-    """
-    partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
-    try:
-        partial.mkdir(parents=True)
-        write_entry(source.name, source.decode(), partial)
-        _rename(partial, entry)
-    except OSError as error:
-        raise UserError(
-            f"{entry.parent}: cannot be written ({error.strerror}); set FACENAS_CACHE to another "
-            "folder"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _rename(partial: Path, entry: Path) -> None:
-    try:
-        partial.rename(entry)
-    except OSError:
-        # Another process was faster; what it published is the same.
-        if not entry.is_dir():
-            raise

@@ -52,7 +52,7 @@ class Supernet(nn.Module):
         statistics of BatchNorm.
         """
         network = _skeleton(arch).train(self.training)
-        result: Tensor = functional_call(network, self.path_state(arch), (images,), strict=True)
+        result: Tensor = functional_call(network, self._slices(network), (images,), strict=True)
         return result
 
     def path_state(self, arch: GraphArchitecture) -> dict[str, Tensor]:
@@ -60,20 +60,24 @@ class Supernet(nn.Module):
 
         Gradients flow through them to the shared parameters; changes in place are changes of those.
         """
+        return self._slices(_skeleton(arch))
+
+    def extract(self, arch: GraphArchitecture) -> nn.Module:
+        """The network that stands alone, with copies of the path's weights; in evaluation mode."""
+        network = GraphNetwork(arch.graph()).eval()
+        network.load_state_dict(self._slices(network))
+        return network
+
+    def _slices(self, network: GraphNetwork) -> dict[str, Tensor]:
+        """Of the shared tensors, those that `network` has, by name and shape."""
         shared = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         found = {}
-        for name, value in _skeleton(arch).state_dict().items():
+        for name, value in network.state_dict().items():
             whole = shared.get(name)
             if whole is None or any(n > m for n, m in zip(value.shape, whole.shape, strict=True)):
                 raise UserError(f"the supernet has no path for this network: it lacks {name}")
             found[name] = whole[tuple(slice(size) for size in value.shape)]
         return found
-
-    def extract(self, arch: GraphArchitecture) -> nn.Module:
-        """The network that stands alone, with copies of the path's weights; in evaluation mode."""
-        network = GraphNetwork(arch.graph()).eval()
-        network.load_state_dict(self.path_state(arch))
-        return network
 
 
 def _skeleton(arch: GraphArchitecture) -> GraphNetwork:

@@ -32,8 +32,7 @@ class Evolution(FrontSearch):
         settings: MultiObjectiveConfig,
         seed: int,
     ) -> None:
-        super().__init__(objectives, 0 if settings.supernet else settings.epochs)
-        self.space, self.settings, self.generation = space, settings, 0
+        super().__init__(space, objectives, settings)
         self._weighted = settings.strategy == "weighted_sum"
         self._algorithm = self._build(seed)
         self._population: Any = None
@@ -58,10 +57,8 @@ class Evolution(FrontSearch):
         self._population = self._algorithm.ask()
         if self._population is None or len(self._population) == 0:
             return  # the space holds nothing new
-        self.generation += 1
-        reason = "drawn" if self.generation == 1 else "bred"
         members = [self.space.decode(member.X.tolist()) for member in self._population]
-        self.want(f"generation {self.generation}", reason, members)
+        self.want("bred" if self.generation else "drawn", members)
 
     def _fitness(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self._weighted:

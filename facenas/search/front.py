@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from facenas.arch.base import fingerprint
+from facenas.config import MultiObjectiveConfig
 from facenas.search.base import Candidate, Known, Outcome
+from facenas.search.genes import GeneSpace
 from facenas.search.objectives import Objective, non_dominated, points_of
 
 
@@ -19,18 +21,23 @@ class FrontSearch:
     breaks a counted limit is asked for at all.
     """
 
-    def __init__(self, objectives: Sequence[Objective], epochs: int) -> None:
-        self.objectives, self.epochs = tuple(objectives), epochs
+    def __init__(
+        self, space: GeneSpace, objectives: Sequence[Objective], settings: MultiObjectiveConfig
+    ) -> None:
+        self.space, self.objectives, self.settings = space, tuple(objectives), settings
+        self.epochs = 0 if settings.supernet else settings.epochs
+        self.generation = 0
         self.trained: list[tuple[Any, Outcome]] = []
         self.waiting: list[Any] = []
-        self.phase, self.reason = "", ""
+        self.reason = ""
         self._asked: set[str] = set()
         self._limits = np.array([objective.limit for objective in self.objectives])
         self._best = np.empty((0, len(self.objectives)))  # values of the front
 
     def ask(self) -> list[Candidate]:
         """All that wait, in order; empty when the search is over."""
-        return [Candidate(a, self.epochs, self.phase, self.reason) for a in self.waiting]
+        phase = f"generation {self.generation}"
+        return [Candidate(a, self.epochs, phase, self.reason) for a in self.waiting]
 
     def tell(self, outcome: Outcome) -> str:
         """The outcome of the first that waits; says where it stands among those so far."""
@@ -47,9 +54,9 @@ class FrontSearch:
         """Everybody asked for is told: says by `want` who comes next, if anybody does."""
         raise NotImplementedError
 
-    def want(self, phase: str, reason: str, architectures: Sequence[Any]) -> None:
-        """Asks for these."""
-        self.phase, self.reason = phase, reason
+    def want(self, reason: str, architectures: Sequence[Any]) -> None:
+        """Asks for these, the next generation."""
+        self.generation, self.reason = self.generation + 1, reason
         self.waiting = list(architectures)
         self._asked |= {fingerprint(architecture.to_json()) for architecture in architectures}
 

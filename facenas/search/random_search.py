@@ -23,8 +23,7 @@ class RandomSearch(FrontSearch):
         settings: MultiObjectiveConfig,
         seed: int,
     ) -> None:
-        super().__init__(objectives, 0 if settings.supernet else settings.epochs)
-        self.space, self.settings, self.generation = space, settings, 0
+        super().__init__(space, objectives, settings)
         self._rng = random.Random(seed)
         self.refill()
 
@@ -32,7 +31,6 @@ class RandomSearch(FrontSearch):
         """The next generation owes nothing to those before it."""
         if self.generation == self.settings.generations:
             return
-        self.generation += 1
         drawn: dict[str, Any] = {}
         for _ in range(TRIES * self.settings.population):
             architecture = self.space.sample(self._rng)
@@ -40,4 +38,4 @@ class RandomSearch(FrontSearch):
                 drawn.setdefault(fingerprint(architecture.to_json()), architecture)
             if len(drawn) == self.settings.population:
                 break
-        self.want(f"generation {self.generation}", "drawn", list(drawn.values()))
+        self.want("drawn", list(drawn.values()))

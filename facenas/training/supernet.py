@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from facenas.arch.graph import GraphArchitecture
 from facenas.arch.graph_space import GraphSpace
-from facenas.config import GraphSpaceConfig, SupernetConfig
-from facenas.data import TrainingData, describe
+from facenas.config import SupernetConfig
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.models.graph import recalibrate
@@ -106,13 +105,6 @@ def judge(task: Task, images: int, device: Device) -> Score:
     score = task.score()
     assert score is not None, "a candidate is always judged"
     return score
-
-
-def space_of(config: GraphSpaceConfig, arch: GraphArchitecture, data: TrainingData) -> GraphSpace:
-    """The space that `arch` was drawn from, for the images in `data`."""
-    facts = describe(data)
-    size, classes = facts["image_size"], facts.get("classes", 0)
-    return GraphSpace(config, arch.in_channels, classes, size, arch.task)
 
 
 @lru_cache(maxsize=1)  # a worker judges hundreds of paths of one supernet

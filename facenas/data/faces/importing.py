@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from facenas.data.faces.items import Item
 from facenas.data.faces.jpeg import SIDE, is_face
 from facenas.data.faces.layout import SKIPPED, Layout
+from facenas.data.faces.photographs import reason_of
 from facenas.data.faces.sources import open_source
 from facenas.data.faces.writer import StoreWriter
 from facenas.data.pictures import open_picture, pixels
@@ -74,7 +74,7 @@ class _Intake:
         except UserError:
             raise
         except Exception as error:  # Pillow's plugins and zipfile raise many kinds
-            self._list.add(item.name, _reason(error))
+            self._list.add(item.name, reason_of(error))
             return
         self.resized += resized
         self.encoded += self._layout == "jpeg" and not resized and not isinstance(image, bytes)
@@ -106,14 +106,6 @@ def prepare_image(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
         if not fits and not resize:
             raise ValueError(f"it is {image.width}x{image.height} pixels, not {SIDE}x{SIDE}")
         return pixels(image, grey=False, size=SIDE), not fits
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # its own words hold a memory address
-        return "it is no image"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class _SkippedList:

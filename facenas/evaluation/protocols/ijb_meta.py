@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import uuid
 import warnings
 from collections.abc import Callable
 from itertools import islice
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenas.data.entries import publish
 from facenas.data.image_sets import default_cache
 from facenas.errors import UserError
 
@@ -192,36 +192,16 @@ def _kept(path: Path, fields: tuple[str, ...], parse: Callable[[Path], Arrays]) 
     try:
         return _load(entry, fields)
     except (OSError, ValueError):  # it is not there, or torn
-        _publish(parse(path), entry)
+        arrays = parse(path)
+
+        def write(partial: Path) -> None:
+            for name, array in arrays.items():
+                np.save(partial / f"{name}.npy", array)
+            shutil.rmtree(entry, ignore_errors=True)  # a torn one
+
+        publish(entry, write)
         return _load(entry, fields)
 
 
 def _load(entry: Path, fields: tuple[str, ...]) -> Arrays:
     return {name: np.asarray(np.load(entry / f"{name}.npy", mmap_mode="r")) for name in fields}
-
-
-def _publish(arrays: Arrays, entry: Path) -> None:
-    """Written under another name, then renamed: the entry is whole or not there."""
-    partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
-    try:
-        partial.mkdir(parents=True)
-        for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array)
-        shutil.rmtree(entry, ignore_errors=True)
-        _rename(partial, entry)
-    except OSError as error:
-        raise UserError(
-            f"{entry.parent}: cannot be written ({error.strerror or error}); set FACENAS_CACHE to another "
-            "folder"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _rename(partial: Path, entry: Path) -> None:
-    try:
-        partial.rename(entry)
-    except OSError:
-        # Another process was faster; what it published is the same.
-        if not entry.is_dir():
-            raise
