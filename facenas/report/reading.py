@@ -66,6 +66,20 @@ class RunFolder:
 
 def read_run(run: Path) -> RunFolder:
     """Reads a run at whatever stage. Raises UserError that names the file, its fault and the remedy."""
+    about = read_about(run)
+    return RunFolder(
+        path=run,
+        about=about,
+        trials=_trials(run / "trials.jsonl", about.config.search.strategy == "macro_micro"),
+        best=_optional(Best, run / "best.json"),
+        final=read_final(run),
+        epochs=_epochs(run / "metrics.jsonl", "final"),
+        supernet_epochs=_epochs(run / "metrics.jsonl", "supernet"),
+    )
+
+
+def read_about(run: Path) -> About:
+    """What `run.yaml` tells. Raises UserError as `read_run` does."""
     if not run.is_dir():
         raise UserError(f"{run}: no such run folder; `facenas runs` lists those there are")
     about_file = run / "run.yaml"
@@ -74,16 +88,12 @@ def read_run(run: Path) -> RunFolder:
             f"{about_file}: is missing, so {run} is not a run; give a folder made by a search"
         )
     tree = _mended(read_yaml, about_file, "restore the file, or start a new run")
-    about = _record(About, tree, about_file)
-    return RunFolder(
-        path=run,
-        about=about,
-        trials=_trials(run / "trials.jsonl", about.config.search.strategy == "macro_micro"),
-        best=_optional(Best, run / "best.json"),
-        final=_optional(Final, run / "train.json"),
-        epochs=_epochs(run / "metrics.jsonl", "final"),
-        supernet_epochs=_epochs(run / "metrics.jsonl", "supernet"),
-    )
+    return _record(About, tree, about_file)
+
+
+def read_final(run: Path) -> Final | None:
+    """What came of the run's final training, if that has ended. Raises UserError as `read_run` does."""
+    return _optional(Final, run / "train.json")
 
 
 def _trials(path: Path, macro_micro: bool) -> tuple[Trial, ...]:

@@ -144,8 +144,24 @@ def test_trained_network_is_marked(tmp_path: Path) -> None:
     second = CellArchitecture.from_json(best["front"][1]["architecture"])
     finish_training(run, second)  # type: ignore[arg-type]
     text = read_page(run).text()
-    assert f"Trial {best['front'][1]['id']} trained" in text
+    assert f"Trial {best['front'][1]['id']} trained: 71.25 %" in text
     assert f"{second.words()}. Test accuracy 71.25 %" in text
+
+
+def test_networks_picked_into_runs_beside_are_marked(tmp_path: Path) -> None:
+    """When they are of the same images; a damaged run beside does not matter."""
+    search = make_front_run(tmp_path / "search")
+    first, second = finish_front_search(search)["front"][:2]
+    for name, member in (("a", first), ("b", first), ("c", second)):
+        picked = make_front_run(tmp_path / name, 0)
+        finish_training(picked, CellArchitecture.from_json(member["architecture"]))  # type: ignore[arg-type]
+    other = tmp_path / "b" / "run.yaml"
+    other.write_text(other.read_text().replace("f00d", "beef"))
+    (tmp_path / "c" / "run.yaml").write_text("torn: [")
+    text = read_page(search).text()
+    assert f"Trial {first['id']} most accurate trained as a: 71.25 %" in text
+    assert "trained as b" not in text
+    assert "trained as c" not in text
 
 
 def test_training_of_a_given_cell_network(tmp_path: Path) -> None:

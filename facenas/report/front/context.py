@@ -18,6 +18,7 @@ from facenas.report.front.growth import clock_chart, hypervolume_chart
 from facenas.report.front.members import Member, front_of, values_of, weighed
 from facenas.report.front.picking import pick_command
 from facenas.report.front.recommending import Recommendation, advise
+from facenas.report.front.trained import Trained, trainings
 from facenas.report.front.trust import Trust, read_trust
 from facenas.report.front.trust_charts import rank_chart, supernet_course
 from facenas.report.reading import RunFolder
@@ -39,6 +40,7 @@ class Front:
     beside: Beside | None
     recommended: Recommendation | None
     trust: Trust | None
+    trained: tuple[Trained, ...]
 
     @property
     def costs(self) -> list[str]:
@@ -115,8 +117,7 @@ class Front:
             yield "most accurate"
         if self.recommended and member is self.recommended.member:
             yield "recommended"
-        if self.run.final and self.run.final.architecture == member.architecture:
-            yield "trained"
+        yield from (t.words for t in self.trained if t.architecture == member.architecture)
 
 
 def read_front(run: RunFolder, beside: Path | None, budget: Budget | None) -> Front:
@@ -131,6 +132,7 @@ def read_front(run: RunFolder, beside: Path | None, budget: Budget | None) -> Fr
         beside=set_beside(run, beside, objectives),
         recommended=advise(members, budget) if budget else None,
         trust=read_trust(run),
+        trained=trainings(run),
     )
 
 

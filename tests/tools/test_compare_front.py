@@ -1,0 +1,98 @@
+"""Found against hand-made and random networks: equal budgets, known sizes, a comparison that goes on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from facenas.arch import build_space
+from facenas.config import GraphSpaceConfig
+from facenas.errors import UserError
+from facenas.runs import open_run
+
+TOOLS = Path(__file__).parents[2] / "tools"
+SMALL = [
+    "search.population=6", "search.generations=1", "search.supernet.epochs=2",
+    "search.supernet.rank_networks=2", "search.supernet.rank_epochs=1",
+    "search.supernet.recalibration=64", "data.data_fraction=0.3",
+]  # fmt: skip
+SPACE = build_space(GraphSpaceConfig(), 3, 10, 32)
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    return importlib.import_module("compare_front")
+
+
+@pytest.mark.parametrize("limit", [1e6, 3e6, 12e6, 41e6])
+@pytest.mark.parametrize(("operation", "expansion"), [("conv3", 1), ("bottleneck3", 6)])
+def test_hand_made_networks_are_as_wide_as_the_limit_allows(tool, operation, expansion, limit):
+    found = tool.hand_made(SPACE, operation, expansion, limit)
+    assert found.stages == ((operation,) * 3,) * 3
+    width = found.widths[0]
+    assert found.widths == (width, 2 * width, 4 * width)
+    assert found.count_macs(32) <= limit
+    # A network of convolutions grows by nearly the square of its width.
+    assert found.count_macs(32) * ((width + 1) / width) ** 2 > limit * 0.9
+
+
+def test_resnet_20_is_as_large_as_published(tool):
+    """He et al. (arXiv 1512.03385, table 6): 0.27 million parameters; 41 million multiply-accumulates."""
+    resnet = tool.hand_made(SPACE, "conv3", 1, 41.5e6)
+    assert resnet.widths == (16, 32, 64)
+    assert resnet.count_parameters() == pytest.approx(270_000, rel=0.02)
+    assert resnet.count_macs(32) == pytest.approx(40.8e6, rel=0.02)
+
+
+def test_random_networks_cost_nearly_the_limit(tool):
+    drawn = tool.random_networks(SPACE, 12e6, 3, random.Random(0))
+    assert len(set(drawn)) == 3
+    assert all(9.6e6 <= arch.count_macs(32) <= 12e6 for arch in drawn)
+    assert drawn == tool.random_networks(SPACE, 12e6, 3, random.Random(0))
+    assert drawn != tool.random_networks(SPACE, 12e6, 3, random.Random(1))
+
+
+def test_limits_that_nothing_keeps_are_told(tool):
+    with pytest.raises(UserError, match="cost more at any width"):
+        tool.hand_made(SPACE, "conv3", 1, 1000)
+    with pytest.raises(UserError, match="too few networks"):
+        tool.random_networks(SPACE, 1000, 1, random.Random(0))
+
+
+def test_a_comparison_from_a_search_to_its_table(facenas, tmp_path, tool):
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    searched = facenas("search", "--preset", "pareto-demo", "--run", "r", *settings)
+    assert searched.returncode == 0, searched.stderr
+    best = json.loads((tmp_path / "runs" / "r" / "best.json").read_text())
+    limit = max(member["macs"] for member in best["front"])
+
+    def compare(*more):
+        command = [sys.executable, str(TOOLS / "compare_front.py"), "runs/r", "--macs", str(limit)]
+        command += ["--out", "out", "--epochs", "1", "--randoms", "1", *more]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+
+    first = compare()
+    assert first.returncode == 0, first.stderr
+    rows = json.loads((tmp_path / "out" / "compared.json").read_text())["compared"]
+    run = open_run(tmp_path / "runs", "r")
+    wanted = tool.entries(run, [str(limit)], 1)
+    assert [row["architecture"] for row in rows] == [entry.arch.to_json() for entry in wanted]
+    most_accurate = max(best["front"], key=lambda member: member["accuracy"])
+    assert rows[0]["origin"] == f"found {most_accurate['id']}"
+    assert all(row["test_images"] == 359 and row["epochs"] == 1 for row in rows)
+    assert all(f"| {row['test_accuracy']:.2f} % |" in first.stdout for row in rows)
+
+    kept = (tmp_path / "out" / f"resnet-20-{limit}" / "train.json").stat().st_mtime_ns
+    again = compare()
+    assert again.stdout.splitlines()[-7:] == first.stdout.splitlines()[-7:]
+    assert (tmp_path / "out" / f"resnet-20-{limit}" / "train.json").stat().st_mtime_ns == kept
+    other = compare("--set", "recipe.lr=0.2")
+    assert (other.returncode, other.stderr.count("\n")) == (1, 1)
+    assert "other settings" in other.stderr
