@@ -59,7 +59,8 @@ def test_random_networks_cost_nearly_the_limit(tool):
     assert drawn != tool.random_networks(SPACE, 12e6, 3, random.Random(1))
 
 
-def test_limits_that_nothing_keeps_are_told(tool):
+def test_limits_that_nothing_keeps_are_told(tool, monkeypatch):
+    monkeypatch.setattr(tool, "DRAWS", 20)
     with pytest.raises(UserError, match="cost more at any width"):
         tool.hand_made(SPACE, "conv3", 1, 1000)
     with pytest.raises(UserError, match="too few networks"):
@@ -89,10 +90,11 @@ def test_a_comparison_from_a_search_to_its_table(facenas, tmp_path, tool):
     assert all(row["test_images"] == 359 and row["epochs"] == 1 for row in rows)
     assert all(f"| {row['test_accuracy']:.2f} % |" in first.stdout for row in rows)
 
-    kept = (tmp_path / "out" / f"resnet-20-{limit}" / "train.json").stat().st_mtime_ns
+    trained = tmp_path / "out" / f"resnet-20-{limit:.0f}" / "train.json"
+    kept = trained.stat().st_mtime_ns
     again = compare()
     assert again.stdout.splitlines()[-7:] == first.stdout.splitlines()[-7:]
-    assert (tmp_path / "out" / f"resnet-20-{limit}" / "train.json").stat().st_mtime_ns == kept
+    assert trained.stat().st_mtime_ns == kept
     other = compare("--set", "recipe.lr=0.2")
     assert (other.returncode, other.stderr.count("\n")) == (1, 1)
     assert "other settings" in other.stderr
