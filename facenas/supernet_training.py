@@ -1,9 +1,15 @@
-"""Training of the supernet that a search judges its candidates by; it goes on where it was killed."""
+"""Training of the supernet that a search judges its candidates by; it goes on where it was killed.
+
+One that another run in the same folder has trained already, by the same settings, code and machine, is taken
+from there: searches that differ in strategy or limits alone share it, and find what they would have found.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +22,9 @@ from facenas.config import SupernetConfig
 from facenas.cores import core_count
 from facenas.data import open_data
 from facenas.device import pick_device, use_threads
-from facenas.errors import SearchStoppedError
+from facenas.errors import SearchStoppedError, UserError
 from facenas.models.supernet import Supernet
-from facenas.runs import Run
+from facenas.runs import Run, open_run
 from facenas.runs.files import write_text
 from facenas.runs.journal import read_journal
 from facenas.training.loop import NonFiniteLossError, Training
@@ -28,6 +34,8 @@ from facenas.trial import SupernetUse
 
 # Called after every epoch with (its metrics, number of epochs).
 OnEpoch = Callable[[dict[str, Any], int], None]
+
+log = logging.getLogger(__name__)
 
 
 def train_supernet(
@@ -39,7 +47,7 @@ def train_supernet(
     training diverges or the disk is full.
     """
     path, key = run.folder / "checkpoints" / "supernet.pt", _key(run, settings)
-    checkpoint = checkpoints.read(path, key)
+    checkpoint = checkpoints.read(path, key) or _take_over(run, settings, path, key)
     history = checkpoint["history"] if checkpoint else []
     if len(history) < settings.epochs:
         # Another number of threads rounds otherwise: a resumed training keeps the one it began with.
@@ -49,6 +57,31 @@ def train_supernet(
             training.load_state_dict(checkpoint["training"])
         _fit(run, training, history, path, key, on_epoch)
     return SupernetUse(path, key, space, settings.recalibration)
+
+
+def _take_over(
+    run: Run, settings: SupernetConfig, path: Path, key: str
+) -> dict[str, Any] | None:
+    """Copies the supernet that a run beside this one has trained to its end, if training anew would repeat it."""
+    for other in sorted(run.folder.parent.glob("[!.]*/checkpoints/supernet.pt")):
+        with suppress(UserError):  # of other settings, or damaged: no fault of this run
+            beside = open_run(run.folder.parent, other.parents[1].name)
+            checkpoint = checkpoints.read(other, key) if _alike(run, beside) else None
+            alike = checkpoint and checkpoint["threads"] == core_count()
+            if checkpoint and alike and len(checkpoint["history"]) == settings.epochs:
+                log.info("supernet: trained already, in run %s", beside.name)
+                checkpoints.save(path, checkpoint)
+                _write_metrics(run, checkpoint["history"])
+                return checkpoint
+    return None
+
+
+def _alike(run: Run, other: Run) -> bool:
+    """Whether code, libraries and machine are the same: else the same settings give other weights."""
+    return all(
+        run.about.get(name) == other.about.get(name)
+        for name in ("versions", "git_commit", "machine")
+    )
 
 
 def _set_up(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,9 +102,34 @@ def test_kill_9_and_resume_give_the_same_front(facenas, tmp_path, reference):
     assert front(killed) == front(run)
 
 
-def test_the_journal_replays_and_an_edited_one_does_not(facenas, reference, tmp_path):
-    import shutil
+def test_a_supernet_is_trained_once_for_all_runs_of_a_folder(facenas, tmp_path, reference):
+    """Not by other settings: then it is another one."""
+    preset, run, _ = reference
+    if preset != "pareto-demo":
+        pytest.skip("cells have no supernet")
+    shutil.copytree(run, tmp_path / "runs" / "first")
+    (tmp_path / "runs" / "damaged" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "damaged" / "checkpoints" / "supernet.pt").write_bytes(b"PK")
+    random = ["--set", "search.strategy=random"]
+    done = facenas(*search(preset, "--run", "second", *random))
+    assert done.returncode == 0, done.stderr
+    assert "supernet: trained already, in run first" in done.stderr
+    assert "supernet: epoch" not in done.stderr
+    second = tmp_path / "runs" / "second"
+    ranked = [line for line in journal(run) if line["phase"].startswith("ranked")]
+    assert journal(second)[: len(ranked)] == ranked
+    assert epochs_of_supernet(second) == epochs_of_supernet(run)
+    done = facenas(*search(preset, "--run", "third", *random, "--set", "recipe.lr=0.2"))
+    assert done.returncode == 0, done.stderr
+    assert "supernet: epoch 3 of 3" in done.stderr
 
+
+def epochs_of_supernet(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["trial"] == "supernet"]
+
+
+def test_the_journal_replays_and_an_edited_one_does_not(facenas, reference, tmp_path):
     _, run, found = reference
     told = json.loads(facenas("replay", str(run), "--json").stdout)
     assert (told["matched"], told["final_matches"]) == (found["trials"], True)
