@@ -128,6 +128,11 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     if best := run.best():
         return best
     config = run.config
+    latency = "latency" in getattr(config.search, "objectives", ())
+    if latency:
+        from facenas.models.latency import check_packages  # needs torch
+
+        check_packages()
     data_folder = run.find_data()
     facts = run.about["data"]
     space = build_space(
@@ -148,7 +153,7 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
             config.recipe,
             config.seed,
             supernet if epochs == 0 else None,
-            "latency" in getattr(config.search, "objectives", ()),
+            latency,
         )
 
     executor = build_executor(config.execution, data_folder, observer.epoch)

@@ -59,10 +59,8 @@ def train_supernet(
     return SupernetUse(path, key, space, settings.recalibration)
 
 
-def _take_over(
-    run: Run, settings: SupernetConfig, path: Path, key: str
-) -> dict[str, Any] | None:
-    """Copies the supernet that a run beside this one has trained to its end, if training anew would repeat it."""
+def _take_over(run: Run, settings: SupernetConfig, path: Path, key: str) -> dict[str, Any] | None:
+    """Copies the supernet that a run beside has trained to its end, if training anew would repeat it."""
     for other in sorted(run.folder.parent.glob("[!.]*/checkpoints/supernet.pt")):
         with suppress(UserError):  # of other settings, or damaged: no fault of this run
             beside = open_run(run.folder.parent, other.parents[1].name)

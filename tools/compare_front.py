@@ -21,11 +21,10 @@ import json
 import multiprocessing
 import os
 import random
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -88,33 +87,32 @@ def entries(run: Run, limits: list[str], randoms: int) -> list[Entry]:
 
 
 def hand_made(space: GraphSpace, operation: str, expansion: int, limit: float) -> GraphArchitecture:
-    """Three stages of three equal blocks, each twice as wide as the one before: the widest within the limit."""
+    """Three stages of three equal blocks, each twice as wide as the one before: the widest within the limit.
+
+    The first stage grows by sixteenths of a channel, and all are rounded, so that one stage widens at a time:
+    whole steps would leave half of a small limit unused.
+    """
     stages = ((operation,) * 3,) * 3
 
-    def network(width: int) -> GraphArchitecture:
-        widths = (width, 2 * width, 4 * width)
+    def network(sixteenths: int) -> GraphArchitecture:
+        widths = tuple(max(1, round(sixteenths * times / 16)) for times in (1, 2, 4))
         ends = (space.in_channels, space.num_classes)
         return GraphArchitecture("classification", widths, stages, 1, expansion, *ends)
 
-    def wider() -> Iterator[GraphArchitecture]:
-        width = 1
-        while True:
-            yield network(width)
-            width += 1
-
-    fitting = list(takewhile(lambda a: a.count_macs(space.image_size) <= limit, wider()))
+    wider = map(network, count(1))
+    fitting = list(takewhile(lambda a: a.count_macs(space.image_size) <= limit, wider))
     if not fitting:
         raise UserError(f"--macs {limit:.0f}: three stages of {operation} cost more at any width")
     return fitting[-1]
 
 
 def random_networks(
-    space: GraphSpace, limit: float, count: int, rng: random.Random
+    space: GraphSpace, limit: float, wanted: int, rng: random.Random
 ) -> list[GraphArchitecture]:
     """Different networks, drawn like the candidates of random search until they cost nearly the limit."""
     drawn: dict[GraphArchitecture, None] = {}
     for _ in range(DRAWS):
-        if len(drawn) == count:
+        if len(drawn) == wanted:
             return list(drawn)
         arch = space.sample(rng)
         if LEAST_SHARE * limit <= arch.count_macs(space.image_size) <= limit:
@@ -128,7 +126,7 @@ def train_all(wanted: list[Entry], config: RunConfig, out: Path) -> list[dict[st
     cores = context.Queue()
     for core in range(core_count()):
         cores.put(core)
-    _keep(config, out)
+    _keep(wanted, config, out)
     with ProcessPoolExecutor(core_count(), context, _take_core, (cores,)) as pool:
         futures = {pool.submit(_train, entry, out): entry for entry in wanted}
         for number, future in enumerate(as_completed(futures), start=1):
@@ -137,14 +135,16 @@ def train_all(wanted: list[Entry], config: RunConfig, out: Path) -> list[dict[st
     return [future.result() for future in futures]
 
 
-def _keep(config: RunConfig, out: Path) -> None:
-    """Writes the settings of all trainings, or finds the same from an interrupted comparison."""
-    told = yaml.safe_dump(config.model_dump(mode="json"))
-    path = out / "settings.yaml"
-    if path.exists() and path.read_text() != told:
-        raise UserError(f"{out}: holds a comparison with other settings; give another --out")
+def _keep(wanted: list[Entry], config: RunConfig, out: Path) -> None:
+    """Writes the settings and networks of all trainings, or finds the same from an interrupted comparison."""
+    files = {out / f"{entry.name}.json": json.dumps(entry.arch.to_json()) for entry in wanted}
+    files[out / "settings.yaml"] = yaml.safe_dump(config.model_dump(mode="json"))
+    for path, told in files.items():
+        if path.exists() and path.read_text() != told:
+            raise UserError(f"{path}: is of a comparison with other settings; give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    write_text(path, told)
+    for path, told in files.items():
+        write_text(path, told)
 
 
 def _take_core(cores: Any) -> None:
@@ -157,14 +157,18 @@ def _take_core(cores: Any) -> None:
 def _train(entry: Entry, out: Path) -> dict[str, Any]:
     from facenas.commands.train import train
 
-    path = out / f"{entry.name}.json"
-    begun = (out / entry.name / "best.json").exists()
-    write_text(path, json.dumps(entry.arch.to_json()))
+    begun = (out / entry.name / "best.json").exists()  # then the training goes on
     with (out / f"{entry.name}.log").open("a") as log, redirect_stderr(log):
-        if begun:
-            return train(entry.name, None, {}, [], None, out, "", None)
-        preset = str(out / "settings.yaml")
-        return train(str(path), preset, {}, [], entry.name, out, "tools/compare_front.py", None)
+        return train(
+            entry.name if begun else str(out / f"{entry.name}.json"),
+            preset=None if begun else str(out / "settings.yaml"),
+            overrides={},
+            settings=[],
+            name=None if begun else entry.name,
+            runs_dir=out,
+            command="tools/compare_front.py",
+            epochs=None,
+        )
 
 
 def table(wanted: list[Entry], trained: list[dict[str, Any]], image_size: int) -> str:

@@ -13,19 +13,25 @@ from facenas.errors import UserError
 _WARM_UP, _REPEATS = 5, 30
 
 
-def measure_latency(network: nn.Module, shape: tuple[int, int, int]) -> float:
-    """Milliseconds for one image (channels, height, width): the median of 30 runs after 5 others.
-
-    Other programs on the machine, and other workers of the same search, make it longer. Raises UserError
-    when the packages of the extra `onnx` are missing.
-    """
+def check_packages() -> None:
+    """Raises UserError when the packages of the extra `onnx` are missing: before anything is trained."""
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401  (torch exports with it)
     except ImportError as error:
         raise UserError(
             f"latency needs {error.name}, which is not installed: pip install 'facenas[onnx]'"
         ) from None
+
+
+def measure_latency(network: nn.Module, shape: tuple[int, int, int]) -> float:
+    """Milliseconds for one image (channels, height, width): the median of 30 runs after 5 others.
+
+    Other programs on the machine, and other workers of the same search, make it longer. Needs the packages
+    that `check_packages` looks for.
+    """
+    import onnxruntime
+
     image = torch.zeros(1, *shape)
     program = torch.onnx.export(network.eval(), (image,), dynamo=True, verbose=False)
     assert program is not None

@@ -32,3 +32,16 @@ def test_a_search_measures_it_and_keeps_the_limit(facenas, tmp_path):
     for member in found["front"]:
         assert 0 < member["latency"] == lines[member["id"]]["latency"] <= 1000
     assert facenas("resume", "l").returncode == 0
+
+
+def test_missing_packages_are_told_before_anything_is_trained(facenas, tmp_path):
+    """A file in the working folder, which is searched first, stands for a package that is not installed."""
+    (tmp_path / "onnxscript.py").write_text("raise ImportError(name='onnxscript')\n")
+    arguments = ["search", "--preset", "cells-demo", "--run", "l"]
+    arguments += ["--set", "search.objectives=[latency]"]
+    done = facenas(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "facenas: latency needs onnxscript, which is not installed: pip install 'facenas[onnx]'"
+    )
+    assert not (tmp_path / "runs" / "l" / "trials.jsonl").exists()

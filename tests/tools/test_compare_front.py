@@ -31,21 +31,20 @@ def tool(monkeypatch):
     return importlib.import_module("compare_front")
 
 
-@pytest.mark.parametrize("limit", [1e6, 3e6, 12e6, 41e6])
+@pytest.mark.parametrize("limit", [1e6, 2e6, 3e6, 4e6, 12e6, 41e6])
 @pytest.mark.parametrize(("operation", "expansion"), [("conv3", 1), ("bottleneck3", 6)])
 def test_hand_made_networks_are_as_wide_as_the_limit_allows(tool, operation, expansion, limit):
     found = tool.hand_made(SPACE, operation, expansion, limit)
     assert found.stages == ((operation,) * 3,) * 3
-    width = found.widths[0]
-    assert found.widths == (width, 2 * width, 4 * width)
-    assert found.count_macs(32) <= limit
-    # A network of convolutions grows by nearly the square of its width.
-    assert found.count_macs(32) * ((width + 1) / width) ** 2 > limit * 0.9
+    first, second, third = found.widths
+    assert abs(second - 2 * first) <= 1
+    assert abs(third - 2 * second) <= 1
+    assert 0.85 * limit < found.count_macs(32) <= limit
 
 
 def test_resnet_20_is_as_large_as_published(tool):
     """He et al. (arXiv 1512.03385, table 6): 0.27 million parameters; 41 million multiply-accumulates."""
-    resnet = tool.hand_made(SPACE, "conv3", 1, 41.5e6)
+    resnet = tool.hand_made(SPACE, "conv3", 1, 40.9e6)
     assert resnet.widths == (16, 32, 64)
     assert resnet.count_parameters() == pytest.approx(270_000, rel=0.02)
     assert resnet.count_macs(32) == pytest.approx(40.8e6, rel=0.02)
