@@ -174,7 +174,8 @@ def test_random_search_is_beside_only_when_judged_alike(tmp_path: Path) -> None:
     given = set_beside(run, tmp_path / "alone", weighed(run))
     assert given is not None
     assert given.label.endswith(", 5 epochs each")
-    make_supernet_run(tmp_path / "other", strategy="random")
+    fewer = {"epochs": EPOCHS, "rank_networks": 2, "rank_epochs": 1}  # ranked less, judged alike
+    make_supernet_run(tmp_path / "other", strategy="random", supernet=fewer)
     found = set_beside(run, None, weighed(run))
     assert found is not None
     assert found.label == "random search “other”"

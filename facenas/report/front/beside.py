@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from facenas.config import MultiObjectiveConfig, SupernetConfig
+from facenas.config import MultiObjectiveConfig
 from facenas.errors import UserError
 from facenas.report.front.generations import Generation, generations
 from facenas.report.reading import RunFolder, read_run
@@ -88,9 +89,11 @@ def _comparable(run: RunFolder, other: RunFolder) -> bool:
     return same and set(mine.objectives) == set(theirs.objectives) and bool(other.trials)
 
 
-def _judging(settings: MultiObjectiveConfig) -> SupernetConfig | int:
-    """How a candidate comes to its accuracy."""
-    return settings.supernet or settings.epochs
+def _judging(settings: MultiObjectiveConfig) -> dict[str, Any] | int:
+    """How a candidate comes to its accuracy; whether that ranks well is looked into apart from it."""
+    if settings.supernet is None:
+        return settings.epochs
+    return settings.supernet.model_dump(exclude={"rank_networks", "rank_epochs"})
 
 
 def _same_data(run: RunFolder, other: RunFolder) -> bool:
