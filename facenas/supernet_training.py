@@ -65,8 +65,10 @@ def _take_over(run: Run, settings: SupernetConfig, path: Path, key: str) -> dict
         with suppress(UserError):  # of other settings, or damaged: no fault of this run
             beside = open_run(run.folder.parent, other.parents[1].name)
             checkpoint = checkpoints.read(other, key) if _alike(run, beside) else None
-            alike = checkpoint and checkpoint["threads"] == core_count()
-            if checkpoint and alike and len(checkpoint["history"]) == settings.epochs:
+            # Another number of threads rounds otherwise.
+            if checkpoint is None or checkpoint["threads"] != core_count():
+                continue
+            if len(checkpoint["history"]) == settings.epochs:
                 log.info("supernet: trained already, in run %s", beside.name)
                 checkpoints.save(path, checkpoint)
                 _write_metrics(run, checkpoint["history"])
