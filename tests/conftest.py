@@ -46,10 +46,10 @@ def digits(_own_cache: None) -> Path:
 @pytest.fixture
 def make_spec(digits: Path) -> Callable:
     """Builds small trials on the digits; keyword arguments go to the recipe."""
-    from facenas.arch import PlainArchitecture
     from facenas.config import DataConfig, Recipe
     from facenas.data import open_image_set
-    from facenas.trial import TrialSpec
+    from facenas.execution.trial import TrialSpec
+    from facenas.spaces import PlainArchitecture
 
     fingerprint = open_image_set(digits).fingerprint
 

@@ -13,9 +13,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from facenas.cli_faces import register
-from facenas.commands import align as align_module
-from facenas.commands.align import crop_names
+from facenas.cli.commands import align as align_module
+from facenas.cli.commands.align import crop_names
+from facenas.cli.faces import register
 from facenas.data.faces.alignment import REFERENCE
 from facenas.data.faces.detection import Face
 from facenas.data.faces.importing import import_faces

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from facenas.cli_faces import register
+from facenas.cli.faces import register
 from facenas.data.faces.jpeg import decode, encode
 from facenas.errors import UserError
 from facenas.evaluation.embedders import open_embedder

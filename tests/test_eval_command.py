@@ -17,7 +17,7 @@ from ijb_folder import write_ijb
 from onnx_files import summing
 from protocol_files import encoded, face, write
 
-from facenas.commands.evaluate import Settings, evaluate
+from facenas.cli.commands.evaluate import Settings, evaluate
 from facenas.errors import UserError
 from facenas.evaluation.benches import HQ
 from facenas.evaluation.embedders import InputOptions

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import small_faces
 
-from facenas.arch import IRArchitecture
+from facenas.spaces import IRArchitecture
 
 ARCH = IRArchitecture.uniform(2, (1, 1, 1, 1), embedding=16)
 SPLIT = [

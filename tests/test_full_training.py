@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import small_search
 
-from facenas.arch import PlainArchitecture
+from facenas.spaces import PlainArchitecture
 
 ARCH = PlainArchitecture.uniform(4, 6, 1, 10)
 EPOCHS = 12

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from facenas.progress import TrainingProgress
-from facenas.tables import print_runs
+from facenas.cli.progress import TrainingProgress
+from facenas.cli.tables import print_runs
 
 METRICS = {"epoch": 1, "lr": 0.1, "train_loss": 41.25, "train_accuracy": 3.0}
 

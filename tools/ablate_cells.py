@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from facenas.arch.cell_block import ACTIVATIONS, Block
-from facenas.arch.cells import MERGES, Cell, CellArchitecture
 from facenas.config import RunConfig, load_run_config
 from facenas.errors import UserError
 from facenas.execution import build_executor
+from facenas.execution.trial import TrialSpec
 from facenas.report.front.members import front_of, weighed
 from facenas.report.reading import read_run
 from facenas.runs import Run, open_run
-from facenas.trial import TrialSpec
+from facenas.spaces.cell_block import ACTIVATIONS, Block
+from facenas.spaces.cells import MERGES, Cell, CellArchitecture
 
 CONVOLUTIONS = (("conv", 3), ("conv", 5), ("conv", 7), ("separable", 3), ("separable", 5))
 FOUND = "as found"

@@ -42,11 +42,11 @@ def make_images():
 
 def ours(depth: int, width: int, seconds: float, start: float) -> float:
     """Images per second of one worker from time `start` on."""
-    from facenas.arch import PlainArchitecture
     from facenas.config import DataConfig, Recipe
     from facenas.device import pick_device, use_threads
+    from facenas.spaces import PlainArchitecture
     from facenas.training.classification import Classification
-    from facenas.training.loop import Training
+    from facenas.training.trainer import Training
 
     use_threads(1)
     arch = PlainArchitecture.uniform(depth, width, 3, 10)
@@ -69,8 +69,8 @@ def theirs(depth: int, width: int, seconds: float, threads: int) -> float:
     from torch import nn
     from torchvision import transforms
 
-    from facenas.arch import PlainArchitecture
     from facenas.models import build_module
+    from facenas.spaces import PlainArchitecture
 
     torch.set_num_threads(threads)
 
@@ -180,7 +180,7 @@ def main() -> None:
 
 
 def _row(network: str, fast: list[float], slow: dict[int, list[float]], matmul: float) -> str:
-    from facenas.arch import PlainArchitecture
+    from facenas.spaces import PlainArchitecture
 
     depth, width = map(int, network.split("x"))
     macs = PlainArchitecture.uniform(depth, width, 3, 10).count_macs(32)

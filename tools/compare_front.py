@@ -30,15 +30,15 @@ from typing import Any
 
 import yaml
 
-from facenas.arch import GraphArchitecture, GraphSpace, build_space
 from facenas.config import RunConfig, load_run_config
 from facenas.cores import core_count
 from facenas.errors import UserError
+from facenas.files import write_json, write_text
 from facenas.report.front.budget import parse_budget, recommend
 from facenas.report.front.members import front_of, weighed
 from facenas.report.reading import read_run
 from facenas.runs import Run, open_run
-from facenas.runs.files import write_json, write_text
+from facenas.spaces import GraphArchitecture, GraphSpace, build_space
 
 FOUND, RESNET, MOBILENET, RANDOM = "found", "ResNet-20", "MobileNetV2", "random"
 MOBILENET_EXPANSION = 6
@@ -155,7 +155,7 @@ def _take_core(cores: Any) -> None:
 
 
 def _train(entry: Entry, out: Path) -> dict[str, Any]:
-    from facenas.commands.train import train
+    from facenas.cli.commands.train import train
 
     begun = (out / entry.name / "best.json").exists()  # then the training goes on
     with (out / f"{entry.name}.log").open("a") as log, redirect_stderr(log):

@@ -18,14 +18,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from facenas.arch import build_space
-from facenas.arch.plain import PlainArchitecture
 from facenas.config import DataConfig, Recipe
-from facenas.driver import Search
+from facenas.execution.trial import TrialResult, TrialSpec
 from facenas.runs import SearchRecord
+from facenas.runs.driver import Search
 from facenas.runs.replay import RecordedSearch, read_recorded
-from facenas.search import Candidate, MacroMicro
-from facenas.trial import TrialResult, TrialSpec
+from facenas.spaces import build_space
+from facenas.spaces.plain import PlainArchitecture
+from facenas.strategies import Candidate, MacroMicro
 
 
 class SimulatedExecutor:

@@ -26,7 +26,7 @@ Merge = Literal["add", "concat"]
 
 
 class CellSpaceConfig(Config):
-    """Bounds of the cell space (`facenas.arch.cell_space`).
+    """Bounds of the cell space (`facenas.spaces.cell_space`).
 
     operations, batch_norm, activations, skip: the options that a block chooses from, each by itself.
     merges: how the pipelines of a cell are joined. base_widths: channels of the stem, and of cells at the

@@ -25,7 +25,7 @@ GraphOperation = Literal[
 
 
 class GraphSpaceConfig(Config):
-    """Bounds of the three-level space (`facenas.arch.graph_space`). Defaults: for images of 28 to 32 pixels.
+    """Bounds of the three-level space (`facenas.spaces.graph_space`). Defaults: for images of 28 to 32 pixels.
 
     Macro: `width_multipliers` scale all of `widths` (channels of each stage), `depth_multipliers` the blocks
     of all stages. Meso: every stage has `min_blocks` to `max_blocks`, before that multiplication, which rounds

@@ -26,13 +26,13 @@ class Bounds(Config):
 
 
 class SpaceConfig(Bounds):
-    """Bounds of the classification space (`facenas.arch.plain`)."""
+    """Bounds of the classification space (`facenas.spaces.plain`)."""
 
     kind: Literal["plain"] = "plain"
 
 
 class IRSpaceConfig(Bounds):
-    """Bounds of the face space (`facenas.arch.ir`). Depth counts layers: 2 * blocks + 2.
+    """Bounds of the face space (`facenas.spaces.ir`). Depth counts layers: 2 * blocks + 2.
 
     `ratio`: how the four stages share the blocks; `embedding`: how long z is.
     """

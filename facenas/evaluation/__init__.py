@@ -5,7 +5,7 @@ tables; importing them brings in nothing but numpy.
 """
 
 # Templates searched in galleries: IJB-B and IJB-C, 1:N
-from facenas.evaluation.identification import (
+from facenas.evaluation.metrics.identification import (
     Identification,
     MergedIdentification,
     Subjects,
@@ -14,10 +14,10 @@ from facenas.evaluation.identification import (
 )
 
 # Ranking of a gallery: TinyFace
-from facenas.evaluation.ranking import Ranking, rank_k
+from facenas.evaluation.metrics.ranking import Ranking, rank_k
 
 # Scored pairs
-from facenas.evaluation.roc import (
+from facenas.evaluation.metrics.roc import (
     Roc,
     auc,
     eer,
@@ -29,7 +29,7 @@ from facenas.evaluation.roc import (
 )
 
 # Templates of images in pairs: IJB-B and IJB-C, 1:1
-from facenas.evaluation.templates import (
+from facenas.evaluation.metrics.templates import (
     FUSIONS,
     Templates,
     TemplateVerification,
@@ -40,7 +40,7 @@ from facenas.evaluation.templates import (
 )
 
 # Pairs in ten folds: LFW, CFP-FP, AgeDB-30, CALFW, CPLFW
-from facenas.evaluation.ten_fold import TenFold, ten_fold, ten_fold_of
+from facenas.evaluation.metrics.ten_fold import TenFold, ten_fold, ten_fold_of
 
 __all__ = [
     "FUSIONS",

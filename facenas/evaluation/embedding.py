@@ -13,7 +13,7 @@ from facenas.data.faces.loader import batches_in_order, to_input
 from facenas.data.faces.store import FaceStore
 from facenas.device import Device
 from facenas.evaluation.arrays import Floats
-from facenas.evaluation.ten_fold import squared_distances
+from facenas.evaluation.metrics.ten_fold import squared_distances
 
 _BATCH = 128
 

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from facenas.errors import UserError
 from facenas.evaluation.arrays import Floats, unit_rows
 from facenas.evaluation.benches import bench_facts
-from facenas.evaluation.identification import identify_templates, identify_templates_merged
+from facenas.evaluation.metrics.identification import identify_templates, identify_templates_merged
+from facenas.evaluation.metrics.ranking import rank_k
+from facenas.evaluation.metrics.roc import auc, eer, tar_at_nearest_fars
+from facenas.evaluation.metrics.templates import Fusion, Templates, pool_templates, verify_pooled
+from facenas.evaluation.metrics.ten_fold import squared_distances, ten_fold_of
 from facenas.evaluation.mistakes import worst_mistakes
 from facenas.evaluation.outcome import Mistake, Outcome
 from facenas.evaluation.protocols import Images, read_pairs, read_tinyface
 from facenas.evaluation.protocols.ijb import TemplateProtocol, read_ijb
-from facenas.evaluation.ranking import rank_k
-from facenas.evaluation.roc import auc, eer, tar_at_nearest_fars
-from facenas.evaluation.templates import Fusion, Templates, pool_templates, verify_pooled
-from facenas.evaluation.ten_fold import squared_distances, ten_fold_of
 
 Extract = Callable[[Images], Floats]  # raw embeddings (n, E) of all images, in order
 FARS = (1e-4, 1e-3)  # of 3,000 impostors, the smaller one allows none

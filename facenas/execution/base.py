@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from facenas.trial import TrialResult, TrialSpec
+from facenas.execution.trial import TrialResult, TrialSpec
 
 # Called in the driver's process after every epoch of every running trial: (trial key, its metrics).
 OnEpoch = Callable[[str, dict[str, Any]], None]

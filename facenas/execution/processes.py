@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from facenas.execution.base import OnEpoch
-from facenas.trial import TrialResult, TrialSpec, run_trial
+from facenas.execution.trial import TrialResult, TrialSpec, run_trial
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 TRIES = 2
@@ -159,7 +159,7 @@ def _work(pipe: Connection, data_folder: Path, number: int) -> None:
 def _answer(
     pipe: Connection, spec: TrialSpec, data_folder: Path, number: int
 ) -> tuple[str, str, Any]:
-    from facenas.training.loop import StoppedError
+    from facenas.training.trainer import StoppedError
 
     def tell(metrics: dict[str, Any]) -> None:
         pipe.send(("epoch", spec.key, metrics))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from facenas.execution.base import OnEpoch
-from facenas.trial import TrialResult, TrialSpec, run_trial
+from facenas.execution.trial import TrialResult, TrialSpec, run_trial
 
 
 class SerialExecutor:

@@ -27,13 +27,13 @@ from timm.models import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facenas.arch import IRArchitecture, PlainArchitecture, from_json
-from facenas.arch.ir_block import IMAGE_SIZE
-from facenas.arch.named import NAMED
-from facenas.arch.plain import PLAIN
 from facenas.errors import UserError
+from facenas.files import read_json
 from facenas.models.trained import build_network
-from facenas.runs.files import read_json
+from facenas.spaces import IRArchitecture, PlainArchitecture, from_json
+from facenas.spaces.ir_block import IMAGE_SIZE
+from facenas.spaces.named import NAMED
+from facenas.spaces.plain import PLAIN
 
 Supported = PlainArchitecture | IRArchitecture  # timm knows what lies where in these alone
 

@@ -1,4 +1,4 @@
-"""Cell networks as modules. Parameters equal the closed form in `facenas.arch.cells` exactly.
+"""Cell networks as modules. Parameters equal the closed form in `facenas.spaces.cells` exactly.
 
 BatchNorm may be off in every block, so the scale of values must hold without it: convolutions are drawn so
 that they keep it (He et al., "Delving Deep into Rectifiers", eq. 10 and 15), and a sum of n terms is divided
@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from facenas.arch.cell_block import IDENTITY, Block, PlacedBlock, side
-from facenas.arch.cells import CellArchitecture, PlacedCell
+from facenas.spaces.cell_block import IDENTITY, Block, PlacedBlock, side
+from facenas.spaces.cells import CellArchitecture, PlacedCell
 
 # By which factor weights are larger for what the activation takes away from the mean square. SiLU takes more
 # of small values, but large ones would explode with more than ReLU's.

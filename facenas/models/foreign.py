@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from facenas.arch.ir import IRArchitecture
 from facenas.errors import UserError
 from facenas.models.ir import IRNetwork
 from facenas.models.reading import read_tensors
+from facenas.spaces.ir import IRArchitecture
 
 Weights = dict[str, Tensor]
 Colour = Literal["BGR", "RGB"]

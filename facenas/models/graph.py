@@ -1,4 +1,4 @@
-"""Three-level networks as modules: whatever `facenas.arch.graph_dag.Graph` describes, executed edge by edge.
+"""Three-level networks as modules: whatever `facenas.spaces.graph_dag.Graph` describes, executed edge by edge.
 
 Parameters and multiply-accumulates equal the graph's counts exactly.
 """
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from facenas.arch.graph import GraphArchitecture
-from facenas.arch.graph_dag import Edge, Graph
-from facenas.arch.graph_operations import (
+from facenas.models.ir import SqueezeExcite
+from facenas.spaces.graph import GraphArchitecture
+from facenas.spaces.graph_dag import Edge, Graph
+from facenas.spaces.graph_operations import (
     Convolution,
     Embedding,
     Gate,
@@ -24,8 +25,7 @@ from facenas.arch.graph_operations import (
     Mean,
     Pooling,
 )
-from facenas.arch.ir_block import check_image_size
-from facenas.models.ir import SqueezeExcite
+from facenas.spaces.ir_block import check_image_size
 
 
 def build_graph(arch: GraphArchitecture, seed: int) -> nn.Module:

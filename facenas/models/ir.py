@@ -1,7 +1,7 @@
 """The face networks as modules, under the names that AdaFace's checkpoints use.
 
 Source: `mk-minchul/AdaFace:net.py` (Backbone with BasicBlockIR and BasicBlockIRSE). Parameters equal the closed
-form in `facenas.arch.ir` exactly; networks of plain blocks load AdaFace's weights key by key.
+form in `facenas.spaces.ir` exactly; networks of plain blocks load AdaFace's weights key by key.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from facenas.arch.ir import LAST_SIZE, IRArchitecture
-from facenas.arch.ir_block import Block, check_image_size
-from facenas.arch.plain import PLAIN
 from facenas.models.dropout import SeededDropout
+from facenas.spaces.ir import LAST_SIZE, IRArchitecture
+from facenas.spaces.ir_block import Block, check_image_size
+from facenas.spaces.plain import PLAIN
 
 DROPOUT = 0.4
 

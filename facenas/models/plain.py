@@ -1,7 +1,7 @@
 """The classification network of macro-micro search as a module.
 
 Source: `siddikui/Efficient-Macro-Micro-NAS:NetworkMix.py`. Its parameters equal the closed form in
-`facenas.arch.plain` exactly.
+`facenas.spaces.plain` exactly.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from facenas.arch.plain import PLAIN, Layer, PlainArchitecture
+from facenas.spaces.plain import PLAIN, Layer, PlainArchitecture
 
 
 def build_module(arch: PlainArchitecture, seed: int) -> nn.Module:

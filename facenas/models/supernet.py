@@ -7,7 +7,7 @@ A path runs in the very module that the network has when it stands alone, filled
 tensors: so both compute the same.
 
 Operations of a block must agree on what channels mean, or the supernet hardly learns. Two things see to that:
-the operations of a block share its shortcut (`facenas.arch.graph_blocks`), and what they add to it begins at
+the operations of a block share its shortcut (`facenas.spaces.graph_blocks`), and what they add to it begins at
 zero (arXiv 1706.02677, section 5.1). Networks that stand alone learn faster when it does not.
 """
 
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from facenas.arch.graph import GraphArchitecture
-from facenas.arch.graph_operations import Convolution
-from facenas.arch.graph_space import GraphSpace
 from facenas.errors import UserError
 from facenas.models.graph import GraphNetwork, edge_module, initialise
+from facenas.spaces.graph import GraphArchitecture
+from facenas.spaces.graph_operations import Convolution
+from facenas.spaces.graph_space import GraphSpace
 
 
 class Supernet(nn.Module):

@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 from facenas import __version__
-from facenas.arch import (
+from facenas.errors import UserError
+from facenas.models.cells import build_cells
+from facenas.models.graph import build_graph
+from facenas.models.ir import build_ir
+from facenas.models.plain import build_module
+from facenas.spaces import (
     AnyArchitecture,
     CellArchitecture,
     GraphArchitecture,
@@ -19,11 +24,6 @@ from facenas.arch import (
     from_json,
     is_face,
 )
-from facenas.errors import UserError
-from facenas.models.cells import build_cells
-from facenas.models.graph import build_graph
-from facenas.models.ir import build_ir
-from facenas.models.plain import build_module
 
 
 @dataclass(frozen=True, eq=False)

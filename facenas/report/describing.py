@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from facenas.arch import AnyArchitecture, IRArchitecture, PlainArchitecture
-from facenas.arch.plain import PLAIN, SEPARABLE
 from facenas.report.terms import CLASSIFICATION, FACES
 from facenas.report.wording import many, ranges
+from facenas.spaces import AnyArchitecture, IRArchitecture, PlainArchitecture
+from facenas.spaces.plain import PLAIN, SEPARABLE
 
 Chain = PlainArchitecture | IRArchitecture  # a single path, that macro-micro search finds
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from facenas.config import RunConfig
 from facenas.errors import UserError
+from facenas.files import write_text
 from facenas.report import summary, wording
 from facenas.report.charts import search_course
 from facenas.report.describing import describe, special_units
@@ -22,7 +23,6 @@ from facenas.report.phases import PHASES
 from facenas.report.reading import RunFolder, read_run
 from facenas.report.tiles import tiles
 from facenas.report.training_charts import roc_chart, training_course
-from facenas.runs.files import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from facenas.arch import IRArchitecture, PlainArchitecture
-from facenas.arch.ir import LAST_SIZE
-from facenas.arch.ir_block import IMAGE_SIZE, Block
-from facenas.arch.plain import PLAIN
 from facenas.report.describing import Chain
 from facenas.report.wording import many
+from facenas.spaces import IRArchitecture, PlainArchitecture
+from facenas.spaces.ir import LAST_SIZE
+from facenas.spaces.ir_block import IMAGE_SIZE, Block
+from facenas.spaces.plain import PLAIN
 
 LETTER = 7.0  # width of a caption's letter, on average
 

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from facenas.config import MultiObjectiveConfig, read_yaml
 from facenas.errors import UserError
+from facenas.files import read_json
 from facenas.report.phases import PHASES
 from facenas.report.records import About, Best, Epoch, Final, Record, Trial
 from facenas.report.terms import TERMS, Terms
-from facenas.runs.files import read_json
 from facenas.runs.journal import read_journal
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from facenas.arch import AnyArchitecture, from_json
 from facenas.config import Config, RunConfig
 from facenas.config.searches import Cost
 from facenas.errors import UserError
+from facenas.spaces import AnyArchitecture, from_json
 
 COSTS: tuple[str, ...] = get_args(Cost)  # what a search may weigh beside the error
 

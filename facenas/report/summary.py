@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from facenas.arch import AnyArchitecture
 from facenas.config import Bounds, SearchConfig
 from facenas.report.phases import PHASES, Phase
 from facenas.report.reading import RunFolder
 from facenas.report.records import DataFacts, Trial
 from facenas.report.wording import count
+from facenas.spaces import AnyArchitecture
 
 TAKEN = (
     "best",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from facenas.errors import SearchStoppedError, UserError
-from facenas.runs.files import write_text
+from facenas.files import write_text
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facenas.arch import IRArchitecture, PlainArchitecture, SpaceSettings, build_space, from_json
 from facenas.config import (
     MultiObjectiveConfig,
     RunConfig,
@@ -21,9 +20,10 @@ from facenas.config import (
     validate,
 )
 from facenas.errors import UserError
-from facenas.runs.files import read_json
+from facenas.files import read_json
 from facenas.runs.journal import read_journal
-from facenas.search import Candidate, Outcome, Strategy, build_strategy
+from facenas.spaces import IRArchitecture, PlainArchitecture, SpaceSettings, build_space, from_json
+from facenas.strategies import Candidate, Outcome, Strategy, build_strategy
 
 _COMPARED = ("phase", "depth", "width", "ops", "kernels", "epochs")
 _OPTIONAL = ("macro_width", "macro_epochs")

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from facenas.config import RunConfig, read_yaml, validate
 from facenas.data import TrainingData, open_data, prepare
 from facenas.errors import UserError
-from facenas.runs.files import read_json, write_json, write_text
+from facenas.files import read_json, write_json, write_text
 from facenas.runs.journal import read_journal
 
 _PACKAGES = ("facenas", "torch", "torchvision", "numpy", "pydantic")

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facenas.arch import AnyArchitecture
 from facenas.config import DataConfig, Recipe
 from facenas.data import ImageSet, split_indices
 from facenas.data.augment import Augment, Normalise
 from facenas.device import Device
 from facenas.models.trained import build_network
-from facenas.training.loop import Score
+from facenas.spaces import AnyArchitecture
+from facenas.training.trainer import Score
 
 EVALUATION_BATCH = 256
 
 
 class Classification:
-    """The task (`facenas.training.loop.Task`) of telling `image_set`'s classes apart.
+    """The task (`facenas.training.trainer.Task`) of telling `image_set`'s classes apart.
 
     A candidate trains on a part of the training images and is judged on others, or on the test images
     when `config.select_on` says so. The final network (`final`) trains on all of them.

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facenas.arch import GraphArchitecture, IRArchitecture
 from facenas.config import DataConfig, FaceRecipe
 from facenas.data.faces.augment import FaceAugment
 from facenas.data.faces.loader import FaceLoader, to_input
@@ -23,13 +22,14 @@ from facenas.data.faces.splits import (
 from facenas.data.faces.store import FaceStore
 from facenas.device import Device
 from facenas.evaluation.embedding import pair_distances
-from facenas.evaluation.roc import roc_points, tar_at_fars
-from facenas.evaluation.ten_fold import ten_fold_of
+from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
+from facenas.evaluation.metrics.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout
 from facenas.models.heads import build_head
 from facenas.models.trained import build_network
-from facenas.training import parallel
-from facenas.training.loop import Score
+from facenas.spaces import GraphArchitecture, IRArchitecture
+from facenas.training import distributed
+from facenas.training.trainer import Score
 
 Indices = NDArray[np.int64]
 Pairs = tuple[Indices, NDArray[np.bool_]]
@@ -38,7 +38,7 @@ _FARS = (0.1, 0.01, 0.001)
 
 
 class Faces:
-    """The task (`facenas.training.loop.Task`) of telling the identities of `store` apart.
+    """The task (`facenas.training.trainer.Task`) of telling the identities of `store` apart.
 
     Three sets of identities, apart from each other and fixed by `split_seed`: to test on
     (`config.test_fraction`, may be none), to choose on (`config.validation_fraction`) and to train on.
@@ -64,7 +64,7 @@ class Faces:
         labels = relabelled(store.labels[train])
         self.images, self.identities = len(train), int(labels.max()) + 1
         augment = FaceAugment(recipe.crop, recipe.low_res, recipe.photometric, recipe.flip)
-        rank, world = parallel.rank(), parallel.world()
+        rank, world = distributed.rank(), distributed.world()
         self.loader = FaceLoader(
             store, train, labels, recipe.batch_size, augment, seed, readers(device), rank, world
         )
@@ -133,7 +133,7 @@ def readers(device: Device) -> int:
     """Threads that decode ahead: on a CPU none, the network needs its cores; beside a GPU those there are."""
     if device.torch_device.type == "cpu":
         return 1
-    return max(1, min(8, (os.cpu_count() or 1) // parallel.world()))
+    return max(1, min(8, (os.cpu_count() or 1) // distributed.world()))
 
 
 def split_faces(

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facenas.arch.graph import GraphArchitecture
-from facenas.arch.graph_space import GraphSpace
 from facenas.config import SupernetConfig
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.models.graph import recalibrate
 from facenas.models.supernet import Supernet
-from facenas.training.loop import Score, Task
+from facenas.spaces.graph import GraphArchitecture
+from facenas.spaces.graph_space import GraphSpace
+from facenas.training.trainer import Score, Task
 
 _RANDOM_PATHS = 2  # of a sandwich
 
@@ -42,7 +42,7 @@ class Paths(nn.Module):
 
 
 class SupernetTask:
-    """A task (`facenas.training.loop.Task`) whose network is all networks of `space`.
+    """A task (`facenas.training.trainer.Task`) whose network is all networks of `space`.
 
     task: whose `model` is `paths`; it brings images, labels and, for faces, the head that all paths share.
     """

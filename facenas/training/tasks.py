@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from facenas.arch import AnyArchitecture, GraphArchitecture, IRArchitecture, is_face
 from facenas.config import DataConfig, FaceRecipe, Recipe
 from facenas.data import ImageSet, TrainingData
 from facenas.device import Device
 from facenas.errors import UserError
-from facenas.training.loop import Task
+from facenas.spaces import AnyArchitecture, GraphArchitecture, IRArchitecture, is_face
+from facenas.training.trainer import Task
 
 
 def build_task(

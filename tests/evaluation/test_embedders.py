@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from facenas.arch import IRArchitecture, PlainArchitecture
 from facenas.device import named_device
 from facenas.errors import UserError
 from facenas.evaluation.embedders import InputOptions, open_embedder
@@ -19,6 +18,7 @@ from facenas.export.safetensors_file import encode_safetensors
 from facenas.models.ir import build_ir
 from facenas.models.plain import build_module
 from facenas.models.trained import read_trained
+from facenas.spaces import IRArchitecture, PlainArchitecture
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 112, 112, 3), np.uint8)
 ARCH = IRArchitecture.uniform(4, (1, 1, 1, 1), 16, False)

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facenas.evaluation import identification as module
-from facenas.evaluation.identification import (
+from facenas.evaluation.metrics.identification import (
     FPIRS,
     RANKS,
     Subjects,
     identify_templates,
     identify_templates_merged,
 )
-from facenas.evaluation.templates import Templates
+from facenas.evaluation.metrics.templates import Templates
 
 
 def drawn(seed: int, subjects: int = 30, probes: int = 80) -> tuple[Templates, list, Subjects]:

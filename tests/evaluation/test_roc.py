@@ -19,7 +19,7 @@ from facenas.evaluation import (
     tar_at_nearest_far,
     tar_at_nearest_fars,
 )
-from facenas.evaluation.roc import roc_points
+from facenas.evaluation.metrics.roc import roc_points
 
 FARS = (1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7)
 

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_curve
 from sklearn.preprocessing import normalize
 
 from facenas.evaluation import templates as module
-from facenas.evaluation.templates import (
+from facenas.evaluation.metrics.templates import (
     FARS,
     FUSIONS,
     Templates,

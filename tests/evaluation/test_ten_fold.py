@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold
 from sklearn.preprocessing import normalize
 
 from facenas.evaluation import ten_fold, ten_fold_of
-from facenas.evaluation.ten_fold import THRESHOLDS, squared_distances
+from facenas.evaluation.metrics.ten_fold import THRESHOLDS, squared_distances
 
 
 def drawn(seed: int, count: int, grid: bool) -> tuple[np.ndarray, np.ndarray]:

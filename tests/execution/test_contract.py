@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from facenas.execution import ProcessExecutor, SerialExecutor
-from facenas.trial import run_trial
+from facenas.execution.trial import run_trial
 
 BUILDERS = {
     "serial": SerialExecutor,

@@ -19,11 +19,11 @@ from safetensors.torch import load, load_file, save
 from trained_runs import FACE_ARCH, PLAIN_ARCH, face_network, make_run, plain_network
 
 from facenas import __version__
-from facenas.arch import from_json
 from facenas.errors import SearchStoppedError, UserError
 from facenas.export import export_run, exporting
 from facenas.models import build_module
 from facenas.models.ir import build_ir
+from facenas.spaces import from_json
 
 NETWORKS = {"ir": face_network(), "plain": plain_network()}
 OUTPUT = {"ir": "embedding", "plain": "logits"}

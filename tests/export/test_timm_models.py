@@ -15,10 +15,10 @@ from timm.optim import create_optimizer_v2
 from trained_runs import FACE_ARCH, PLAIN_ARCH, face_network, make_run, plain_network
 
 import facenas.export.timm_models
-from facenas.arch import PlainArchitecture
-from facenas.arch.named import NAMED
 from facenas.errors import UserError
 from facenas.export import export_run
+from facenas.spaces import PlainArchitecture
+from facenas.spaces.named import NAMED
 
 COLOUR_PLAIN = PlainArchitecture(4, (0, 1, 1, 0, 1), (3, 5, 3, 3, 3), 3, 10)
 ARCHS = {"ir": FACE_ARCH, "plain": COLOUR_PLAIN}

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facenas.arch.cell_block import Block
-from facenas.arch.cell_space import CellSpace
-from facenas.arch.cells import Cell, CellArchitecture
 from facenas.config.cells import CellSpaceConfig
 from facenas.models.cells import build_cells
+from facenas.spaces.cell_block import Block
+from facenas.spaces.cell_space import CellSpace
+from facenas.spaces.cells import Cell, CellArchitecture
 
 BARE = Block("identity", 1, False, "none", False)
 NARROW = CellSpaceConfig(min_cells=1, max_cells=3, base_widths=(2, 3, 4, 5), min_side=2)

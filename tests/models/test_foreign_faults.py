@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from facenas.arch import IRArchitecture
 from facenas.errors import UserError
 from facenas.models.foreign import load_foreign
 from facenas.models.ir import build_ir
+from facenas.spaces import IRArchitecture
 
 NETWORK = build_ir(IRArchitecture.uniform(4, (1, 1, 1, 1), 8), seed=0)
 

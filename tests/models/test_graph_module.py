@@ -14,13 +14,13 @@ from live_tensors import LiveTensors
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facenas.arch.graph import GraphArchitecture
-from facenas.arch.graph_dag import Edge, Graph
-from facenas.arch.graph_operations import WHOLE, Convolution, Gate, Identity, Linear, Mean, Node
-from facenas.arch.graph_space import GraphSpace
 from facenas.config.graph import GraphOperation, GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.models.graph import GraphNetwork, build_graph, recalibrate
+from facenas.spaces.graph import GraphArchitecture
+from facenas.spaces.graph_dag import Edge, Graph
+from facenas.spaces.graph_operations import WHOLE, Convolution, Gate, Identity, Linear, Mean, Node
+from facenas.spaces.graph_space import GraphSpace
 
 ALL = get_args(GraphOperation)
 NARROW = GraphSpaceConfig(operations=ALL, widths=(2, 4, 6), max_blocks=2, embedding=6)

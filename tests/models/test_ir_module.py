@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from facenas.arch import IRArchitecture
-from facenas.arch.named import NAMED
 from facenas.errors import UserError
 from facenas.models.ir import IRNetwork, build_ir
+from facenas.spaces import IRArchitecture
+from facenas.spaces.named import NAMED
 
 MIXED = IRArchitecture(4, (1, 2, 1, 1), (1, 0, 1, 0, 1), (3, 5, 5, 3, 3), 6, se=True)
 IMAGES = torch.rand(3, 3, 112, 112, generator=torch.Generator().manual_seed(5)) * 2 - 1

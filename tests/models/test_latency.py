@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from facenas.arch import PlainArchitecture
 from facenas.models.latency import measure_latency
 from facenas.models.trained import build_network
+from facenas.spaces import PlainArchitecture
 
 
 def test_a_hundred_times_larger_network_is_slower():

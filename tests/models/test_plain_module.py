@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from facenas.arch import PlainArchitecture
 from facenas.models import build_module
+from facenas.spaces import PlainArchitecture
 
 MIXED = ((0, 1, 1, 0, 0, 1), (3, 5, 3, 5, 3, 3))
 

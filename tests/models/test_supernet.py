@@ -10,11 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from facenas.arch.graph_space import GraphSpace
 from facenas.config.graph import GraphOperation, GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.models.graph import build_graph, recalibrate
 from facenas.models.supernet import Supernet
+from facenas.spaces.graph_space import GraphSpace
 
 CONFIG = GraphSpaceConfig(
     operations=get_args(GraphOperation), widths=(4, 8, 12), max_blocks=2, embedding=8

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from report_run_folders import make_run, trial
 
-from facenas.arch import IRArchitecture
+from facenas.spaces import IRArchitecture
 
 FOUND = (
     IRArchitecture.uniform(6, (1, 1, 2, 1), 64)

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from report_run_folders import make_run, trial
 
-from facenas.arch import AnyArchitecture, CellArchitecture, build_space
-from facenas.arch.base import fingerprint
 from facenas.config import RunConfig
-from facenas.search import Outcome, build_strategy
+from facenas.spaces import AnyArchitecture, CellArchitecture, build_space
+from facenas.spaces.base import fingerprint
+from facenas.strategies import Outcome, build_strategy
 
 SIZE = 28
 SPACE = {"kind": "cells", "base_widths": [4, 8, 16], "max_cells": 4, "max_parameters": 200_000}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from facenas.arch import AnyArchitecture, PlainArchitecture
 from facenas.config import RunConfig
+from facenas.spaces import AnyArchitecture, PlainArchitecture
 
 LOG = Path(__file__).parents[3] / "shared" / "search_logs" / "cifar10-tiny.json"
 START = datetime(2025, 3, 1, 12, 0, 0)

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from report_run_folders import make_run, trial
 
-from facenas.arch import AnyArchitecture, build_space
-from facenas.arch.base import fingerprint
 from facenas.config import RunConfig
-from facenas.search import Outcome, build_strategy
+from facenas.spaces import AnyArchitecture, build_space
+from facenas.spaces.base import fingerprint
+from facenas.strategies import Outcome, build_strategy
 
 SIZE = 16
 SPACE = {"kind": "graph", "widths": [8, 16], "max_blocks": 2}

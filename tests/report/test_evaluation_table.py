@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from evaluation_outcomes import pair_outcome, ranking_outcome, template_outcome
 
+from facenas.cli.evaluation_table import print_results
 from facenas.evaluation.benches import HQ
 from facenas.evaluation.outcome import Outcome
-from facenas.evaluation_table import print_results
 
 
 @pytest.fixture

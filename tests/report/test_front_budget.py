@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from report_front_folders import finish_front_search, make_front_run
 from report_run_folders import make_run, small_search
 
-from facenas.arch import PlainArchitecture
 from facenas.errors import UserError
 from facenas.report.front import Member, parse_budget, recommend, recommendation
 from facenas.report.records import Trial
+from facenas.spaces import PlainArchitecture
 
 NAMES = {"params": "parameters", "parameters": "parameters", "macs": "macs", "memory": "memory"}
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}

@@ -7,11 +7,11 @@ from itertools import combinations
 
 import pytest
 
-from facenas.arch import CellArchitecture, CellSpace
-from facenas.arch.cell_block import Block
-from facenas.arch.cells import Cell
 from facenas.config import CellSpaceConfig
 from facenas.report.front.cells import BLOCK, BOW, HEIGHT, ROW, Drawing, Frame, draw_cells
+from facenas.spaces import CellArchitecture, CellSpace
+from facenas.spaces.cell_block import Block
+from facenas.spaces.cells import Cell
 
 LARGEST = {"min_cells": 6, "min_pipelines": 3, "min_blocks": 3}
 CONV = Block("conv", 3, True, "relu", False)

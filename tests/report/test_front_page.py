@@ -14,9 +14,9 @@ from report_front_folders import finish_front_search, make_front_run
 from report_page_reader import Page, json_scripts, read_page
 from report_run_folders import finish_training, make_run, small_search
 
-from facenas.arch import CellArchitecture, from_json
 from facenas.errors import UserError
 from facenas.report import write_report
+from facenas.spaces import CellArchitecture, from_json
 
 TWO = {"objectives": ["parameters", "macs"]}
 

@@ -19,7 +19,7 @@ from facenas.report.front.members import weighed
 from facenas.report.front.picking import pick_command
 from facenas.report.front.trust import Trust, read_trust
 from facenas.report.reading import read_run
-from facenas.search.rank_check import WEAK, rank_warning
+from facenas.strategies.rank_check import WEAK, rank_warning
 
 
 def _figure(page: Page, heading: str) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from facenas.arch.plain import PLAIN, PlainArchitecture
 from facenas.report.describing import describe
 from facenas.report.drawing import GAP, ROW, Box, draw
 from facenas.report.wording import duration, many, ranges, short
+from facenas.spaces.plain import PLAIN, PlainArchitecture
 
 
 def network(depth: int, width: int = 43) -> PlainArchitecture:

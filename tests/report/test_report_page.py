@@ -19,7 +19,7 @@ from report_run_folders import (
     small_search,
 )
 
-from facenas.arch.plain import PlainArchitecture
+from facenas.spaces.plain import PlainArchitecture
 
 
 def test_finished_run_tells_everything(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facenas.evaluation.roc import roc_points, tar_at_far
+from facenas.evaluation.metrics.roc import roc_points, tar_at_far
 from facenas.report.records import Epoch, Roc, Verification
 from facenas.report.training_charts import roc_chart, training_course
 

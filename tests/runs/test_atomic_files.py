@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from facenas.errors import SearchStoppedError, UserError
-from facenas.runs.files import read_json, write_atomically, write_json, write_text
+from facenas.files import read_json, write_atomically, write_json, write_text
 
 
 def half(error: Exception):
@@ -72,7 +72,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from facenas.errors import SearchStoppedError
-from facenas.runs.files import write_text
+from facenas.files import write_text
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from facenas.arch import PlainSpace
 from facenas.config import SearchConfig, SpaceConfig
 from facenas.errors import UserError
 from facenas.runs import replay
-from facenas.search import MacroMicro, Outcome
+from facenas.spaces import PlainSpace
+from facenas.strategies import MacroMicro, Outcome
 
 Log = dict[str, Any]
 Change = Callable[[Log], object]

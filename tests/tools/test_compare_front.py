@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from facenas.arch import build_space
 from facenas.config import GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.runs import open_run
+from facenas.spaces import build_space
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = [

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from facenas.arch import PlainSpace
 from facenas.config import SearchConfig, SpaceConfig
 from facenas.runs.replay import RecordedSearch, read_recorded
-from facenas.search import MacroMicro, Outcome
+from facenas.spaces import PlainSpace
+from facenas.strategies import MacroMicro, Outcome
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / "tools" / "simulate_speculation.py"

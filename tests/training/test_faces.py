@@ -10,13 +10,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from facenas.arch import IRArchitecture
 from facenas.config import DataConfig, FaceRecipe
 from facenas.data.faces.store import open_store
 from facenas.device import pick_device
-from facenas.training import parallel
+from facenas.spaces import IRArchitecture
+from facenas.training import distributed
 from facenas.training.faces import Faces, split_faces
-from facenas.training.loop import Training
+from facenas.training.trainer import Training
 
 ARCH = IRArchitecture.uniform(2, (1, 1, 1, 1), embedding=16)
 DATA = DataConfig(validation_fraction=0.3, test_fraction=0.2, pairs=20)
@@ -93,7 +93,7 @@ def losses_in_double(store: Path) -> list[float]:
     found = []
     for images, labels in task.batches(0):
         loss, _ = training._step(images.double(), labels)
-        sums = parallel.total(torch.tensor([loss.item() * len(labels), len(labels)]).double())
+        sums = distributed.total(torch.tensor([loss.item() * len(labels), len(labels)]).double())
         found.append((sums[0] / sums[1]).item())
     state = task.network.state_dict()
     norms = [float(v.sum()) for k, v in state.items() if "running_var" in k or "batch_" in k]

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facenas.arch.named import NAMED
 from facenas.cores import core_count
 from facenas.evaluation.embedders import Embedder, open_embedder
 from facenas.evaluation.extraction import extract
 from facenas.evaluation.protocols.files import ZipFiles
 from facenas.evaluation.protocols.images import TreeImages
 from facenas.models.ir import build_ir
+from facenas.spaces.named import NAMED
 
 from . import Row, show, timed
 

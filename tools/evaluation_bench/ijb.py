@@ -143,9 +143,9 @@ def _make_pairs(
 
 def ours(folder: Path) -> dict[str, Any]:
     """Seconds, numbers and peak memory of facenas."""
+    from facenas.evaluation.metrics.roc import tar_at_nearest_fars
+    from facenas.evaluation.metrics.templates import FARS, pool_templates, score_pairs
     from facenas.evaluation.protocols.ijb import read_meta
-    from facenas.evaluation.roc import tar_at_nearest_fars
-    from facenas.evaluation.templates import FARS, pool_templates, score_pairs
 
     clock = Clock()
     read_meta("ijbc", folder / "IJBC")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.evaluation import rank_k
-from facenas.evaluation.ranking import mates_of, places
+from facenas.evaluation.metrics.ranking import mates_of, places
 
 from . import Row, show, timed
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.arch import from_json
 from facenas.data.faces.jpeg import SIDE
 from facenas.device import named_device
 from facenas.errors import UserError
@@ -23,6 +22,7 @@ from facenas.evaluation.embedders.options import (
     usual,
 )
 from facenas.evaluation.embedders.outputs import Candidate, Outputs, tried
+from facenas.spaces import from_json
 
 if TYPE_CHECKING:  # of the extra `onnx`
     import onnx

@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from facenas.arch import GraphArchitecture, IRArchitecture, from_json, is_face
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.base import (
@@ -28,6 +27,7 @@ from facenas.models.foreign import Colour, load_foreign
 from facenas.models.ir import build_ir
 from facenas.models.reading import read_tensors
 from facenas.models.trained import TrainedNetwork, build_network, read_trained
+from facenas.spaces import GraphArchitecture, IRArchitecture, from_json, is_face
 
 
 class Adapted(nn.Module):

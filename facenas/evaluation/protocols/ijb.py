@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.errors import UserError
-from facenas.evaluation.identification import Subjects
+from facenas.evaluation.metrics.identification import Subjects
+from facenas.evaluation.metrics.templates import places_of
 from facenas.evaluation.protocols import ijb_meta as files
 from facenas.evaluation.protocols.ijb_crops import open_crops
 from facenas.evaluation.protocols.images import Images
 from facenas.evaluation.protocols.kinds import BenchNotThereError
-from facenas.evaluation.templates import places_of
 
 _GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenas.evaluation.metrics.roc import roc_points
 from facenas.evaluation.outcome import Outcome
-from facenas.evaluation.roc import roc_points
 from facenas.report.figures import LINE, Figure, heading, layout
 from facenas.report.phases import PHASES
 from facenas.report.wording import percent

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from facenas.evaluation.outcome import Outcome
+from facenas.files import write_text
 from facenas.report.evaluation import results
 from facenas.report.evaluation.charts import bench_figures
 from facenas.report.evaluation.model import model_facts, model_tiles
 from facenas.report.evaluation.pictures import Shown, show
 from facenas.report.figures import Figure
 from facenas.report.page import environment, plotly_script
-from facenas.runs.files import write_text
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from facenas.report.front.generations import Generation, generations
 from facenas.report.reading import RunFolder, read_run
 from facenas.report.summary import STRATEGIES
 from facenas.report.wording import many
-from facenas.search.objectives import Objective
+from facenas.strategies.objectives import Objective
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from facenas.arch.cell_block import IDENTITY, PlacedBlock
-from facenas.arch.cells import PlacedCell
 from facenas.report.wording import many
+from facenas.spaces.cell_block import IDENTITY, PlacedBlock
+from facenas.spaces.cells import PlacedCell
 
 NAMES = {"none": "", "relu": "ReLU", "silu": "SiLU", "prelu": "PReLU"}
 _BRIEF = {"conv": "conv", "separable": "sep", "max_pool": "max", "avg_pool": "avg"}

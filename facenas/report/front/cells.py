@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from facenas.arch import CellArchitecture
-from facenas.arch.cells import PlacedCell
 from facenas.report.front import cell_words as words
 from facenas.report.front.shapes import Box, Drawing, Frame, Symbol
+from facenas.spaces import CellArchitecture
+from facenas.spaces.cells import PlacedCell
 
 ROW = 1060.0  # width of a full row
 MARGIN = 8.0

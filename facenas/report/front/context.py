@@ -26,7 +26,7 @@ from facenas.report.records import Trial
 from facenas.report.summary import STRATEGIES, Network, where
 from facenas.report.tiles import Tile, clock, result
 from facenas.report.wording import count, many, percent
-from facenas.search.objectives import Objective
+from facenas.strategies.objectives import Objective
 
 
 @dataclass(frozen=True)

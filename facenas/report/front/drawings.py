@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from facenas.arch import AnyArchitecture, CellArchitecture, GraphArchitecture
 from facenas.report.drawing import Drawing as ChainDrawing
 from facenas.report.drawing import draw
 from facenas.report.front.cells import draw_cells
 from facenas.report.front.graphs import draw_graph
 from facenas.report.front.shapes import Drawing
+from facenas.spaces import AnyArchitecture, CellArchitecture, GraphArchitecture
 
 
 def drawing_of(arch: AnyArchitecture, image_size: int | None) -> ChainDrawing | Drawing:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from facenas.arch import GraphArchitecture
-from facenas.arch.graph_blocks import POOLS
-from facenas.arch.ir_block import IMAGE_SIZE
 from facenas.report.front.cell_words import channels, resolution
 from facenas.report.wording import many
+from facenas.spaces import GraphArchitecture
+from facenas.spaces.graph_blocks import POOLS
+from facenas.spaces.ir_block import IMAGE_SIZE
 
 _BRIEF = {"avg_pool": "avg pool", "max_pool": "max pool"}
 _LONG = {

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from facenas.arch import GraphArchitecture
 from facenas.report.front import graph_words as words
 from facenas.report.front.cell_words import channels
 from facenas.report.front.shapes import Box, Drawing, Frame, Symbol, Wire
+from facenas.spaces import GraphArchitecture
 
 MARGIN = 8.0
 BLOCK, HEIGHT = 104.0, 36.0  # a box

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facenas.arch import AnyArchitecture, build_space
 from facenas.errors import UserError
 from facenas.report.reading import RunFolder
 from facenas.report.records import FrontMember, Trial
-from facenas.search import Outcome, build_objectives
-from facenas.search.objectives import Objective, Points, non_dominated
+from facenas.spaces import AnyArchitecture, build_space
+from facenas.strategies import Outcome, build_objectives
+from facenas.strategies.objectives import Objective, Points, non_dominated
 
 
 @dataclass(frozen=True)

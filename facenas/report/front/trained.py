@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from facenas.arch import AnyArchitecture
 from facenas.errors import UserError
 from facenas.report.reading import RunFolder, read_about, read_final
 from facenas.report.wording import percent
+from facenas.spaces import AnyArchitecture
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,6 @@
+"""`python -m facenas.cli` is the console script."""
+
+from facenas.cli.app import main
+
+if __name__ == "__main__":
+    main()

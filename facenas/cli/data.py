@@ -1,0 +1,84 @@
+"""`facenas data ...`: stores of faces, made and looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facenas.cli.output import Json, show
+from facenas.errors import UserError
+
+data_app = typer.Typer(
+    no_args_is_help=True, help="Stores of face images: import, generate, look, check."
+)
+
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store of faces, OUT.zarr.")]
+
+
+@data_app.command("import", epilog="Example: facenas data import faces_webface_112x112 casia.zarr")
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="A folder with train.rec, a .rec; a folder or .zip of <identity>/<image>; "
+            "a .csv of path,identity.",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")],
+    layout: Annotated[
+        str, typer.Option(help="jpeg: bytes as they are; raw: pixels, 5x larger, faster to read.")
+    ] = "jpeg",
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Resize images that are not 112x112; else skip them.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the store OUT.zarr when the new one is whole."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Import faces of 112x112 pixels into a store; skipped images are listed in its skipped.csv."""
+    from facenas.data.faces.importing import import_faces
+
+    if layout not in ("jpeg", "raw"):
+        raise UserError(f"--layout {layout}: should be jpeg or raw")
+    show(
+        import_faces(source, out, "raw" if layout == "raw" else "jpeg", resize, overwrite), as_json
+    )
+
+
+@data_app.command(epilog="Example: facenas data info casia.zarr")
+def info(store: Store, as_json: Json = False) -> None:
+    """Tell what a store holds."""
+    from facenas.data.faces.checking import describe
+
+    show(describe(store), as_json)
+
+
+@data_app.command(epilog="Example: facenas data check casia.zarr")
+def check(store: Store, as_json: Json = False) -> None:
+    """Decode every image of a store and verify its fingerprint; exit code 2 at the first fault."""
+    from facenas.data.faces.checking import check as check_store
+
+    show(check_store(store), as_json)
+
+
+@data_app.command(epilog="Example: facenas data demo demo.zarr --identities 20 --images 8")
+def demo(
+    out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")],
+    identities: Annotated[int, typer.Option(min=1, help="How many identities.")] = 120,
+    images: Annotated[int, typer.Option(min=1, help="How many images of each.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other identities.")] = 0,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the store OUT.zarr when the new one is whole."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a store of generated faces, drawn for demonstrations and tests; they show nobody."""
+    from facenas.data.faces.generated import write_generated
+
+    show(write_generated(out, identities, images, seed, overwrite), as_json)

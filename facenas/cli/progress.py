@@ -1,0 +1,124 @@
+"""What a person sees while a search or a training runs: one bar on a terminal, log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from facenas.execution.trial import TrialResult
+from facenas.report.phases import PHASES
+from facenas.report.wording import many
+from facenas.runs.driver import Observer
+from facenas.strategies import Candidate, Strategy
+
+log = logging.getLogger(__name__)
+
+_FORESIGHT = 10_000
+
+
+class SearchProgress(Observer):
+    """Phase, candidate, best so far and time left.
+
+    The time left, and the bar, are those of the longest course the search can take from here (growth
+    and pruning to their bounds), at the rate of the trials so far: so "at most".
+    """
+
+    def __init__(self, image_size: int, workers: int) -> None:
+        self._image_size, self._workers = image_size, workers
+        form = "{percentage:3.0f}%|{bar:12}| {desc}"
+        self._bar = tqdm(total=1.0, bar_format=form, disable=None, leave=False, dynamic_ncols=True)
+        self._trial, self._best = 0, 0.0
+        self._work_done, self._seconds = 0.0, 0.0
+        self._epochs: dict[str, int] = {}
+        self._candidate: Candidate | None = None
+        self._key, self._left = "", ""
+
+    def supernet(self, metrics: dict[str, Any], epochs: int) -> None:
+        """Shows how far the supernet is."""
+        told = f"supernet: epoch {metrics['epoch']} of {epochs}, loss {metrics['train_loss']:.4f}"
+        self._bar.n = metrics["epoch"] / epochs
+        log.info("%s", told) if self._bar.disable else self._bar.set_description_str(told)
+
+    def wanted(self, candidate: Candidate, key: str, strategy: Strategy) -> None:
+        """Shows the candidate the search waits for, and how long the rest may take."""
+        if candidate.reason == "baseline":
+            self._best = 0.0  # micro search compares brief trainings only
+        self._candidate, self._key = candidate, key
+        if not self._bar.disable and self._work_done:
+            ahead = strategy.ask() + strategy.look_ahead(_FORESIGHT, lambda _: None)
+            work = sum(self._work(candidate) for candidate in ahead)
+            seconds = work * self._seconds / self._work_done / self._workers
+            self._left = f" | at most {tqdm.format_interval(seconds)} left"
+            self._bar.n = self._work_done / (self._work_done + work)
+        self._show()
+
+    def epoch(self, key: str, metrics: dict[str, Any]) -> None:
+        """An epoch has ended, of the trial that is waited for or of one trained ahead."""
+        self._epochs[key] = metrics["epoch"]
+        self._show()
+
+    def decided(self, candidate: Candidate, result: TrialResult, decision: str) -> None:
+        """One log line a trial."""
+        self._best = max(self._best, result.accuracy)
+        if result.status == "ok":
+            self._work_done += self._work(candidate)
+            self._seconds += result.seconds
+        outcome = (
+            f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
+        )
+        text = f"trial {self._trial}: {describe(candidate)}: {outcome}, {decision}"
+        self._trial += 1
+        log.info("%s", text) if self._bar.disable else self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Takes the bar off the screen."""
+        self._bar.close()
+
+    def _work(self, candidate: Candidate) -> float:
+        # A candidate of 0 epochs is judged by a supernet: about a tenth of an epoch.
+        return (candidate.epochs or 0.1) * candidate.architecture.count_macs(self._image_size)
+
+    def _show(self) -> None:
+        if self._candidate is None or self._bar.disable:
+            return
+        epoch = f", epoch {self._epochs[self._key]}" if self._key in self._epochs else ""
+        self._bar.set_description_str(
+            f"trial {self._trial}: {describe(self._candidate)}{epoch}"
+            f" | best {self._best:.2f} %{self._left}"
+        )
+
+
+class TrainingProgress:
+    """A bar over the epochs of a full training."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, metrics: dict[str, Any], epochs: int) -> None:
+        """One epoch has ended."""
+        if self._bar is None:
+            done = metrics["epoch"] - 1
+            self._bar = tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=None)
+        told = f"loss {metrics['train_loss']:.4f}, train {metrics['train_accuracy']:.2f} %"
+        if "accuracy" in metrics:  # of faces: on identities held out
+            told += f", verification {metrics['accuracy']:.2f} %"
+        self._bar.set_postfix_str(told)
+        self._bar.update()
+        if self._bar.disable:
+            log.info("epoch %d of %d: %s", metrics["epoch"], epochs, told)
+
+    def close(self) -> None:
+        """Ends the bar's line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def describe(candidate: Candidate) -> str:
+    """A candidate in a few words."""
+    arch = candidate.architecture
+    phase = PHASES[candidate.phase].label if candidate.phase in PHASES else candidate.phase
+    epochs = f", {many(candidate.epochs, 'epoch')}" if candidate.epochs else ""
+    return f"{phase}, {candidate.reason}: {arch.words()}{epochs}"

@@ -1,0 +1,1 @@
+"""Exact metrics of verification and identification: pure functions of scores and labels."""

@@ -1,0 +1,176 @@
+"""What a search leaves on disk while it runs: the journal, results that came early, and side files.
+
+trials.jsonl   the journal: one decided trial a line, in logical order
+ahead.jsonl    results of speculative trials whose turn has not come; gone when the search ends
+metrics.jsonl  per-epoch values of every trial (and of the final training)
+right.jsonl    which validation images each candidate got right, as bits
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenas.errors import UserError
+from facenas.execution.trial import TrialResult, TrialSpec
+from facenas.runs.journal import Journal, read_journal
+from facenas.strategies import Candidate
+
+log = logging.getLogger(__name__)
+
+MAX_FAILURES_IN_A_ROW = 3
+
+_ELSEWHERE = {"history", "right_bits"}  # parts of a result that the side files hold
+_MEASURED = {field.name for field in fields(TrialResult)} - _ELSEWHERE
+_LATER = {"latency"}  # which journals of earlier versions lack
+_FIELDS = {
+    "trials.jsonl": _MEASURED | {"trial", "decision", "search_seconds"},
+    "ahead.jsonl": _MEASURED | _ELSEWHERE,
+    "metrics.jsonl": {"trial", "epoch"},
+    "right.jsonl": {"trial", "images", "bits"},
+}
+
+
+class SearchRecord:
+    """The files of one search. `known`: results by trial key, those of the journal included."""
+
+    def __init__(self, folder: Path, image_size: int) -> None:
+        """Opens what is there. Raises UserError when a file is damaged (a torn last line is not)."""
+        self.folder, self.image_size = folder, image_size
+        self.trials, self._ahead = self._open("trials.jsonl"), self._open("ahead.jsonl")
+        self._retry_failures()
+        self.journaled = len(self.trials.records)
+        self._decided = 0
+        # Side lines are written before the journal's line: a crash in between leaves one too many.
+        self._metrics, self._right = self._open("metrics.jsonl"), self._open("right.jsonl")
+        for side in (self._metrics, self._right):
+            side.keep(lambda r: isinstance(r["trial"], str) or r["trial"] < self.journaled)
+        waiting = [TrialResult(**record) for record in self._ahead.records]
+        self.known = {result.key: result for result in [*waiting, *self._journaled_results()]}
+        self._early = {result.key for result in waiting} - {r["key"] for r in self.trials.records}
+        # Wall clock of the search so far: a resume counts on from the last decision.
+        self._seconds_before = self.trials.records[-1]["search_seconds"] if self.journaled else 0.0
+        self._opened = time.perf_counter()
+
+    @property
+    def early_results(self) -> int:
+        """How many results wait for their turn."""
+        return len(self._early)
+
+    def finished(self, result: TrialResult, early: bool) -> None:
+        """A trial is trained; an early result is kept on disk, so that it is never trained again."""
+        if early:
+            self._ahead.append(result.to_json())
+            self._early.add(result.key)
+        self.known[result.key] = result
+
+    def decided(
+        self, candidate: Candidate, spec: TrialSpec, result: TrialResult, decision: str
+    ) -> None:
+        """The strategy was told: one line into the journal, unless it is there from before a resume.
+
+        Raises UserError when the journal tells another story than the engine.
+        """
+        number, self._decided = self._decided, self._decided + 1
+        if number < self.journaled:
+            line = self.trials.records[number]
+            if (line["key"], line["decision"]) != (spec.key, decision):
+                raise UserError(
+                    f"{self.trials.path}: line {number + 1} does not follow from run.yaml and the lines "
+                    "before it; was one of the files edited? Start a new run"
+                )
+            return
+        speculative = result.key in self._early
+        self._early.discard(result.key)
+        for epoch in result.history:
+            self._metrics.append({"trial": number, "key": result.key, **epoch})
+        self._right.append(
+            {
+                "trial": number,
+                "key": result.key,
+                "images": result.validated,
+                "bits": result.right_bits,
+            }
+        )
+        self.trials.append(
+            self._line(number, candidate, spec, result, decision) | {"speculative": speculative}
+        )
+
+    def done(self) -> None:
+        """The search has ended: nothing lies ahead any more."""
+        self._ahead.path.unlink(missing_ok=True)
+
+    def _open(self, name: str) -> Journal:
+        journal = Journal(self.folder / name)
+        for number, record in enumerate(journal.records, start=1):
+            if not _FIELDS[name] - _LATER <= record.keys() or record.get("trial", 0) is None:
+                raise UserError(
+                    f"{journal.path}: line {number} is not one of this version's lines; "
+                    "restore the file, or start a new run"
+                )
+        return journal
+
+    def _retry_failures(self) -> None:
+        """A search that failures stopped is resumed by someone who has mended their cause: try them again."""
+        last = self.trials.records[-MAX_FAILURES_IN_A_ROW:]
+        if len(last) == MAX_FAILURES_IN_A_ROW and all(line["status"] == "failed" for line in last):
+            log.warning("the last %d trials failed; they are tried again", len(last))
+            first = last[0]["trial"]
+            self.trials.keep(lambda record: record["trial"] < first)
+            self._ahead.keep(lambda record: record["status"] != "failed")
+
+    def _journaled_results(self) -> Iterator[TrialResult]:
+        """Results as the journal and its side files tell them together."""
+        bits = {record["trial"]: record["bits"] for record in self._right.records}
+        history: dict[int, list[dict[str, Any]]] = {}
+        for record in self._metrics.records:
+            epoch = {key: value for key, value in record.items() if key not in ("trial", "key")}
+            history.setdefault(record["trial"], []).append(epoch)
+        for line in self.trials.records:
+            number = line["trial"]
+            measured = {name: line[name] for name in _MEASURED if name in line}
+            yield TrialResult(
+                **measured, history=history.get(number, []), right_bits=bits.get(number, "")
+            )
+
+    def _line(
+        self, number: int, candidate: Candidate, spec: TrialSpec, result: TrialResult, decision: str
+    ) -> dict[str, Any]:
+        arch = candidate.architecture
+        parameters = arch.count_parameters()
+        described = {"trial": number, "phase": candidate.phase, "reason_proposed": candidate.reason}
+        described |= {**arch.to_json(), "epochs": candidate.epochs}
+        counted = {"params_millions": parameters / 1e6, "parameters": parameters}
+        counted |= {
+            "macs": arch.count_macs(self.image_size),
+            "data_fraction": spec.data.data_fraction,
+        }
+        measured = result.to_json()
+        measured = {key: measured[key] for key in measured if key in _MEASURED}
+        if not spec.latency:
+            del measured["latency"]
+        clock = {
+            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "search_seconds": round(self._seconds_before + time.perf_counter() - self._opened, 3),
+        }
+        return {**described, **counted, **measured, "decision": decision, **clock}
+
+
+def right_images(run: Path, trial: int) -> NDArray[np.bool_]:
+    """(n,) bool: which of the n validation images, in order, trial number `trial` got right.
+
+    Raises UserError when the run has no such trial.
+    """
+    for record in read_journal(run / "right.jsonl"):
+        if record["trial"] == trial:
+            bits = np.frombuffer(bytes.fromhex(record["bits"]), dtype=np.uint8)
+            return np.unpackbits(bits, count=record["images"]).astype(bool)
+    raise UserError(f"{run / 'right.jsonl'}: has no trial {trial}")

@@ -1,0 +1,85 @@
+"""Before a search that trusts a supernet: does the supernet rank networks as training alone would?"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from facenas.config import SupernetConfig
+from facenas.strategies.base import Candidate, Known, Outcome, Strategy
+from facenas.strategies.genes import GeneSpace
+
+SHARED, ALONE = "ranked by supernet", "ranked by training"
+WEAK = 0.3  # below this Kendall's tau the ranking of the supernet is hardly better than chance
+
+
+class RankCheck:
+    """The strategy: random networks first, judged by the supernet and then trained alone; then `search`.
+
+    A candidate of 0 epochs is judged by the supernet.
+    """
+
+    def __init__(
+        self, search: Strategy, space: GeneSpace, settings: SupernetConfig, seed: int
+    ) -> None:
+        self.search = search
+        rng = random.Random(seed)
+        networks = [space.sample(rng) for _ in range(settings.rank_networks)]
+        self._waiting = [Candidate(network, 0, SHARED, "drawn") for network in networks]
+        self._waiting += [
+            Candidate(network, settings.rank_epochs, ALONE, "drawn") for network in networks
+        ]
+        self._accuracies: dict[str, list[float]] = {SHARED: [], ALONE: []}
+        self._networks = networks
+
+    def ask(self) -> list[Candidate]:
+        """What is left to rank, and then what the search asks for."""
+        return list(self._waiting) if self._waiting else self.search.ask()
+
+    def tell(self, outcome: Outcome) -> str:
+        """Keeps the accuracy, or passes the outcome to the search."""
+        if not self._waiting:
+            return self.search.tell(outcome)
+        candidate = self._waiting.pop(0)
+        self._accuracies[candidate.phase].append(outcome.accuracy)
+        return "ranked"
+
+    def look_ahead(self, count: int, known: Known) -> list[Candidate]:
+        """The search's first candidates while the last networks are ranked."""
+        if self._waiting:
+            return self.search.ask()[:count]
+        return self.search.look_ahead(count, known)
+
+    def result(self) -> dict[str, Any]:
+        """What the search found, with Kendall's tau-b (null when all accuracies are equal) and its networks."""
+        pairs = zip(self._networks, self._accuracies[SHARED], self._accuracies[ALONE], strict=True)
+        told = [
+            {"accuracy_shared": shared, "accuracy_alone": alone, "architecture": network.to_json()}
+            for network, shared, alone in pairs
+        ]
+        tau = kendall_tau(self._accuracies[SHARED], self._accuracies[ALONE])
+        result = self.search.result()
+        before = 2 * len(self._networks)  # the search counts its own trials alone
+        front = [{**member, "id": member["id"] + before} for member in result["front"]]
+        return result | {"front": front, "tau": tau, "ranked": told}
+
+
+def rank_warning(tau: float | None) -> str | None:
+    """What speaks against a supernet of this tau (None: not defined), in one sentence; None if nothing does."""
+    if tau is not None and tau >= WEAK:
+        return None
+    found = "is not defined, as all networks were equally accurate"
+    if tau is not None:
+        found = f"is {tau:.3g}, below {WEAK:g}"
+    return (
+        f"Kendall's tau {found}: the supernet's ranking of networks is hardly better than chance, and the "
+        "front rests on it; train the supernet longer (search.supernet.epochs), or search without one."
+    )
+
+
+def kendall_tau(first: list[float], second: list[float]) -> float | None:
+    """Kendall's tau-b of two rankings, -1..1; None when one of them ranks nothing."""
+    from scipy.stats import kendalltau  # takes half a second to import
+
+    tau = float(kendalltau(first, second).statistic)
+    return tau if tau == tau else None

@@ -1,0 +1,169 @@
+"""The training loop: SGD, a schedule by epochs, cross-entropy. Read it top to bottom.
+
+Sections and settings: "Efficient Global Neural Architecture Search", section 4.1, and
+`siddikui/Efficient-Macro-Micro-NAS:search.py`. There, the scheduler steps before the epoch, so the last
+epoch runs at a learning rate of 0; here the first epoch runs at `lr` and a cosine would reach 0 after the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from facenas.config import Optimisation
+from facenas.device import Device
+from facenas.training import distributed
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became infinite or not a number: training has diverged."""
+
+
+class StoppedError(RuntimeError):
+    """The caller asked to stop before the end."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a network does on what is held out: accuracy in percent, and (n,) bool, which items are right."""
+
+    accuracy: float
+    right: NDArray[np.bool_]
+
+
+class Task(Protocol):
+    """What is trained, on what: the loop knows nothing else of images or faces.
+
+    `model` is the network that is kept; `network(inputs, labels)` gives logits (n, classes) and holds
+    all that is trained with it, such as a margin head.
+    """
+
+    @property
+    def model(self) -> nn.Module:
+        """See above."""
+        ...
+
+    @property
+    def network(self) -> nn.Module:
+        """See above."""
+        ...
+
+    @property
+    def images(self) -> int:
+        """How many images an epoch trains on."""
+        ...
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled and augmented (inputs, labels (n,) int64), on the device, of this process."""
+        ...
+
+    def score(self) -> Score | None:
+        """On the images held out for choosing; None when there are none."""
+        ...
+
+    def test(self) -> dict[str, Any]:
+        """What the final result tells of images that nothing was chosen on."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of random generators that a resumed training needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` told."""
+        ...
+
+
+class Training:
+    """A task on its way. The same arguments and thread count give the same weights, bit for bit."""
+
+    def __init__(self, task: Task, recipe: Optimisation, epochs: int, device: Device) -> None:
+        self.task, self.recipe, self.epochs, self.device = task, recipe, epochs, device
+        self.network = distributed.wrap(task.network)
+        self.optimizer = torch.optim.SGD(
+            _parameter_groups(task.network, recipe),
+            recipe.lr,
+            momentum=recipe.momentum,
+            fused=True,  # 3 to 4 times faster than the default on a CPU
+        )
+
+    def run_epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """Trains epoch number `epoch` (from 0) and returns its metrics; accuracy in percent.
+
+        Raises NonFiniteLossError when it diverges, StoppedError once `stop()` says so.
+        """
+        lr = learning_rate(self.recipe, epoch, self.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.network.train()
+        # Sums of loss, right answers and items, float64: exact over any number of processes.
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device.torch_device)
+        for inputs, labels in self.task.batches(epoch):
+            if stop():
+                raise StoppedError
+            loss, hits = self._step(inputs, labels)
+            count = float(len(labels))
+            sums += torch.stack([loss.double() * count, hits.double(), sums.new_tensor(count)])
+        loss_sum, right, seen = distributed.total(sums).tolist()
+        mean_loss = loss_sum / max(seen, 1)
+        if not math.isfinite(mean_loss):
+            raise NonFiniteLossError(f"the loss became {mean_loss} in epoch {epoch + 1}")
+        accuracy = 100 * right / max(seen, 1)
+        return {"epoch": epoch + 1, "lr": lr, "train_loss": mean_loss, "train_accuracy": accuracy}
+
+    def _step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with self.device.autocast():
+            logits = self.network(inputs, labels)
+        loss = F.cross_entropy(logits.float(), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        weighted = loss * distributed.weight(len(labels), loss.device)
+        weighted.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.grad_clip)
+        self.optimizer.step()
+        return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a later process needs to go on exactly here."""
+        return {
+            "network": self.task.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "task": self.task.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` told."""
+        self.task.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.task.load_state_dict(state["task"])
+
+
+def learning_rate(recipe: Optimisation, epoch: int, epochs: int) -> float:
+    """The rate of epoch number `epoch` (from 0) of `epochs`.
+
+    Milestones are epochs of a training of `final_epochs`; a shorter one reaches them proportionally sooner.
+    """
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    passed = sum(epoch * recipe.final_epochs >= m * epochs for m in recipe.milestones)
+    return float(recipe.lr * recipe.gamma**passed)
+
+
+def _parameter_groups(network: nn.Module, recipe: Optimisation) -> list[dict[str, Any]]:
+    """All parameters decay, or all but those of BatchNorm."""
+    if recipe.decay_norms:
+        return [{"params": list(network.parameters()), "weight_decay": recipe.weight_decay}]
+    norms = {id(p) for m in network.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
+    kept = [p for p in network.parameters() if id(p) in norms]
+    decayed = [p for p in network.parameters() if id(p) not in norms]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
+    return groups + ([{"params": kept, "weight_decay": 0.0}] if kept else [])

@@ -1,0 +1,219 @@
+"""Face architectures: parameters and MACs against a table, a formula and the built module; JSON and errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from facenas.cli.named_table import list_models, print_models
+from facenas.errors import UserError
+from facenas.models.ir import IRNetwork
+from facenas.spaces import IRArchitecture, from_json
+from facenas.spaces.base import fingerprint
+from facenas.spaces.named import NAMED, REPRODUCES
+
+# Backbone, with a head of 10,572 x 512, GMACs: AdaFace's networks, built and counted.
+ADAFACE = {
+    "ir18": (24_020_352, 29.43, 2.597),
+    "ir34": (34_134_080, 39.55, 4.447),
+    "ir50": (43_585_600, 49.00, 6.296),
+    "ir101": (65_150_912, 70.56, 12.077),
+    "irse50": (43_808_320, 49.22, 6.297),
+}
+# Insightface's networks of the same names have another first shortcut, and a weight and bias behind z.
+INSIGHTFACE = {
+    "ir18": 24_025_600,
+    "ir34": 34_139_328,
+    "ir50": 43_590_848,
+    "ir101": 65_156_160,
+}
+
+
+@st.composite
+def architectures(draw: st.DrawFn) -> IRArchitecture:
+    stages = tuple(draw(st.integers(1, 3)) for _ in range(4))
+    blocks = sum(stages)
+    operations = draw(st.lists(st.sampled_from([0, 1]), min_size=blocks, max_size=blocks))
+    kernels = draw(st.lists(st.sampled_from([3, 5]), min_size=blocks, max_size=blocks))
+    width, embedding = draw(st.integers(1, 40)), draw(st.integers(1, 20))
+    se, project_first = draw(st.booleans()), draw(st.booleans())
+    genes = tuple(operations), tuple(kernels)
+    return IRArchitecture(width, stages, *genes, embedding, se, project_first)
+
+
+def parameters_by_the_book(arch: IRArchitecture) -> int:
+    """Block by block: 2i + k*k*i*o + 3o + k*k*o*o + 2o, and i*o + 2o for a projection."""
+    total, before, position = 27 * arch.width + 3 * arch.width, arch.width, 0
+    for stage in range(4):
+        after = arch.width * (1, 2, 4, 8)[stage]
+        for _ in range(arch.stages[stage]):
+            area = arch.kernels[position] ** 2
+            if arch.operations[position] == 1:
+                total += area * before * after + area * after * after
+            else:
+                total += area * before + before * after + area * after + after * after
+            total += 2 * before + 3 * after + 2 * after
+            if before != after or (position == 0 and arch.project_first):
+                total += before * after + 2 * after
+            if arch.se:
+                inside = after // 16 if after >= 16 else 1
+                total += after * inside + inside * after
+            before, position = after, position + 1
+    return total + 2 * before + 49 * before * arch.embedding + arch.embedding
+
+
+def module_of(arch: IRArchitecture) -> nn.Module:
+    with torch.device("meta"):  # shapes without numbers
+        return IRNetwork(arch).eval()
+
+
+def macs_by_hooks(arch: IRArchitecture) -> int:
+    """Multiply-accumulates of every convolution and linear layer that a forward pass goes through."""
+    counts = []
+
+    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        counts.append(output.numel() * layer.weight[0].numel())
+
+    module = module_of(arch)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    module(torch.empty(1, 3, 112, 112, device="meta"))
+    return sum(counts)
+
+
+@settings(deadline=None, max_examples=30)
+@given(architectures())
+def test_parameters_equal_the_formula_and_the_module(arch):
+    built = sum(p.numel() for p in module_of(arch).parameters())
+    assert arch.count_parameters() == parameters_by_the_book(arch) == built
+
+
+@settings(deadline=None, max_examples=8)
+@given(architectures())
+def test_macs_equal_what_hooks_count(arch):
+    assert arch.count_macs(112) == macs_by_hooks(arch)
+
+
+@pytest.mark.parametrize("name", ADAFACE)
+def test_counts_of_the_literature(name):
+    backbone, total, gmacs = ADAFACE[name]
+    arch = NAMED[name]
+    assert arch.count_parameters() == backbone
+    assert round((backbone + arch.head_parameters(10_572)) / 1e6, 2) == total
+    assert round(arch.count_macs() / 1e9, 3) == gmacs
+    assert arch.count_macs() == macs_by_hooks(arch)
+
+
+@pytest.mark.parametrize("name", INSIGHTFACE)
+def test_counts_of_insightface(name):
+    tree = {**NAMED[name].to_json(), "project_first": True}
+    assert from_json(tree).count_parameters() + 2 * 512 == INSIGHTFACE[name]
+
+
+def test_the_papers_searched_networks():
+    r34, r58 = NAMED["r34_512"], NAMED["r58_256"]
+    assert (r34.depth, r34.stages, 8 * r34.width) == (34, (2, 4, 8, 2), 512)
+    assert round((r34.count_parameters() + r34.head_parameters(10_572)) / 1e6, 3) == 37.113
+    assert (r58.depth, r58.stages, 8 * r58.width) == (58, (3, 7, 15, 3), 256)
+    assert round(r58.count_parameters() / 1e6, 3) == 14.638
+
+
+def test_the_table_lists_all_named_networks(capsys):
+    rows = list_models()
+    assert [row["name"] for row in rows] == list(NAMED)
+    for row in json.loads(json.dumps(rows)):
+        assert row["total"] == row["backbone"] + row["head"]
+        assert row["macs"] == NAMED[row["name"]].count_macs(112)
+        assert row["reproduces"] == REPRODUCES[row["name"]]
+    print_models(rows)
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in NAMED)
+
+
+def test_published_counts_are_told_as_they_are():
+    for name, text in REPRODUCES.items():
+        if name in ADAFACE:
+            assert f"{ADAFACE[name][0]:,}" in text
+
+
+@given(architectures())
+def test_json_round_trip(arch):
+    tree = json.loads(json.dumps(arch.to_json()))
+    assert from_json(tree) == arch
+    assert (tree["depth"], tree["kind"]) == (2 * sum(arch.stages) + 2, "ir")
+    del tree["depth"]
+    assert from_json(tree) == arch
+
+
+@given(architectures())
+def test_every_field_changes_the_fingerprint(arch):
+    tree = arch.to_json()
+    changed = [
+        arch.with_width(arch.width + 1).to_json(),
+        arch.with_operation(0, 1 - arch.operations[0]).to_json(),
+        arch.with_kernel(arch.depth // 2 - 2, 8 - arch.kernels[-1]).to_json(),
+        {**tree, "embedding": arch.embedding + 1},
+        {**tree, "se": not arch.se},
+        {**tree, "project_first": not arch.project_first},
+    ]
+    assert len({fingerprint(from_json(t).to_json()) for t in [tree, *changed]}) == 7
+
+
+@given(architectures())
+def test_blocks_fit_together(arch):
+    blocks, before, shrink = list(arch.blocks()), arch.width, 1
+    for block in blocks:
+        shrink *= block.stride
+        assert (block.in_channels, block.shrink) == (before, shrink)
+        before = block.out_channels
+    assert (shrink, before) == (16, 8 * arch.width)
+    first = [sum(arch.stages[:stage]) for stage in range(4)]
+    assert [i for i, block in enumerate(blocks) if block.stride == 2] == first
+    projected = [i for i, block in enumerate(blocks) if block.projected]
+    assert projected == (first if arch.project_first else first[1:])
+
+
+GOOD = IRArchitecture.uniform(8, (1, 1, 2, 1), 16).to_json()
+
+
+@pytest.mark.parametrize("field", ["width", "stages", "ops", "kernels", "embedding"])
+def test_a_missing_field_is_named(field):
+    with pytest.raises(UserError, match=field):
+        from_json({key: value for key, value in GOOD.items() if key != field})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"depth": 14}, "says depth 14 but lists blocks for 12 layers"),
+        ({"width": 0}, "not an ir architecture"),
+        ({"width": 8.5}, "number"),
+        ({"embedding": 0}, "not an ir architecture"),
+        ({"embedding": None}, "number"),
+        ({"stages": [1, 1, 2]}, "not an ir architecture"),
+        ({"stages": []}, "not an ir architecture"),
+        ({"stages": [1, 0, 3, 1]}, "not an ir architecture"),
+        ({"stages": [1, 1, 1, 1]}, "not an ir architecture"),
+        ({"stages": 5}, "number"),
+        ({"ops": [1, 1, 1, 1, 2]}, "not an ir architecture"),
+        ({"kernels": [3, 3, 3, 3, 4]}, "not an ir architecture"),
+        ({"kernels": [3, 3, 3, 3]}, "not an ir architecture"),
+        ({"se": 1}, "true or false"),
+        ({"project_first": "yes"}, "true or false"),
+    ],
+)
+def test_wrong_fields_are_told_in_a_sentence(change, words):
+    with pytest.raises(UserError, match=words):
+        from_json({**GOOD, **change})
+
+
+@pytest.mark.parametrize("size", [0, 96, 224])
+def test_other_image_sizes_are_refused(size):
+    with pytest.raises(UserError, match="112x112"):
+        NAMED["ir18"].count_macs(size)

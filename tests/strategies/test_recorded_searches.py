@@ -1,0 +1,69 @@
+"""The authors' five recorded searches: fed with their accuracies, the engine asks for their trials."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facenas.config import SearchConfig, SpaceConfig
+from facenas.spaces import PlainSpace
+from facenas.strategies import MacroMicro, Outcome
+
+LOGS = Path(__file__).parents[3] / "shared" / "search_logs"
+TRIALS = {
+    "cifar10-tiny": 86,
+    "cifar100-tiny": 65,
+    "emnist-tiny": 57,
+    "fashionmnist-tiny": 58,
+    "kmnist-tiny": 62,
+}
+FIELDS = ("phase", "depth", "width", "ops", "kernels", "epochs")
+
+
+def load(name: str) -> dict[str, Any]:
+    path = LOGS / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"{path} is not here: the authors' logs are not part of the project")
+    return json.loads(path.read_text())
+
+
+def strategy_of(log: dict[str, Any]) -> MacroMicro:
+    s = log["settings"]
+    space = SpaceConfig(**{key: s[key] for key in SpaceConfig.model_fields if key in s})
+    search = SearchConfig(**{key: s[key] for key in SearchConfig.model_fields if key in s})
+    return MacroMicro(PlainSpace(space, log["input_channels"], log["num_classes"]), search)
+
+
+def test_there_are_328_trials():
+    assert sum(TRIALS.values()) == 328
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_the_engine_asks_for_exactly_the_recorded_trials(name):
+    log = load(name)
+    strategy = strategy_of(log)
+    assert len(log["trials"]) == TRIALS[name]
+    for number, trial in enumerate(log["trials"]):
+        [wanted] = strategy.ask()
+        tree = {**wanted.architecture.to_json(), "phase": wanted.phase, "epochs": wanted.epochs}
+        assert {f: tree[f] for f in FIELDS} == {f: trial[f] for f in FIELDS}, f"trial {number}"
+        assert wanted.architecture.count_parameters() == round(trial["params_millions"] * 1e6)
+        strategy.tell(Outcome(trial["accuracy"], trial["train_accuracy"]))
+    assert strategy.ask() == []
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_the_engine_ends_with_the_recorded_network(name):
+    log = load(name)
+    strategy, final = strategy_of(log), log["final"]
+    for trial in log["trials"]:
+        strategy.tell(Outcome(trial["accuracy"], trial["train_accuracy"]))
+    result = strategy.result()
+    found = result["architecture"]
+    assert [found[f] for f in FIELDS[1:5]] == [final[f] for f in FIELDS[1:5]]
+    assert result["macro_width"] == final["macro_width"]
+    assert result["macro_epochs"] == final["macro_epochs"]
+    assert strategy.best.count_parameters() == round(final["params_millions"] * 1e6)

@@ -1,0 +1,144 @@
+"""The training loop against a plain restatement of the recipe."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from facenas.config import DataConfig, FaceRecipe, Recipe
+from facenas.data import open_image_set
+from facenas.device import pick_device
+from facenas.models import build_module
+from facenas.spaces import PlainArchitecture
+from facenas.training.classification import Classification, classified_right
+from facenas.training.trainer import NonFiniteLossError, StoppedError, Training, learning_rate
+
+ARCH = PlainArchitecture.uniform(3, 6, 1, 10)
+RECIPE = Recipe(batch_size=50, pad=1, cutout=2, grad_clip=0.5)
+
+
+@pytest.fixture
+def training(digits):
+    def build(epochs=3, seed=7, recipe=RECIPE, images=120):
+        image_set, device = open_image_set(digits), pick_device()
+        task = Classification(ARCH, image_set, DataConfig(), recipe, 0, seed, device, final=True)
+        task.indices = torch.arange(images)
+        return Training(task, recipe, epochs, device)
+
+    return build
+
+
+def test_equals_the_recipe_written_out(training):
+    """SGD, torch's own cosine scheduler and clipping, on the batches that the loop draws."""
+    epochs = 3
+    real, plain = training(epochs), build_module(ARCH, 7)
+    optimizer = torch.optim.SGD(plain.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    twin = training(epochs)  # only for its batches
+    for epoch in range(epochs):
+        metrics = real.run_epoch(epoch)
+        plain.train()
+        losses, right, seen = 0.0, 0, 0
+        for images, labels in twin.task.batches(epoch):
+            logits = plain(images)
+            loss = F.cross_entropy(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+            optimizer.step()
+            losses += loss.item() * len(labels)
+            right += int((logits.argmax(1) == labels).sum())
+            seen += len(labels)
+        assert metrics["lr"] == pytest.approx(scheduler.get_last_lr()[0])
+        assert metrics["train_loss"] == pytest.approx(losses / seen, rel=1e-4)
+        assert metrics["train_accuracy"] == pytest.approx(100 * right / seen)
+        assert (metrics["epoch"], seen) == (epoch + 1, 120)
+        scheduler.step()
+    for ours, theirs in zip(real.task.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_every_epoch_sees_every_image_once_in_another_order(training):
+    real = training()
+    seen = [torch.cat([labels for _, labels in real.task.batches(i)]) for i in range(2)]
+    assert not torch.equal(*seen)
+    truth = real.task.labels[:120].sort().values
+    assert all(torch.equal(labels.sort().values, truth) for labels in seen)
+
+
+def test_same_seed_same_bits_and_another_seed_others(training):
+    def weights(seed):
+        made = training(seed=seed)
+        made.run_epoch(0)
+        return torch.cat([p.detach().flatten() for p in made.task.model.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_global_random_state_is_neither_used_nor_changed(training):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    training().run_epoch(0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_state_dict_goes_on_bit_for_bit(training, tmp_path):
+    whole, first, second = training(), training(), training()
+    for epoch in range(3):
+        whole.run_epoch(epoch)
+    first.run_epoch(0)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    second.run_epoch(1)
+    second.run_epoch(2)
+    for one, other in zip(
+        whole.task.model.parameters(), second.task.model.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_divergence_and_stopping_are_errors(training):
+    with pytest.raises(NonFiniteLossError, match=r"the loss became (nan|inf) in epoch 1"):
+        training(recipe=RECIPE.model_copy(update={"lr": 1e30})).run_epoch(0)
+    with pytest.raises(StoppedError):
+        training().run_epoch(0, stop=lambda: True)
+
+
+def test_classified_right_is_independent_of_the_batch(training, digits):
+    image_set, trained = open_image_set(digits), training()
+    trained.run_epoch(0)
+    images = torch.from_numpy(image_set.test_images)
+    labels = torch.from_numpy(image_set.test_labels)
+    right = classified_right(trained.task.model, images, labels, image_set, trained.device)
+    assert right.shape == labels.shape
+    trained.task.model.eval()
+    for i in (0, 1, len(labels) - 1):
+        pixels = torch.from_numpy(image_set.test_images[i]).permute(2, 0, 1)[None] / 255
+        logits = trained.task.model((pixels - image_set.mean[0]) / image_set.std[0])
+        assert (logits.argmax().item() == labels[i].item()) == right[i].item()
+
+
+def test_steps_fall_at_the_milestones_as_torch_has_them():
+    recipe = FaceRecipe(lr=0.1, schedule="steps", milestones=(12, 20, 24), final_epochs=26)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [12, 20, 24], 0.1)
+    for epoch in range(26):
+        assert learning_rate(recipe, epoch, 26) == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    # Half as long: the milestones come at 6, 10 and 12.
+    rates = [round(learning_rate(recipe, epoch, 13), 9) for epoch in range(13)]
+    assert rates == [0.1] * 6 + [0.01] * 4 + [0.001] * 2 + [0.0001]
+
+
+def test_norms_decay_only_when_the_recipe_says_so(training):
+    kept = training(recipe=RECIPE.model_copy(update={"decay_norms": False}))
+    decayed, spared = kept.optimizer.param_groups
+    assert decayed["weight_decay"] == RECIPE.weight_decay
+    assert spared["weight_decay"] == 0
+    assert len(spared["params"]) == 2 * (ARCH.depth + 1)
+    assert all(p.dim() == 1 for p in spared["params"])
+    assert len(training().optimizer.param_groups) == 1
