@@ -37,8 +37,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def digits(_own_cache: None) -> Path:
     """The prepared folder of scikit-learn's digits."""
-    from facenas.config import DataConfig
     from facenas.data import prepare
+    from facenas.data.config import DataConfig
 
     return prepare(DataConfig(name="digits"))
 
@@ -46,10 +46,11 @@ def digits(_own_cache: None) -> Path:
 @pytest.fixture
 def make_spec(digits: Path) -> Callable:
     """Builds small trials on the digits; keyword arguments go to the recipe."""
-    from facenas.config import DataConfig, Recipe
     from facenas.data import open_image_set
+    from facenas.data.config import DataConfig
     from facenas.execution.trial import TrialSpec
     from facenas.spaces import PlainArchitecture
+    from facenas.training.recipes import Recipe
 
     fingerprint = open_image_set(digits).fingerprint
 

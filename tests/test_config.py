@@ -13,20 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from facenas.config import (
-    DataConfig,
-    ExecutionConfig,
-    Recipe,
-    RunConfig,
-    SearchConfig,
-    SpaceConfig,
-    load_run_config,
-    preset_names,
-    read_yaml,
-    shipped,
-    validate,
-)
+from facenas.config import read_yaml, shipped, validate
+from facenas.data.config import DataConfig
 from facenas.errors import UserError
+from facenas.execution.config import ExecutionConfig
+from facenas.runs.config import RunConfig
+from facenas.runs.presets import load_run_config, preset_names
+from facenas.spaces.settings import SpaceConfig
+from facenas.strategies.settings import SearchConfig
+from facenas.training.recipes import Recipe
 
 # The settings that the authors' recorded "tiny" searches tell.
 AUTHORS_SPACE = {

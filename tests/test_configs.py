@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from facenas.config import preset_names
+from facenas.runs.presets import preset_names
 
 # One depth, two widths, one epoch, and a few images: seconds instead of hours.
 SCALED = [

@@ -66,9 +66,9 @@ def test_killed_and_resumed_gives_the_same_bits(facenas, tmp_path, arch_file):
 
 def test_counts_and_model_file(facenas, tmp_path, arch_file):
     """The test accuracy is that of the saved weights, by a plain loop over the test images."""
-    from facenas.config import DataConfig
     from facenas.data import open_image_set, prepare
-    from facenas.models import build_module
+    from facenas.data.config import DataConfig
+    from facenas.models.plain import build_module
 
     done = facenas(*arguments("net"), "--json")
     result = json.loads(done.stdout.splitlines()[-1])

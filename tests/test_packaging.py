@@ -9,7 +9,7 @@ import zipfile
 
 from conftest import ROOT
 
-from facenas.config import preset_names
+from facenas.runs.presets import preset_names
 
 
 def test_the_wheel_holds_what_it_needs_and_finds_it_from_anywhere(tmp_path):
@@ -24,7 +24,7 @@ def test_the_wheel_holds_what_it_needs_and_finds_it_from_anywhere(tmp_path):
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "tools/"))]
 
-    code = "import facenas.config as c; print(c.__file__); print(*c.preset_names())"
+    code = "import facenas.runs.presets as c; print(c.__file__); print(*c.preset_names())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")}, check=True,

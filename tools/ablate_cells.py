@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from facenas.config import RunConfig, load_run_config
 from facenas.errors import UserError
 from facenas.execution import build_executor
 from facenas.execution.trial import TrialSpec
 from facenas.report.front.members import front_of, weighed
 from facenas.report.reading import read_run
 from facenas.runs import Run, open_run
+from facenas.runs.config import RunConfig
+from facenas.runs.presets import load_run_config
 from facenas.spaces.cell_block import ACTIVATIONS, Block
 from facenas.spaces.cells import MERGES, Cell, CellArchitecture
 

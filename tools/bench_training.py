@@ -42,10 +42,11 @@ def make_images():
 
 def ours(depth: int, width: int, seconds: float, start: float) -> float:
     """Images per second of one worker from time `start` on."""
-    from facenas.config import DataConfig, Recipe
+    from facenas.data.config import DataConfig
     from facenas.device import pick_device, use_threads
     from facenas.spaces import PlainArchitecture
     from facenas.training.classification import Classification
+    from facenas.training.recipes import Recipe
     from facenas.training.trainer import Training
 
     use_threads(1)
@@ -69,7 +70,7 @@ def theirs(depth: int, width: int, seconds: float, threads: int) -> float:
     from torch import nn
     from torchvision import transforms
 
-    from facenas.models import build_module
+    from facenas.models.plain import build_module
     from facenas.spaces import PlainArchitecture
 
     torch.set_num_threads(threads)

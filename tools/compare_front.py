@@ -30,7 +30,6 @@ from typing import Any
 
 import yaml
 
-from facenas.config import RunConfig, load_run_config
 from facenas.cores import core_count
 from facenas.errors import UserError
 from facenas.files import write_json, write_text
@@ -38,6 +37,8 @@ from facenas.report.front.budget import parse_budget, recommend
 from facenas.report.front.members import front_of, weighed
 from facenas.report.reading import read_run
 from facenas.runs import Run, open_run
+from facenas.runs.config import RunConfig
+from facenas.runs.presets import load_run_config
 from facenas.spaces import GraphArchitecture, GraphSpace, build_space
 
 FOUND, RESNET, MOBILENET, RANDOM = "found", "ResNet-20", "MobileNetV2", "random"

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from facenas.config import DataConfig, Recipe
+from facenas.data.config import DataConfig
 from facenas.execution.trial import TrialResult, TrialSpec
 from facenas.runs import SearchRecord
 from facenas.runs.driver import Search
@@ -26,6 +26,7 @@ from facenas.runs.replay import RecordedSearch, read_recorded
 from facenas.spaces import build_space
 from facenas.spaces.plain import PlainArchitecture
 from facenas.strategies import Candidate, MacroMicro
+from facenas.training.recipes import Recipe
 
 
 class SimulatedExecutor:

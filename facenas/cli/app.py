@@ -95,7 +95,7 @@ def search(
 ) -> None:
     """Search a network: grow its depth, prune its width, then swap operations and kernels."""
     from facenas.cli.commands.search import start_search
-    from facenas.config import load_run_config
+    from facenas.runs.presets import load_run_config
 
     if task not in (None, "classification", "face"):
         raise UserError(f"--task {task}: should be classification or face")

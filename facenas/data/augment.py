@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facenas.config import Recipe
 from facenas.data.image_sets import ImageSet, crop_side
+from facenas.training.recipes import Recipe
 
 
 @dataclass(frozen=True)

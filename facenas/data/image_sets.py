@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from facenas.config import DataConfig, Recipe
+from facenas.data.config import DataConfig
 from facenas.data.entries import FORMAT_VERSION, ImageSet, publish, read_entry, write_entry
 from facenas.data.folders import find_folder
 from facenas.data.named import KNOWN_NAMES, find_named, known_name
 from facenas.data.source import Source
 from facenas.errors import UserError
+from facenas.training.recipes import Recipe
 
 __all__ = ["ImageSet", "crop_side", "default_cache", "open_image_set", "prepare"]
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from facenas.config import DataConfig
 from facenas.data.cifar import CifarLayout
+from facenas.data.config import DataConfig
 from facenas.data.idx import IdxLayout
 from facenas.data.source import Decoded, Labels, Pixels, Source, part_of, stamp
 from facenas.data.splits import TEST_FRACTION, split_indices

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from facenas.config import DataConfig
 from facenas.data import image_sets
+from facenas.data.config import DataConfig
 from facenas.data.entries import ImageSet
 from facenas.errors import UserError
 

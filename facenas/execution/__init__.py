@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facenas.config import ExecutionConfig
 from facenas.cores import core_count
 from facenas.execution.base import Executor, OnEpoch
+from facenas.execution.config import ExecutionConfig
 from facenas.execution.processes import ProcessExecutor
 from facenas.execution.serial import SerialExecutor
 

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from facenas.config import DataConfig, FaceRecipe, Recipe
+from facenas.data.config import DataConfig
 from facenas.spaces import AnyArchitecture, GraphSpace
 from facenas.spaces.base import fingerprint
+from facenas.training.recipes import FaceRecipe, Recipe
 
 if TYPE_CHECKING:  # torch takes a second to import
     from torch import nn

@@ -1,5 +1,1 @@
-"""Architecture -> nn.Module."""
-
-from facenas.models.plain import build_module
-
-__all__ = ["build_module"]
+"""Architecture -> nn.Module. Imports torch only where a module is built."""

@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facenas.config import HeadConfig
+from facenas.models.head_settings import HeadConfig
 
 
 class Head(nn.Module, ABC):

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facenas.config import RunConfig
 from facenas.errors import UserError
 from facenas.files import write_text
 from facenas.report import summary, wording
@@ -23,6 +22,7 @@ from facenas.report.phases import PHASES
 from facenas.report.reading import RunFolder, read_run
 from facenas.report.tiles import tiles
 from facenas.report.training_charts import roc_chart, training_course
+from facenas.runs.config import RunConfig
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from facenas.config import MultiObjectiveConfig, read_yaml
+from facenas.config import read_yaml
 from facenas.errors import UserError
 from facenas.files import read_json
 from facenas.report.phases import PHASES
 from facenas.report.records import About, Best, Epoch, Final, Record, Trial
 from facenas.report.terms import TERMS, Terms
 from facenas.runs.journal import read_journal
+from facenas.strategies.settings import MultiObjectiveConfig
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)

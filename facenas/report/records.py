@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from facenas.config import Config, RunConfig
-from facenas.config.searches import Cost
+from facenas.config import Config
 from facenas.errors import UserError
+from facenas.runs.config import RunConfig
 from facenas.spaces import AnyArchitecture, from_json
+from facenas.strategies.settings import Cost
 
 COSTS: tuple[str, ...] = get_args(Cost)  # what a search may weigh beside the error
 

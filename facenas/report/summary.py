@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from facenas.config import Bounds, SearchConfig
 from facenas.report.phases import PHASES, Phase
 from facenas.report.reading import RunFolder
 from facenas.report.records import DataFacts, Trial
 from facenas.report.wording import count
 from facenas.spaces import AnyArchitecture
+from facenas.spaces.settings import Bounds
+from facenas.strategies.settings import SearchConfig
 
 TAKEN = (
     "best",

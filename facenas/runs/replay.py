@@ -11,19 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facenas.config import (
-    MultiObjectiveConfig,
-    RunConfig,
-    SearchConfig,
-    SpaceConfig,
-    read_yaml,
-    validate,
-)
+from facenas.config import read_yaml, validate
 from facenas.errors import UserError
 from facenas.files import read_json
+from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.spaces import IRArchitecture, PlainArchitecture, SpaceSettings, build_space, from_json
+from facenas.spaces.settings import SpaceConfig
 from facenas.strategies import Candidate, Outcome, Strategy, build_strategy
+from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
 
 _COMPARED = ("phase", "depth", "width", "ops", "kernels", "epochs")
 _OPTIONAL = ("macro_width", "macro_epochs")

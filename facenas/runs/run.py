@@ -18,10 +18,11 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from facenas.config import RunConfig, read_yaml, validate
+from facenas.config import read_yaml, validate
 from facenas.data import TrainingData, open_data, prepare
 from facenas.errors import UserError
 from facenas.files import read_json, write_json, write_text
+from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 
 _PACKAGES = ("facenas", "torch", "torchvision", "numpy", "pydantic")

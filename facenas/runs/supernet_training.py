@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from facenas.config import SupernetConfig
 from facenas.cores import core_count
 from facenas.data import open_data
 from facenas.device import pick_device, use_threads
@@ -27,6 +26,7 @@ from facenas.runs import Run, open_run
 from facenas.runs.journal import read_journal
 from facenas.spaces.base import fingerprint
 from facenas.spaces.graph_space import GraphSpace
+from facenas.strategies.settings import SupernetConfig
 from facenas.training import checkpoint as checkpoints
 from facenas.training.supernet import Paths, SupernetTask
 from facenas.training.tasks import build_task

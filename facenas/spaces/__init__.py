@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from facenas.config import CellSpaceConfig, GraphSpaceConfig, IRSpaceConfig, SpaceConfig
 from facenas.errors import UserError
 from facenas.spaces.base import Architecture, SearchSpace
+from facenas.spaces.cell_settings import CellSpaceConfig
 from facenas.spaces.cell_space import CellSpace
 from facenas.spaces.cells import CellArchitecture
 from facenas.spaces.graph import GraphArchitecture
+from facenas.spaces.graph_settings import GraphSpaceConfig
 from facenas.spaces.graph_space import GraphSpace
 from facenas.spaces.ir import IRArchitecture, IRSpace
 from facenas.spaces.plain import PlainArchitecture, PlainSpace
+from facenas.spaces.settings import IRSpaceConfig, SpaceConfig
 
 AnyArchitecture = PlainArchitecture | IRArchitecture | CellArchitecture | GraphArchitecture
 AnySpace = PlainSpace | IRSpace | CellSpace | GraphSpace

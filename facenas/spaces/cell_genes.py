@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
-from facenas.config.cells import Activation, CellSpaceConfig, Operation
 from facenas.errors import UserError
 from facenas.spaces.cell_block import IDENTITY, Block
+from facenas.spaces.cell_settings import Activation, CellSpaceConfig, Operation
 from facenas.spaces.cells import MERGES, ROLES, Cell, CellArchitecture, Pipeline
 
 Pick = Callable[[Sequence[Any]], Any]  # makes one choice of several

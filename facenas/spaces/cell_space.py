@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from facenas.config.cells import CellSpaceConfig
 from facenas.errors import UserError
 from facenas.spaces.base import put
 from facenas.spaces.cell_block import side
 from facenas.spaces.cell_genes import CellCoding
+from facenas.spaces.cell_settings import CellSpaceConfig
 from facenas.spaces.cells import CellArchitecture
 
 Row = tuple[int, ...]

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
 
-from facenas.config.graph import GraphOperation, GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.spaces.graph import GraphArchitecture, Stage
 from facenas.spaces.graph_blocks import AVERAGE, SKIP
+from facenas.spaces.graph_settings import GraphOperation, GraphSpaceConfig
 
 Genes = list[int | None]  # None where a gene is ignored
 

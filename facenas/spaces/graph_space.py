@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from facenas.config.graph import GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.spaces.base import put
 from facenas.spaces.graph import TASKS, GraphArchitecture
 from facenas.spaces.graph_blocks import POOLS, SKIP
 from facenas.spaces.graph_genes import GraphCoding
+from facenas.spaces.graph_settings import GraphSpaceConfig
 from facenas.spaces.ir_block import check_image_size
 
 Row = tuple[int, ...]

@@ -13,11 +13,11 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from facenas.config import IRSpaceConfig
 from facenas.errors import UserError
 from facenas.spaces.base import put, whole
 from facenas.spaces.ir_block import IMAGE_SIZE, REDUCTION, Block, check_image_size
 from facenas.spaces.plain import KERNELS, OPERATIONS, PLAIN, SEPARABLE
+from facenas.spaces.settings import IRSpaceConfig
 
 LAST_SIZE = 7  # after the four strides of 2
 

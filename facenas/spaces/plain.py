@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from facenas.config import SpaceConfig
 from facenas.errors import UserError
 from facenas.spaces.base import put, whole
+from facenas.spaces.settings import SpaceConfig
 
 SEPARABLE, PLAIN = 0, 1
 OPERATIONS = (SEPARABLE, PLAIN)

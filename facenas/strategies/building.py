@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from facenas.config import MultiObjectiveConfig, SearchConfig
 from facenas.strategies.base import Outcome, Strategy
 from facenas.strategies.macro_micro import MacroMicro
 from facenas.strategies.objectives import ERROR, Objective
 from facenas.strategies.rank_check import RankCheck
+from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
 
 _SAMPLES = 100  # of the space, for the scale of an objective without a limit
 _SLOW = 1000.0  # milliseconds

@@ -15,11 +15,11 @@ from pymoo.algorithms.soo.nonconvex.ga import GA
 from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
 
-from facenas.config import MultiObjectiveConfig
 from facenas.strategies.front import FrontSearch
 from facenas.strategies.genes import GeneSpace
 from facenas.strategies.objectives import Objective, points_of
 from facenas.strategies.operators import Crossed, Mutated, OnlyFresh, Sampled
+from facenas.strategies.settings import MultiObjectiveConfig
 
 
 class Evolution(FrontSearch):

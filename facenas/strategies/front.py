@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from facenas.config import MultiObjectiveConfig
 from facenas.spaces.base import fingerprint
 from facenas.strategies.base import Candidate, Known, Outcome
 from facenas.strategies.genes import GeneSpace
 from facenas.strategies.objectives import Objective, non_dominated, points_of
+from facenas.strategies.settings import MultiObjectiveConfig
 
 
 class FrontSearch:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from facenas.config import SearchConfig
 from facenas.spaces import IRArchitecture, IRSpace, PlainArchitecture, PlainSpace
 from facenas.spaces.plain import PLAIN
 from facenas.strategies.base import Candidate, Known, Outcome
+from facenas.strategies.settings import SearchConfig
 
 # Accuracies logged by others carry float32 rounding of up to 1e-5 points; one image in a million is 1e-4.
 EPSILON = 5e-5

@@ -6,11 +6,11 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from facenas.config import MultiObjectiveConfig
 from facenas.spaces.base import fingerprint
 from facenas.strategies.front import FrontSearch
 from facenas.strategies.genes import TRIES, GeneSpace
 from facenas.strategies.objectives import Objective
+from facenas.strategies.settings import MultiObjectiveConfig
 
 
 class RandomSearch(FrontSearch):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from facenas.config import SupernetConfig
 from facenas.strategies.base import Candidate, Known, Outcome, Strategy
 from facenas.strategies.genes import GeneSpace
+from facenas.strategies.settings import SupernetConfig
 
 SHARED, ALONE = "ranked by supernet", "ranked by training"
 WEAK = 0.3  # below this Kendall's tau the ranking of the supernet is hardly better than chance

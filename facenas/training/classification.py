@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facenas.config import DataConfig, Recipe
 from facenas.data import ImageSet, split_indices
 from facenas.data.augment import Augment, Normalise
+from facenas.data.config import DataConfig
 from facenas.device import Device
 from facenas.models.trained import build_network
 from facenas.spaces import AnyArchitecture
+from facenas.training.recipes import Recipe
 from facenas.training.trainer import Score
 
 EVALUATION_BATCH = 256

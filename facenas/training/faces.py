@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facenas.config import DataConfig, FaceRecipe
+from facenas.data.config import DataConfig
 from facenas.data.faces.augment import FaceAugment
 from facenas.data.faces.loader import FaceLoader, to_input
 from facenas.data.faces.splits import (
@@ -29,6 +29,7 @@ from facenas.models.heads import build_head
 from facenas.models.trained import build_network
 from facenas.spaces import GraphArchitecture, IRArchitecture
 from facenas.training import distributed
+from facenas.training.recipes import FaceRecipe
 from facenas.training.trainer import Score
 
 Indices = NDArray[np.int64]

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facenas.config import SupernetConfig
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.models.graph import recalibrate
 from facenas.models.supernet import Supernet
 from facenas.spaces.graph import GraphArchitecture
 from facenas.spaces.graph_space import GraphSpace
+from facenas.strategies.settings import SupernetConfig
 from facenas.training.trainer import Score, Task
 
 _RANDOM_PATHS = 2  # of a sandwich

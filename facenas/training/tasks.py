@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from facenas.config import DataConfig, FaceRecipe, Recipe
 from facenas.data import ImageSet, TrainingData
+from facenas.data.config import DataConfig
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.spaces import AnyArchitecture, GraphArchitecture, IRArchitecture, is_face
+from facenas.training.recipes import FaceRecipe, Recipe
 from facenas.training.trainer import Task
 
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from facenas.config import Optimisation
 from facenas.device import Device
 from facenas.training import distributed
+from facenas.training.recipes import Optimisation
 
 
 class NonFiniteLossError(RuntimeError):

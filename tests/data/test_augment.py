@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from facenas.config import Recipe
 from facenas.data.augment import Augment, Normalise
 from facenas.errors import UserError
+from facenas.training.recipes import Recipe
 
 CPU = torch.device("cpu")
 

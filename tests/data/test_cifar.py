@@ -9,9 +9,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from facenas.config import DataConfig
 from facenas.data import open_image_set, prepare
 from facenas.data.cifar import CifarLayout, read_batch
+from facenas.data.config import DataConfig
 from facenas.errors import UserError
 
 LAYOUT = CifarLayout(

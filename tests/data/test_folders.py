@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facenas.config import DataConfig
 from facenas.data import open_image_set, prepare
+from facenas.data.config import DataConfig
 from facenas.data.folders import arrange
 from facenas.errors import UserError
 

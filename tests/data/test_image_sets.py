@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facenas.config import DataConfig
 from facenas.data import image_sets, open_image_set, prepare
+from facenas.data.config import DataConfig
 from facenas.data.entries import fingerprint, mean_std
 from facenas.errors import UserError
 
@@ -91,7 +91,7 @@ def test_a_killed_process_leaves_no_entry(images, tmp_path):
     script = """
 import os, sys
 from pathlib import Path
-from facenas.config import DataConfig
+from facenas.data.config import DataConfig
 from facenas.data import entries, prepare
 entries.mean_std = lambda images: os._exit(9)
 prepare(DataConfig(name=sys.argv[1]), Path(sys.argv[2]))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facenas.config import DataConfig
 from facenas.data import open_image_set, prepare
+from facenas.data.config import DataConfig
 from facenas.data.named import KNOWN_NAMES, NAMED_SETS, known_name
 from facenas.errors import UserError
 

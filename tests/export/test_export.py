@@ -21,8 +21,8 @@ from trained_runs import FACE_ARCH, PLAIN_ARCH, face_network, make_run, plain_ne
 from facenas import __version__
 from facenas.errors import SearchStoppedError, UserError
 from facenas.export import export_run, exporting
-from facenas.models import build_module
 from facenas.models.ir import build_ir
+from facenas.models.plain import build_module
 from facenas.spaces import from_json
 
 NETWORKS = {"ir": face_network(), "plain": plain_network()}

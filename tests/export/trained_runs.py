@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from facenas.models import build_module
 from facenas.models.ir import build_ir
+from facenas.models.plain import build_module
 from facenas.spaces import IRArchitecture, PlainArchitecture
 
 FACE_ARCH = IRArchitecture(4, (1, 1, 1, 1), (1, 0, 1, 0), (3, 5, 5, 3), embedding=32, se=True)

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facenas.config.cells import CellSpaceConfig
 from facenas.models.cells import build_cells
 from facenas.spaces.cell_block import Block
+from facenas.spaces.cell_settings import CellSpaceConfig
 from facenas.spaces.cell_space import CellSpace
 from facenas.spaces.cells import Cell, CellArchitecture
 

@@ -14,12 +14,12 @@ from live_tensors import LiveTensors
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facenas.config.graph import GraphOperation, GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.models.graph import GraphNetwork, build_graph, recalibrate
 from facenas.spaces.graph import GraphArchitecture
 from facenas.spaces.graph_dag import Edge, Graph
 from facenas.spaces.graph_operations import WHOLE, Convolution, Gate, Identity, Linear, Mean, Node
+from facenas.spaces.graph_settings import GraphOperation, GraphSpaceConfig
 from facenas.spaces.graph_space import GraphSpace
 
 ALL = get_args(GraphOperation)

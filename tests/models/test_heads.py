@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from facenas.config import HeadConfig
+from facenas.models.head_settings import HeadConfig
 from facenas.models.heads import AdaFace, Softmax, build_head
 
 E, C, N = 24, 40, 32

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from facenas.models import build_module
+from facenas.models.plain import build_module
 from facenas.spaces import PlainArchitecture
 
 MIXED = ((0, 1, 1, 0, 0, 1), (3, 5, 3, 5, 3, 3))

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from facenas.config.graph import GraphOperation, GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.models.graph import build_graph, recalibrate
 from facenas.models.supernet import Supernet
+from facenas.spaces.graph_settings import GraphOperation, GraphSpaceConfig
 from facenas.spaces.graph_space import GraphSpace
 
 CONFIG = GraphSpaceConfig(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from facenas.config import RunConfig
+from facenas.runs.config import RunConfig
 from facenas.spaces import AnyArchitecture, PlainArchitecture
 
 LOG = Path(__file__).parents[3] / "shared" / "search_logs" / "cifar10-tiny.json"

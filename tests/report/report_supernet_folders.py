@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from report_run_folders import make_run, trial
 
-from facenas.config import RunConfig
+from facenas.runs.config import RunConfig
 from facenas.spaces import AnyArchitecture, build_space
 from facenas.spaces.base import fingerprint
 from facenas.strategies import Outcome, build_strategy

@@ -7,10 +7,10 @@ from itertools import combinations
 
 import pytest
 
-from facenas.config import CellSpaceConfig
 from facenas.report.front.cells import BLOCK, BOW, HEIGHT, ROW, Drawing, Frame, draw_cells
 from facenas.spaces import CellArchitecture, CellSpace
 from facenas.spaces.cell_block import Block
+from facenas.spaces.cell_settings import CellSpaceConfig
 from facenas.spaces.cells import Cell
 
 LARGEST = {"min_cells": 6, "min_pipelines": 3, "min_blocks": 3}

@@ -11,12 +11,12 @@ import pytest
 from report_page_reader import read_page
 from report_run_folders import make_run
 
-from facenas.config import GraphSpaceConfig
 from facenas.report.front.graph_words import Block, stages
 from facenas.report.front.graphs import BLOCK, BOW, HEIGHT, MOST, draw_graph
 from facenas.spaces import GraphArchitecture, GraphSpace
 from facenas.spaces.graph_blocks import OPERATIONS
 from facenas.spaces.graph_operations import Convolution, Gate, Identity
+from facenas.spaces.graph_settings import GraphSpaceConfig
 
 SMALL = GraphArchitecture(
     "classification", (16, 32), (("conv3", "se_bottleneck5"), ("max_pool3",)), 1, 4, 3, 10

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from facenas.config import SearchConfig, SpaceConfig
 from facenas.errors import UserError
 from facenas.runs import replay
 from facenas.spaces import PlainSpace
+from facenas.spaces.settings import SpaceConfig
 from facenas.strategies import MacroMicro, Outcome
+from facenas.strategies.settings import SearchConfig
 
 Log = dict[str, Any]
 Change = Callable[[Log], object]

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from facenas.config import RunConfig, SearchConfig, SpaceConfig
 from facenas.errors import UserError
 from facenas.execution.trial import TrialResult, TrialSpec
 from facenas.runs import SearchRecord, create_run, replay
+from facenas.runs.config import RunConfig
 from facenas.spaces import PlainArchitecture, PlainSpace
+from facenas.spaces.settings import SpaceConfig
 from facenas.strategies import MacroMicro, Outcome
+from facenas.strategies.settings import SearchConfig
 
 DATA = {"fingerprint": "images", "in_channels": 1, "classes": 10, "image_size": 8}
 SPACE = {"min_depth": 2, "max_depth": 9, "min_width": 4, "max_width": 8, "width_step": 2}

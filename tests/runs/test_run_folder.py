@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from facenas.config import RunConfig, load_run_config
 from facenas.errors import UserError
 from facenas.runs import Run, create_run, list_runs, open_run
+from facenas.runs.config import RunConfig
+from facenas.runs.presets import load_run_config
 
 DATA = {"name": "digits", "fingerprint": "abc", "classes": 10}
 
@@ -83,7 +84,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 FULL_DISK = """
 import os, resource, signal, sys
 from pathlib import Path
-from facenas.config import RunConfig
+from facenas.runs.config import RunConfig
 from facenas.errors import SearchStoppedError, UserError
 from facenas.runs import create_run
 

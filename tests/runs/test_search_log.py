@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.config import DataConfig, Recipe
+from facenas.data.config import DataConfig
 from facenas.errors import UserError
 from facenas.execution.trial import TrialResult, TrialSpec
 from facenas.runs import SearchRecord, right_images
 from facenas.runs.journal import read_journal
 from facenas.spaces import PlainArchitecture
 from facenas.strategies import Candidate
+from facenas.training.recipes import Recipe
 
 IMAGES = 13  # not a whole number of bytes
 FILES = ("trials.jsonl", "metrics.jsonl", "right.jsonl")

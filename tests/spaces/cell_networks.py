@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from facenas.config.cells import CellSpaceConfig
 from facenas.spaces.cell_block import Block
+from facenas.spaces.cell_settings import CellSpaceConfig
 from facenas.spaces.cell_space import CellSpace
 from facenas.spaces.cells import Cell, CellArchitecture
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import get_args
 
-from facenas.config.graph import GraphOperation, GraphSpaceConfig
 from facenas.spaces.graph import GraphArchitecture
+from facenas.spaces.graph_settings import GraphOperation, GraphSpaceConfig
 from facenas.spaces.graph_space import GraphSpace
 
 ALL = get_args(GraphOperation)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from facenas.config.cells import CellSpaceConfig
 from facenas.errors import UserError
+from facenas.spaces.cell_settings import CellSpaceConfig
 from facenas.spaces.cell_space import CellSpace
 from facenas.spaces.cells import Cell, CellArchitecture
 

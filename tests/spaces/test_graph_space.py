@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from facenas.config.graph import GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.spaces.graph import GraphArchitecture
+from facenas.spaces.graph_settings import GraphSpaceConfig
 from facenas.spaces.graph_space import GraphSpace
 
 SEEDS = st.integers(0, 2**32)

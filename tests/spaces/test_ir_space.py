@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from facenas.config import IRSpaceConfig
 from facenas.errors import UserError
 from facenas.spaces import IRArchitecture, IRSpace, build_space
 from facenas.spaces.ir import share_out
 from facenas.spaces.plain import PLAIN, SEPARABLE
+from facenas.spaces.settings import IRSpaceConfig
 
 SEEDS = st.integers(0, 2**32)
 RATIOS = st.tuples(*[st.integers(1, 9)] * 4)

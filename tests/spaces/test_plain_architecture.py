@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from facenas.errors import UserError
-from facenas.models import build_module
+from facenas.models.plain import build_module
 from facenas.spaces import PlainArchitecture, from_json
 from facenas.spaces.base import fingerprint
 

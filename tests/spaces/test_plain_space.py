@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.config import SpaceConfig
 from facenas.spaces import PlainArchitecture, PlainSpace, build_space
+from facenas.spaces.settings import SpaceConfig
 
 
 @st.composite

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
-from facenas.config import MultiObjectiveConfig
 from facenas.strategies import Outcome
 from facenas.strategies.evolution import Evolution
 from facenas.strategies.objectives import ERROR, Objective, hypervolume, non_dominated, points_of
 from facenas.strategies.random_search import RandomSearch
+from facenas.strategies.settings import MultiObjectiveConfig
 
 GENES, HIGHEST = 12, 7
 

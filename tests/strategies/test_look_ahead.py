@@ -7,9 +7,10 @@ import zlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.config import SearchConfig, SpaceConfig
 from facenas.spaces import PlainSpace
+from facenas.spaces.settings import SpaceConfig
 from facenas.strategies import Candidate, MacroMicro, Outcome
+from facenas.strategies.settings import SearchConfig
 
 ACCURACIES = st.lists(
     st.sampled_from([0.0, 40.0, 49.97, 50.0, 50.05, 50.2, 99.95]), min_size=40, max_size=40

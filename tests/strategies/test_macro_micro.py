@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.config import SearchConfig, SpaceConfig
 from facenas.spaces import PlainArchitecture, PlainSpace
+from facenas.spaces.settings import SpaceConfig
 from facenas.strategies import Candidate, MacroMicro, Outcome
+from facenas.strategies.settings import SearchConfig
 
 MACRO = {"micro": False}
 

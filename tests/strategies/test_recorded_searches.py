@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from facenas.config import SearchConfig, SpaceConfig
 from facenas.spaces import PlainSpace
+from facenas.spaces.settings import SpaceConfig
 from facenas.strategies import MacroMicro, Outcome
+from facenas.strategies.settings import SearchConfig
 
 LOGS = Path(__file__).parents[3] / "shared" / "search_logs"
 TRIALS = {

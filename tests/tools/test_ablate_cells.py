@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from facenas.config import CellSpaceConfig
 from facenas.spaces import build_space
+from facenas.spaces.cell_settings import CellSpaceConfig
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = ["search.population=4", "search.generations=1", "search.epochs=1", "data.data_fraction=0.3"]

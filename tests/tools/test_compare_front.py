@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from facenas.config import GraphSpaceConfig
 from facenas.errors import UserError
 from facenas.runs import open_run
 from facenas.spaces import build_space
+from facenas.spaces.graph_settings import GraphSpaceConfig
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = [

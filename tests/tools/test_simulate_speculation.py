@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from facenas.config import SearchConfig, SpaceConfig
 from facenas.runs.replay import RecordedSearch, read_recorded
 from facenas.spaces import PlainSpace
+from facenas.spaces.settings import SpaceConfig
 from facenas.strategies import MacroMicro, Outcome
+from facenas.strategies.settings import SearchConfig
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / "tools" / "simulate_speculation.py"

@@ -10,12 +10,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from facenas.config import DataConfig, FaceRecipe
+from facenas.data.config import DataConfig
 from facenas.data.faces.store import open_store
 from facenas.device import pick_device
 from facenas.spaces import IRArchitecture
 from facenas.training import distributed
 from facenas.training.faces import Faces, split_faces
+from facenas.training.recipes import FaceRecipe
 from facenas.training.trainer import Training
 
 ARCH = IRArchitecture.uniform(2, (1, 1, 1, 1), embedding=16)

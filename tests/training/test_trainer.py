@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from facenas.config import DataConfig, FaceRecipe, Recipe
 from facenas.data import open_image_set
+from facenas.data.config import DataConfig
 from facenas.device import pick_device
-from facenas.models import build_module
+from facenas.models.plain import build_module
 from facenas.spaces import PlainArchitecture
 from facenas.training.classification import Classification, classified_right
+from facenas.training.recipes import FaceRecipe, Recipe
 from facenas.training.trainer import NonFiniteLossError, StoppedError, Training, learning_rate
 
 ARCH = PlainArchitecture.uniform(3, 6, 1, 10)

@@ -6,12 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from facenas.config import FaceRecipe, RunConfig
 from facenas.data import ImageSet, TrainingData, crop_side, describe, open_data, prepare
 from facenas.data.named import known_name
 from facenas.data.opening import DEMO, HOW_TO_GET_FACES
 from facenas.errors import UserError
 from facenas.runs import Run, create_run
+from facenas.runs.config import RunConfig
+from facenas.training.recipes import FaceRecipe
 
 
 def anchored(config: RunConfig) -> RunConfig:

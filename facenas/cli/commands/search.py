@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from facenas.cli.commands.common import anchored, find_data, new_run, report
-from facenas.config import RunConfig
 from facenas.errors import SearchStoppedError
 from facenas.runs import Run, open_run
+from facenas.runs.config import RunConfig
 from facenas.runs.driver import run_search
 from facenas.strategies.rank_check import rank_warning
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from facenas.cli.commands.common import anchored, counts, find_data, new_run, report
-from facenas.config import FaceRecipe, RunConfig, load_run_config
 from facenas.data import TrainingData, describe
 from facenas.errors import SearchStoppedError, UserError
 from facenas.files import read_json
 from facenas.runs import Run, open_run
+from facenas.runs.config import RunConfig
+from facenas.runs.presets import load_run_config
 from facenas.spaces import AnyArchitecture, IRArchitecture, from_json, is_face
 from facenas.spaces.named import NAMED
 from facenas.training import distributed
+from facenas.training.recipes import FaceRecipe
 
 _WAIT_SECONDS = 600
 

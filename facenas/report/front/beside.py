@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facenas.config import MultiObjectiveConfig
 from facenas.errors import UserError
 from facenas.report.front.generations import Generation, generations
 from facenas.report.reading import RunFolder, read_run
 from facenas.report.summary import STRATEGIES
 from facenas.report.wording import many
 from facenas.strategies.objectives import Objective
+from facenas.strategies.settings import MultiObjectiveConfig
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
-from facenas.config import SupernetConfig
 from facenas.report.reading import RunFolder
 from facenas.report.records import Epoch, Trial
 from facenas.report.wording import NBSP, many
 from facenas.strategies.rank_check import ALONE, SHARED, kendall_tau, rank_warning
+from facenas.strategies.settings import SupernetConfig
 
 
 @dataclass(frozen=True)

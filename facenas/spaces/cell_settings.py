@@ -7,7 +7,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
-from facenas.config.base import Config
+from facenas.config import Config
 
 # What a block may do; the number is the side of its kernel in pixels.
 Operation = Literal[

@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 
-from facenas.config.base import Config, read_yaml, shipped, validate
-from facenas.config.recipes import DataConfig
-from facenas.config.runs import ExecutionConfig, RunConfig
-from facenas.config.searches import MultiObjectiveConfig, SearchConfig
+from facenas.config import Config, read_yaml, shipped, validate
+from facenas.data.config import DataConfig
 from facenas.errors import UserError
+from facenas.execution.config import ExecutionConfig
+from facenas.runs.config import RunConfig
+from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
 
 
 def preset_names() -> list[str]:

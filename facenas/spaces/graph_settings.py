@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from facenas.config.base import Config
+from facenas.config import Config
 
 # What a block may do, from small to large; the number is the side of its kernel in pixels.
 GraphOperation = Literal[

@@ -1,45 +1,13 @@
-"""How a network is trained, and on what."""
+"""How a network is trained."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from facenas.config.base import Config
-
-
-class DataConfig(Config):
-    """Which images, and what part of them a candidate sees.
-
-    Of faces, the fractions held out are of identities; `test_fraction` and `pairs` (pairs of images to
-    verify on) are for faces alone: classification sets have test images of their own.
-    """
-
-    name: str = "digits"
-    root: Path = Path("data")
-    image_size: int | None = Field(None, ge=8, le=1024)
-    download: bool = False
-    select_on: Literal["validation", "test"] = "validation"
-    validation_fraction: float = Field(0.1, gt=0, lt=1)
-    data_fraction: float = Field(1.0, gt=0, le=1)
-    test_fraction: float = Field(0.0, ge=0, lt=1)
-    pairs: int = Field(6000, ge=20)
-
-
-class HeadConfig(Config):
-    """The classification head of a face network (`facenas.models.heads`); `margin` null: the head's own.
-
-    `scale` multiplies cosines; `h` and `t_alpha`, AdaFace's concentration and weight of the new batch's norms,
-    mean nothing to the others.
-    """
-
-    kind: Literal["adaface", "arcface", "cosface", "softmax"] = "adaface"
-    margin: float | None = Field(None, ge=0)
-    scale: float = Field(64.0, gt=0)
-    h: float = Field(0.333, ge=0)
-    t_alpha: float = Field(0.01, gt=0, le=1)
+from facenas.config import Config
+from facenas.models.head_settings import HeadConfig
 
 
 class Optimisation(Config):

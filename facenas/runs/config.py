@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from facenas.config.base import Config
-from facenas.config.cells import CellSpaceConfig
-from facenas.config.graph import GraphSpaceConfig
-from facenas.config.recipes import DataConfig, FaceRecipe, Recipe
-from facenas.config.searches import MultiObjectiveConfig, SearchConfig
-from facenas.config.spaces import IRSpaceConfig, SpaceConfig
-
-
-class ExecutionConfig(Config):
-    """Where candidates are trained. `workers` left at null: one for every core; on GPUs set one for each."""
-
-    executor: Literal["serial", "process"] = "process"
-    workers: int | None = Field(None, ge=1)
-    speculate: bool = True
+from facenas.config import Config
+from facenas.data.config import DataConfig
+from facenas.execution.config import ExecutionConfig
+from facenas.spaces.cell_settings import CellSpaceConfig
+from facenas.spaces.graph_settings import GraphSpaceConfig
+from facenas.spaces.settings import IRSpaceConfig, SpaceConfig
+from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
+from facenas.training.recipes import FaceRecipe, Recipe
 
 
 def _kind_or(default: str) -> Callable[[Any], str]:

@@ -33,7 +33,7 @@ class Config(BaseModel):
 
 def shipped(folder: Literal["configs", "eval_protocols"]) -> Path:
     """The folder of shipped YAML files: inside the installed package, else beside it in a checkout."""
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parent
     return package / folder if (package / folder).is_dir() else package.parent / folder
 
 

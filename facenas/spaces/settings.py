@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from facenas.config.base import Config
+from facenas.config import Config
 
 
 class Bounds(Config):

@@ -1,0 +1,28 @@
+"""Which images, and what part of them is held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from facenas.config import Config
+
+
+class DataConfig(Config):
+    """Which images, and what part of them a candidate sees.
+
+    Of faces, the fractions held out are of identities; `test_fraction` and `pairs` (pairs of images to
+    verify on) are for faces alone: classification sets have test images of their own.
+    """
+
+    name: str = "digits"
+    root: Path = Path("data")
+    image_size: int | None = Field(None, ge=8, le=1024)
+    download: bool = False
+    select_on: Literal["validation", "test"] = "validation"
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    data_fraction: float = Field(1.0, gt=0, le=1)
+    test_fraction: float = Field(0.0, ge=0, lt=1)
+    pairs: int = Field(6000, ge=20)
