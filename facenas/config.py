@@ -1,34 +1,189 @@
-"""The base of all settings, and how they are read out of files."""
+"""What all settings share, and the registries of what people extend.
+
+Settings are frozen pydantic models that refuse unknown keys, so a typing error never passes. A strategy, a
+space or a head is one class with its own `Settings`, found by name in the registry of its family; `choice`
+makes a group of a YAML file (`search: {strategy: nsga2, population: 20}`) the settings of the class it names.
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic_core import PydanticCustomError
 
 from facenas.errors import UserError
 
 T = TypeVar("T", bound="Config")
-
-# pydantic puts the kind of a group behind its name in an error's place: nobody writes that into a file.
-_KINDS = (
-    "plain",
-    "ir",
-    "cells",
-    "graph",
-    "classification",
-    "faces",
-    "macro_micro",
-    "multi_objective",
-)
+C = TypeVar("C")
 
 
 class Config(BaseModel):
-    """Base of all settings: immutable, and a key it does not know is an error."""
+    """Base of all settings: immutable, and a key it does not know is an error.
+
+    owner: the registered class whose settings these are, once `Registry` has adopted it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    owner: ClassVar[Any] = None
+
+
+class Registry(Generic[C]):
+    """The classes of one family by name.
+
+    `noun` is what messages call a member. A file in `package` that says `@register("name")` is found by that
+    name without being named anywhere else; a class elsewhere is named `module:Class`.
+    """
+
+    def __init__(self, noun: str, package: str) -> None:
+        self.noun, self.package = noun, package
+        self._classes: dict[str, type[C]] = {}
+        self._searched = False
+
+    def register(self, name: str) -> Callable[[type[C]], type[C]]:
+        """Decorator: the class is known as `name` from now on. Raises ValueError when the name is another's."""
+
+        def add(cls: type[C]) -> type[C]:
+            known = self._classes.get(name)
+            # A notebook cell that is run again defines its class anew: the last definition counts.
+            if known and (known.__module__, known.__qualname__) != (
+                cls.__module__,
+                cls.__qualname__,
+            ):
+                raise ValueError(f"the {self.noun} {name!r} is registered already, by {known}")
+            self._classes[name] = self._adopt(cls, name)
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self._search()
+        return sorted(self._classes)
+
+    def get(self, name: str) -> type[C]:
+        """The class called `name`; raises UserError when there is none, or its module cannot be imported."""
+        if isinstance(name, str) and ":" in name:
+            return self._import(name)
+        if name not in self._classes:
+            self._search()
+        if name not in self._classes:
+            known = ", ".join(self.names())
+            raise UserError(
+                f"{self.noun} {name!r} is unknown; there are {known}, or one's own as module:Class"
+            )
+        return self._classes[name]
+
+    def name_of(self, cls: type[C]) -> str:
+        """What `get` finds the class by: its registered name, else `module:Class`."""
+        name = getattr(cls, "name", None)
+        if isinstance(name, str) and self._classes.get(name) is cls:
+            return name
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        self._adopt(cls, name)
+        return name
+
+    def _search(self) -> None:
+        """Imports all files of the package, once: each registers what it has."""
+        if self._searched:
+            return
+        self._searched = True
+        package = importlib.import_module(self.package)
+        for found in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{found.name}")
+
+    def _import(self, name: str) -> type[C]:
+        module, _, attribute = name.partition(":")
+        found = import_object(name, self.noun)
+        if not isinstance(found, type):
+            raise UserError(f"{self.noun} {name}: {attribute} in {module} is no class")
+        return self._adopt(found, name)
+
+    def _adopt(self, cls: type[Any], name: str) -> type[C]:
+        """Gives the class its name, and settings of its own that know their owner."""
+        if "Settings" not in vars(cls):
+            inherited = getattr(cls, "Settings", Config)
+            own = {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.Settings"}
+            cls.Settings = type("Settings", (inherited,), {**own, "__doc__": inherited.__doc__})
+        cls.Settings.owner = cls
+        cls.name = name
+        return cls
+
+
+def import_object(name: str, noun: str) -> Any:
+    """What `module:Name` names, from the working directory too; raises UserError when it is not there.
+
+    An exception inside the module itself propagates: it is the author's to read.
+    """
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # the console script lacks it, `python -m` has it
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UserError(
+            f"{noun} {name}: there is no module {error.name} here; write it as module:Name, and start where "
+            "the module can be imported"
+        ) from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"{noun} {name}: {module} has no {attribute}")
+        found = getattr(found, part)
+    return found
+
+
+def choice(registry: Registry[Any], key: str, default: str) -> Any:
+    """The type of a pydantic field: the `Settings` of the class that the group's `key` names.
+
+    Accepts a mapping, the settings themselves, or an object with `.settings`; is written as a mapping with
+    `key` first.
+    """
+
+    def parse(tree: Any) -> Config:
+        settings = getattr(tree, "settings", tree)
+        if isinstance(settings, Config):
+            registry.name_of(type(tree) if settings is not tree else type(settings).owner)
+            return settings
+        if not isinstance(tree, dict):
+            raise PydanticCustomError("group", "should be a group of settings")
+        try:
+            cls = registry.get(tree.get(key, default))
+            found = cls.Settings.model_validate({k: v for k, v in tree.items() if k != key})
+        except UserError as error:
+            raise _inner((key,), str(error)) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise _inner(_place(first), _message(first)) from None
+        assert isinstance(found, Config)
+        return found
+
+    def write(settings: Config) -> dict[str, Any]:
+        return {key: registry.name_of(settings.owner), **settings.model_dump(mode="json")}
+
+    return Annotated[Config, BeforeValidator(parse), PlainSerializer(write)]
+
+
+def _inner(place: tuple[Any, ...], message: str) -> PydanticCustomError:
+    return PydanticCustomError("inner", "{text}", {"place": place, "text": message})
+
+
+def _place(error: Any) -> tuple[Any, ...]:
+    return (*error["loc"], *error.get("ctx", {}).get("place", ()))
+
+
+def _message(error: Any) -> str:
+    return (
+        "is not a known setting" if error["type"] == "extra_forbidden" else str(error["msg"])
+    ).removeprefix("Value error, ")
 
 
 def shipped(folder: Literal["configs", "eval_protocols"]) -> Path:
@@ -43,10 +198,8 @@ def validate(model: type[T], tree: Any, where: str) -> T:
         return model.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        place = [p for i, p in enumerate(first["loc"]) if i != 1 or p not in _KINDS]
-        key = ".".join(str(part) for part in place) or "the settings"
-        message = "is not a known setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError(f"{where}: {key}: {message}") from None
+        key = ".".join(str(part) for part in _place(first)) or "the settings"
+        raise UserError(f"{where}: {key}: {_message(first)}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

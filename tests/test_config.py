@@ -153,7 +153,7 @@ def test_presets_are_found_from_another_working_directory(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert loaded() == here
     script = (
-        "from facenas import config; print(config.load_run_config('tiny', [], {}).space.max_width)"
+        "from facenas.runs import presets; print(presets.load_run_config('tiny', [], {}).space.max_width)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
