@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -66,3 +68,24 @@ def test_faults_are_one_sentence_and_code_2(facenas, people, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["out.zarr", "people"]
     assert facenas("data", "import", "people", "out.zarr", "--overwrite").returncode == 0
     assert facenas("data", "check", "out.zarr").returncode == 0
+
+
+def test_stores_and_help_need_no_torch(people, tmp_path):
+    """Importing torch takes seconds; a machine that only keeps stores can do without it."""
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
+        "import facenas.data\n"
+        "from facenas.cli import main\n"
+        "main()"
+    )
+    for words in (
+        ["--help"],
+        ["data", "--help"],
+        ["data", "demo", "demo.zarr", "--identities", "2", "--images", "2"],
+        ["data", "import", "people", "out.zarr"],
+        ["data", "info", "out.zarr"],
+        ["data", "check", "out.zarr"],
+    ):
+        command = [sys.executable, "-c", program, *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

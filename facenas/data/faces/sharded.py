@@ -9,20 +9,22 @@ can read the same files.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import mmap
-import resource
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from facenas.errors import UserError
+
+if TYPE_CHECKING:  # half a second to import, and only writing needs it
+    import zarr
 
 CHUNKS = 32  # a shard
 _INDEX_BYTES = 16 * CHUNKS + 4
@@ -98,21 +100,19 @@ class ShardedArray:
     Raises UserError, naming the store, when it has another layout or shard files are missing or torn.
     """
 
-    def __init__(self, group: zarr.Group, store: Path, name: str, dtype: str, row: tuple[int, ...]):
-        array = _get(group, name)
-        self._store, self._name, self._row = store, name, row
+    def __init__(self, store: Path, name: str, dtype: str, row: tuple[int, ...]) -> None:
+        self._folder, self._row = store / name, row
         self._dtype = np.dtype(dtype).newbyteorder("<")
-        if not isinstance(array, zarr.Array) or not self._is_ours(array):
+        try:
+            self._rows, self._chunk = _read_layout(self._folder / "zarr.json", self._dtype, row)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise UserError(
                 f"{store}: its array {name!r} is missing or not laid out as facenas does; import it anew"
-            )
-        self._metadata = array.metadata
-        self._chunk, self.per_shard = array.chunks[0], CHUNKS * array.chunks[0]
-        self._rows: int = array.shape[0]
+            ) from None
+        self.per_shard = CHUNKS * self._chunk
         self._check_files()
         # Every mapped file keeps a descriptor open, of which a process may have some 1024.
-        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.shard = lru_cache(allowed // 4 if allowed > 0 else None)(self._map)
+        self.shard = lru_cache(_most_open_files(share=4))(self._map)
 
     def __len__(self) -> int:
         return self._rows
@@ -148,24 +148,8 @@ class ShardedArray:
             out[here] = self.shard(int(number))[indices[here] - number * self.per_shard]
         return out
 
-    def _is_ours(self, array: zarr.Array[Any]) -> bool:
-        codecs = array.metadata.codecs if array.metadata.zarr_format == 3 else ()
-        if len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
-            return False
-        plain = (BytesCodec(endian=None), BytesCodec(endian="little"))
-        return (
-            len(codecs[0].codecs) == 1
-            and codecs[0].codecs[0] in plain
-            and codecs[0].index_codecs == (BytesCodec(endian="little"), Crc32cCodec())
-            and codecs[0].index_location.value == "end"
-            and array.dtype.newbyteorder("<") == self._dtype
-            and array.shape[1:] == array.chunks[1:] == self._row
-            and array.shards == (CHUNKS * array.chunks[0], *self._row)
-        )
-
     def _file(self, number: int) -> Path:
-        key = self._metadata.encode_chunk_key((number, *(0 for _ in self._row)))
-        return self._store / self._name / key
+        return self._folder.joinpath("c", str(number), *("0" for _ in self._row))
 
     def _chunks_of(self, number: int) -> int:
         """How many chunks shard `number` holds: all but the last shard are full."""
@@ -200,8 +184,48 @@ class ShardedArray:
         return values.reshape(rows, *self._row)
 
 
-def _get(group: zarr.Group, name: str) -> object:
-    try:
-        return group.get(name)
-    except Exception:  # zarr raises many kinds for metadata that it cannot read
+def _read_layout(path: Path, dtype: np.dtype[Any], row: tuple[int, ...]) -> tuple[int, int]:
+    """(rows, rows of a chunk), out of the zarr.json of an array that `ShardedWriter` wrote.
+
+    Read by the specification, https://zarr-specs.readthedocs.io/en/latest/v3/core/: zarr's own Python
+    objects change from release to release. Any of many exceptions tells that the array is not as ours.
+    """
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    (codec,) = tree["codecs"]
+    name, sharding = _extension(codec)
+    rows, chunk = tree["shape"][0], sharding["chunk_shape"][0]
+    little = ("bytes", {"endian": "little"})
+    plain = [little, ("bytes", {})] if dtype.itemsize == 1 else [little]
+    ours = (
+        (tree["zarr_format"], tree["node_type"], tree["data_type"]) == (3, "array", dtype.name)
+        and type(rows) is type(chunk) is int
+        and rows >= 0 < chunk
+        and tree["shape"][1:] == sharding["chunk_shape"][1:] == list(row)
+        and _extension(tree["chunk_grid"]) == ("regular", {"chunk_shape": [CHUNKS * chunk, *row]})
+        and _extension(tree["chunk_key_encoding"])
+        in [("default", {"separator": "/"}), ("default", {})]
+        and not tree.get("storage_transformers")
+        and name == "sharding_indexed"
+        and [_extension(inner) for inner in sharding["codecs"]] in [[each] for each in plain]
+        and [_extension(of_index) for of_index in sharding["index_codecs"]]
+        == [little, ("crc32c", {})]
+        and sharding.get("index_location", "end") == "end"
+    )
+    if not ours:
+        raise ValueError(path)
+    return rows, chunk
+
+
+def _extension(tree: Any) -> tuple[str, dict[str, Any]]:
+    """Name and configuration of a codec, grid or encoding; without a configuration its name will do."""
+    return (tree, {}) if isinstance(tree, str) else (tree["name"], tree.get("configuration", {}))
+
+
+def _most_open_files(share: int) -> int | None:
+    """One in `share` of the files that this process may have open; None when there is no such limit."""
+    if sys.platform == "win32":
         return None
+    import resource
+
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if allowed == resource.RLIM_INFINITY else allowed // share

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast, overload
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from facenas.data.faces.jpeg import SIDE, decode
@@ -15,6 +14,7 @@ from facenas.data.faces.layout import COLOUR, FIELDS, FORMAT, VERSION, Layout
 from facenas.data.faces.sharded import ShardedArray
 from facenas.data.source import Pixels
 from facenas.errors import UserError
+from facenas.files import read_json
 
 __all__ = ["SIDE", "FaceStore", "open_store"]
 
@@ -94,8 +94,7 @@ def open_store(path: Path) -> FaceStore:
     Raises UserError when there is none, it is not ours, of a newer format, or not whole. Damage
     inside images is found by reading them: see `checking.check`.
     """
-    group = _open_group(path)
-    attributes = dict(group.attrs)
+    attributes = _read_attributes(path)
     if attributes.get("format") != FORMAT:
         raise _foreign(path)
     if attributes.get("version") != VERSION or attributes.get("colour") != COLOUR:
@@ -108,7 +107,7 @@ def open_store(path: Path) -> FaceStore:
     if layout not in FIELDS or any(type(attributes.get(k)) is not t for k, t in expected.items()):
         raise UserError(f"{path}: its attributes are damaged; import it anew")
     fields = FIELDS[layout]
-    arrays = {f.name: ShardedArray(group, path, f.name, f.dtype, f.row) for f in fields}
+    arrays = {f.name: ShardedArray(path, f.name, f.dtype, f.row) for f in fields}
     store = FaceStore(path, attributes, arrays)
     _check_counts(store, attributes)
     return store
@@ -117,18 +116,25 @@ def open_store(path: Path) -> FaceStore:
 def is_store(path: Path) -> bool:
     """Whether `path` is a store of ours, whole or not, of any version."""
     try:
-        return _open_group(path).attrs.get("format") == FORMAT
+        return _read_attributes(path).get("format") == FORMAT
     except UserError:
         return False
 
 
-def _open_group(path: Path) -> zarr.Group:
+def _read_attributes(path: Path) -> dict[str, Any]:
+    """The attributes of the zarr v3 group at `path`."""
     if not path.exists():
         raise UserError(f"{path}: no such store; make one with `facenas data import SOURCE {path}`")
     try:
-        return zarr.open_group(path, mode="r", zarr_format=3)
-    except Exception:  # zarr raises many kinds for what it cannot read
+        tree = read_json(path / "zarr.json")
+    except UserError:
         raise _foreign(path) from None
+    attributes = tree.get("attributes")
+    if (tree.get("zarr_format"), tree.get("node_type")) != (3, "group") or not isinstance(
+        attributes, dict
+    ):
+        raise _foreign(path)
+    return attributes
 
 
 def _check_counts(store: FaceStore, attributes: dict[str, Any]) -> None:

@@ -99,6 +99,43 @@ def test_arrays_that_are_not_ours_or_not_whole(fault, path):
     assert told.endswith(("import the store anew", "import it anew"))
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"zarr_format": 2},
+        {"node_type": "group"},
+        {"shape": [-1]},
+        {"shape": [True]},
+        {"shape": []},
+        {"data_type": "int64"},
+        {"chunk_grid": {"name": "rectilinear", "configuration": {"chunk_shapes": [[192]]}}},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [191]}}},
+        {"chunk_key_encoding": {"name": "v2", "configuration": {"separator": "."}}},
+        {"storage_transformers": [{"name": "any"}]},
+        {"codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]},
+        {"codecs": []},
+        {"index_location": "start"},
+        {"index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]},
+        {"codecs inside": [{"name": "bytes", "configuration": {"endian": "big"}}]},
+        {"codecs inside": [{"name": "bytes"}]},
+        {"codecs inside": ["bytes", "zstd"]},
+        {"chunk_shape": [0]},
+    ],
+    ids=str,
+)
+def test_an_array_of_another_layout(other, path):
+    tree = json.loads((path / "labels/zarr.json").read_text())
+    sharding = tree["codecs"][0]["configuration"]
+    for key, value in other.items():
+        if key in tree:
+            tree[key] = value
+        else:
+            assert key.removesuffix(" inside") in sharding
+            sharding[key.removesuffix(" inside")] = value
+    (path / "labels/zarr.json").write_text(json.dumps(tree))
+    assert "'labels' is missing or not laid out as facenas does" in sentence(open_store, path)
+
+
 def test_a_damaged_shard_index(path):
     shard = path / "jpeg/c/0"
     change(shard, shard.stat().st_size - 4 - 16 * 32, b"\7")
