@@ -1,9 +1,13 @@
-"""Writing files so that a crash leaves the old one or the new one, never a half."""
+"""Writing files and folders so that a crash leaves the old one or the new one, never a half."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
+import sys
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,21 +16,21 @@ from typing import Any
 from facenas.errors import SearchStoppedError, UserError
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[Path], object], *, remedy: str = "make room and try again"
+) -> None:
     """Calls `write` with a temporary path beside `path`, forces it to disk and renames it.
 
-    Raises SearchStoppedError when it cannot be written; then `path` is as it was.
+    Raises SearchStoppedError, with `remedy`, when it cannot be written; then `path` is as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save tells of a full disk by a RuntimeError
-        raise SearchStoppedError(
-            f"{path}: cannot be written ({error}); make room and try again"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        raise SearchStoppedError(f"{path}: cannot be written ({reason}); {remedy}") from None
     finally:
         with suppress(OSError):  # gone already when all went well
             temporary.unlink()
@@ -53,3 +57,110 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UserError(f"{path}: should hold a JSON object")
     return tree
+
+
+def publish_folder(
+    path: Path,
+    write: Callable[[Path], object],
+    *,
+    replace: bool = True,
+    remedy: str = "make room or choose another place",
+) -> None:
+    """Has `write` fill a new folder beside `path`, forces it to disk and gives it the name `path`.
+
+    A folder that is there already is replaced; without `replace` it stays, and the new one is
+    dropped: another process was faster, and wrote the same. Parents are made. Raises UserError,
+    with `remedy`, when it cannot be written, OSErrors of `write` included; then `path` is as it was.
+    """
+    folder = None
+    try:
+        folder = folder_beside(path)
+        write(folder)
+        put_in_place(folder, path, replace=replace)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be written ({reason}); {remedy}") from None
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_beside(path: Path) -> Path:
+    """A new, hidden folder that `put_in_place` can rename to `path`; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tidy_beside(path)
+    folder = path.with_name(f"{_mark(path)}{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+    folder.mkdir()
+    return folder
+
+
+def put_in_place(folder: Path, path: Path, *, replace: bool = True) -> None:
+    """Forces a folder of `folder_beside` to disk and renames it to `path`; raises OSError.
+
+    An older folder steps aside first and is deleted last, so at every moment one of them is whole.
+    `replace` as in `publish_folder`.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(parent, name))
+        _sync_folder(Path(parent))
+    aside = folder.with_suffix(".old")
+    if replace and path.is_dir():
+        path.rename(aside)
+    try:
+        folder.rename(path)
+    except OSError:
+        if aside.exists():
+            aside.rename(path)
+        elif not replace and path.is_dir():
+            return
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def tidy_beside(path: Path) -> None:
+    """Clears up after processes of this machine that were killed while they made `path`.
+
+    Removes what they left unfinished, and gives an older folder its name back that had stepped aside.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for left in path.parent.iterdir():
+            owner = left.name.removeprefix(_mark(path)).partition("-")[0]
+            if left.name.startswith(_mark(path)) and owner.isdigit() and not _runs(int(owner)):
+                if left.suffix == ".old" and not path.exists():
+                    left.rename(path)
+                else:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def _mark(path: Path) -> str:
+    """How the names of this machine's hidden folders for `path` begin; a process number follows."""
+    return f".{path.name}.{socket.gethostname()}-"
+
+
+def _runs(process: int) -> bool:
+    if sys.platform == "win32":  # there, signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it runs, as another user
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Without it, a power failure after a rename could leave a file without its bytes."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """Its list of names."""
+    if sys.platform != "win32":  # where folders cannot be opened
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

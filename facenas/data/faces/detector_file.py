@@ -7,15 +7,13 @@ face_detection_yunet/face_detection_yunet_2023mar.onnx` (a Git LFS pointer) stat
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
-from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
 from facenas.data.image_sets import default_cache
 from facenas.errors import UserError
+from facenas.files import write_atomically
 
 NAME = "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -31,7 +29,8 @@ def find_detector(given: Path | None = None) -> Path:
     """The detector's file: `given`, else the one in the cache, fetched there when it is missing.
 
     Raises UserError when `given` is no file, and when there is none in the cache and it cannot be
-    fetched. What is fetched or found in the cache has the pinned sha256; `given` may be another one.
+    fetched; SearchStoppedError when the cache cannot be written. What is fetched or found in the
+    cache has the pinned sha256; `given` may be another one.
     """
     if given is not None:
         if not given.is_file():
@@ -54,29 +53,20 @@ def sha256_of(path: Path) -> str:
 
 
 def _fetch(path: Path) -> None:
-    """Downloads to a temporary name beside `path`, and renames when the file is the right one."""
+    """Downloads to `path` what has the right sha256."""
     data = _download(path)
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise UserError(
             f"{URL}: gave another file than expected (its sha256 differs); get {NAME} elsewhere and "
             f"give it by --detector, or put it at {path}"
         )
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+
+    def write(temporary: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); set FACENAS_CACHE to another folder, or "
-            "give the detector by --detector"
-        ) from None
-    finally:
-        with suppress(OSError):  # gone already when all went well
-            temporary.unlink()
+        temporary.write_bytes(data)
+
+    remedy = "set FACENAS_CACHE to another folder, or give the detector by --detector"
+    write_atomically(path, write, remedy=remedy)
 
 
 def _download(path: Path) -> bytes:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -21,6 +19,7 @@ from facenas.data.faces.sharded import ShardedWriter
 from facenas.data.faces.store import is_store
 from facenas.data.source import Pixels
 from facenas.errors import UserError
+from facenas.files import folder_beside, put_in_place, tidy_beside
 
 _NAMES_AT_ONCE = 4096
 _ODD = "backslashreplace"  # for file names that are no Unicode
@@ -44,18 +43,17 @@ class StoreWriter:
         overwrite: bool = False,
         numbered: int | None = None,
     ) -> None:
+        tidy_beside(path)
         _check_target(path, overwrite)
         self.path, self._source, self._layout, self._numbered = path, source, layout, numbered
         self._overwrite = overwrite
-        self.folder = path.with_name(f"{_mark(path)}{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
         self._label_of: dict[str, int] = {}
         self._scratch = np.empty((SIDE, SIDE, 3), np.uint8)
         self.images = 0
 
     def __enter__(self) -> StoreWriter:
         with self.disk():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(self.path)
+            self.folder = folder_beside(self.path)
             self._group = zarr.create_group(self.folder, zarr_format=3)
         self._arrays = {f.name: ShardedWriter(self._group, *f) for f in FIELDS[self._layout]}
         if self._layout == "jpeg":
@@ -73,8 +71,7 @@ class StoreWriter:
                 self._finish()
                 _check_target(self.path, self._overwrite)  # it may have come in the meantime
                 with self.disk():
-                    _force_to_disk(self.folder)
-                    _publish(self.folder, self.path)
+                    put_in_place(self.folder, self.path)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -176,52 +173,3 @@ def _check_target(path: Path, overwrite: bool) -> None:
         raise UserError(
             f"{path}: is a folder but no face store, so it is not overwritten; choose another name"
         )
-
-
-def _mark(path: Path) -> str:
-    """How the names of this machine's unfinished stores for `path` begin."""
-    return f".{path.name}.{socket.gethostname()}-"
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Unfinished stores for `path` whose processes were killed."""
-    for name in os.listdir(path.parent):
-        if name.startswith(_mark(path)) and name.endswith(".partial"):
-            owner = name.removeprefix(_mark(path)).split("-")[0]
-            if owner.isdigit() and not _runs(int(owner)):
-                shutil.rmtree(path.parent / name, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it runs, as another user
-        return True
-    return True
-
-
-def _force_to_disk(folder: Path) -> None:
-    """Without it, a power failure after the rename could leave a store of empty files."""
-    for parent, _, names in os.walk(folder):
-        for path in (Path(parent), *(Path(parent, name) for name in names)):
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-
-
-def _publish(folder: Path, path: Path) -> None:
-    """Renames `folder` to `path`; an older store there steps aside first, and is deleted last."""
-    aside = folder.with_suffix(".old")
-    if path.exists():
-        path.rename(aside)
-    try:
-        folder.rename(path)
-    except OSError:
-        if aside.exists():
-            aside.rename(path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -19,7 +19,7 @@ from facenas.data.faces.detection import Detector, crop_face
 from facenas.data.faces.detector_file import NAME, SHA256, URL, find_detector
 from facenas.data.faces.jpeg import decode
 from facenas.data.faces.photographs import photograph
-from facenas.errors import UserError
+from facenas.errors import SearchStoppedError, UserError
 
 SHARED = Path(__file__).parents[3].parent / "shared/data"
 YUNET = SHARED / "models" / NAME
@@ -273,7 +273,7 @@ def test_the_cache_cannot_be_written(served, tmp_path, monkeypatch):
     (served / NAME).write_bytes(b"the detector")
     monkeypatch.setattr(detector_file, "SHA256", hashlib.sha256(b"the detector").hexdigest())
     (tmp_path / "cache").write_bytes(b"a file in its place")
-    with pytest.raises(UserError, match=r"cannot be written .* set FACENAS_CACHE"):
+    with pytest.raises(SearchStoppedError, match=r"cannot be written .* set FACENAS_CACHE"):
         find_detector()
 
 

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files and folders are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from facenas.errors import SearchStoppedError, UserError
-from facenas.files import read_json, write_atomically, write_json, write_text
+from facenas.files import publish_folder, read_json, write_atomically, write_json, write_text
 
 
 def half(error: Exception):
@@ -108,3 +108,91 @@ def test_a_damaged_json_file_is_told_in_a_sentence(tmp_path, data, words):
     with pytest.raises(UserError, match=words) as told:
         read_json(path)
     assert str(path) in str(told.value)
+
+
+def filled(text: str):
+    """A writer of a folder with a file in it and one below."""
+
+    def write(folder: Path) -> None:
+        (folder / "a").write_text(text)
+        (folder / "below").mkdir()
+        (folder / "below/b").write_text(text)
+
+    return write
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+
+
+def test_a_folder_appears_whole_and_replaces_an_older_one(tmp_path):
+    path = tmp_path / "new/cache"
+    for text in ("old", "new"):
+        publish_folder(path, filled(text))
+        assert contents(path.parent) == {"cache/a": text, "cache/below/b": text}
+    publish_folder(path, filled("the same, from another process"), replace=False)
+    assert contents(path.parent) == {"cache/a": "new", "cache/below/b": "new"}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_folder_that_fails_leaves_the_old_one_and_no_other(tmp_path, old, error):
+    def fail(folder: Path) -> None:
+        filled("half")(folder)
+        raise error
+
+    path = tmp_path / "cache"
+    if old:
+        publish_folder(path, filled("old"))
+    expected = UserError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as told:
+        publish_folder(path, fail, remedy="go elsewhere")
+    if expected is UserError:
+        words = "cannot be written (No space left on device); go elsewhere"
+        assert str(told.value) == f"{path}: {words}"
+    assert contents(tmp_path) == ({"cache/a": "old", "cache/below/b": "old"} if old else {})
+    assert len(list(tmp_path.iterdir())) == old
+
+
+def test_a_folder_cannot_take_the_place_of_a_file(tmp_path):
+    for replace in (True, False):
+        (tmp_path / "cache").write_text("text")
+        with pytest.raises(UserError, match="cannot be written"):
+            publish_folder(tmp_path / "cache/inside", filled("new"), replace=replace)
+    with pytest.raises(UserError, match="cannot be written"):
+        publish_folder(tmp_path / "cache", filled("new"), replace=False)
+    assert contents(tmp_path) == {"cache": "text"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from facenas.files import publish_folder
+
+renames = []
+rename = Path.rename
+def counted(self, target):
+    if len(renames) == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    renames.append(self)
+    return rename(self, target)
+
+Path.rename = counted
+publish_folder(Path(sys.argv[1]), lambda folder: (folder / "a").write_text("new"))
+"""
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_killed_between_two_renames_nothing_is_lost(tmp_path, renames):
+    path = tmp_path / "cache"
+    publish_folder(path, filled("old"))
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), str(renames)], check=False)
+    assert done.returncode == -9
+    assert path.exists() == (renames == 0)
+    assert sum(text == "old" for text in contents(tmp_path).values()) == 2
+    publish_folder(
+        path, filled("newest"), replace=False
+    )  # the old one has its name back, and stays
+    assert contents(tmp_path) == {"cache/a": "old", "cache/below/b": "old"}
+    assert len(list(tmp_path.iterdir())) == 1
