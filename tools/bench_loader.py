@@ -36,7 +36,7 @@ from facenas.data.faces.augment import INTERPOLATIONS, FaceAugment
 from facenas.data.faces.loader import FaceLoader, to_input
 from facenas.data.faces.store import is_store, open_store
 from facenas.data.faces.writer import StoreWriter
-from facenas.data.folders import FolderTree, ZipTree, image_names
+from facenas.data.images import image_names, open_files
 
 IMAGES = 2048  # at most: all of them stay in the page cache
 PROBABILITY = 0.2  # of each augmentation
@@ -63,9 +63,9 @@ def read(source: Path) -> Jpegs:
         store = open_store(source)
         count = min(IMAGES, len(store))
         return [(store.names[store.labels[i]], bytes(store.encoded(i))) for i in range(count)]
-    tree = FolderTree(source) if source.is_dir() else ZipTree(source)
-    names = [name for name in image_names(tree) if name.lower().endswith((".jpg", ".jpeg"))]
-    return [(name.split("/")[-2], tree.open(name).read()) for name in names[:IMAGES]]
+    files = open_files(source)
+    names = [name for name in image_names(files) if name.lower().endswith((".jpg", ".jpeg"))]
+    return [(name.split("/")[-2], files.read(name)) for name in names[:IMAGES]]
 
 
 def lay_out(jpegs: Jpegs, root: Path) -> None:

@@ -21,7 +21,8 @@ from typing import IO, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.source import Labels, Pixels
+from facenas.data.images import Pixels
+from facenas.data.source import Labels
 from facenas.errors import UserError
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facenas.data.source import Decoded, Labels, Part, Pixels, slices
+from facenas.data.images import Pixels
+from facenas.data.source import Decoded, Labels, Part, slices
 from facenas.errors import UserError
 
 # Raise it when a decoded set would look different: old entries are then not used.

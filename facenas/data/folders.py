@@ -6,22 +6,28 @@ which a fixed fifth becomes the test images. One folder around it all is looked 
 
 from __future__ import annotations
 
-import io
-import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PureWindowsPath
-from typing import IO, Protocol
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from facenas.data.pictures import ENDINGS, MAX_PIXELS, is_grey, open_picture, pixels
-from facenas.data.source import Decoded, Part, Pixels, Source, slices, stamp
+from facenas.data.images import (
+    Files,
+    FolderFiles,
+    Pixels,
+    ZipFiles,
+    image_names,
+    is_grey,
+    open_image,
+    reason_of,
+    to_pixels,
+)
+from facenas.data.source import Decoded, Part, Source, slices, stamp
 from facenas.data.splits import TEST_FRACTION, split_indices
 from facenas.errors import UserError
 
@@ -31,84 +37,15 @@ _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
 _File = tuple[tuple[str, ...], str]  # a name's parts from some folder on, and the whole name
 
 
-class Tree(Protocol):
-    """A folder or a .zip: files by their relative name with forward slashes."""
-
-    root: Path
-
-    def names(self) -> list[str]:
-        """All files; raises UserError when they cannot be listed."""
-        ...
-
-    def open(self, name: str) -> IO[bytes]:
-        """One file, at its start."""
-        ...
-
-
-class FolderTree:
-    """A folder and its subfolders; links are followed."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def names(self) -> list[str]:
-        found = []
-        for folder, folders, files in os.walk(self.root, onerror=_raise, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            inside = Path(folder).relative_to(self.root).as_posix()
-            found += [name if inside == "." else f"{inside}/{name}" for name in files]
-        return found
-
-    def open(self, name: str) -> IO[bytes]:
-        return (self.root / name).open("rb")
-
-
-class ZipTree:
-    """A .zip file. Members are read in memory, never extracted."""
-
-    def __init__(self, path: Path) -> None:
-        self.root = path
-        try:
-            self._archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile):
-            raise UserError(f"{path}: is neither a folder nor a readable .zip file") from None
-        # Some archivers on Windows write backslashes.
-        members = [member for member in self._archive.infolist() if not member.is_dir()]
-        self._members = {member.filename.replace("\\", "/"): member for member in members}
-
-    def names(self) -> list[str]:
-        for name in self._members:
-            inside = PureWindowsPath(name)  # knows both slashes, and drive letters
-            if inside.anchor or ".." in inside.parts:
-                raise UserError(f"{self.root}: member {name!r} points outside the archive; refused")
-        return list(self._members)
-
-    def open(self, name: str) -> IO[bytes]:
-        member = self._members[name]
-        if member.file_size > 8 * MAX_PIXELS:  # 4 channels of 16 bits
-            raise ValueError("it unpacks to more than any image of 50 megapixels")
-        return io.BytesIO(self._archive.read(member))
-
-
 def find_folder(path: Path, image_size: int | None) -> Source:
     """The image set in the folder or .zip at `path`, resized to `image_size` when that is given.
 
     Its identity is the .zip's size and time, or those of every image of a folder.
     """
     if path.is_dir():
-        identity = [image_size, str(path.resolve()), *_stamps(FolderTree(path))]
-        return Source(path.resolve().name, identity, lambda: _decode(FolderTree(path), image_size))
-    return Source(path.stem, [image_size, stamp(path)], lambda: _decode(ZipTree(path), image_size))
-
-
-def image_names(tree: Tree) -> list[str]:
-    """Sorted names of the tree's images: known endings, nothing hidden, no macOS leftovers."""
-    return sorted(
-        name
-        for name in tree.names()
-        if name.lower().endswith(ENDINGS)
-        and not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-    )
+        identity = [image_size, str(path.resolve()), *_stamps(FolderFiles(path))]
+        return Source(path.resolve().name, identity, lambda: _decode(FolderFiles(path), image_size))
+    return Source(path.stem, [image_size, stamp(path)], lambda: _decode(ZipFiles(path), image_size))
 
 
 @dataclass(frozen=True)
@@ -190,43 +127,42 @@ def _hold_out(
     return [items[index] for index in train], [items[index] for index in test]
 
 
-def _stamps(tree: FolderTree) -> list[list[object]]:
+def _stamps(files: FolderFiles) -> list[list[object]]:
     try:
-        found = ((name, (tree.root / name).stat()) for name in image_names(tree))
-        return [[name, status.st_size, status.st_mtime_ns] for name, status in found]
+        return [[name, *files.stamp(name)] for name in image_names(files)]
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-def _decode(tree: Tree, image_size: int | None) -> Decoded:
-    plan = arrange(image_names(tree), tree.root)
-    size = image_size or _own_size(tree, plan.train[0][0])
-    grey = _all_grey(tree, [name for name, _ in plan.train + plan.test])
-    read = partial(_part, tree, size=size, grey=grey, may_resize=image_size is not None)
+def _decode(files: Files, image_size: int | None) -> Decoded:
+    plan = arrange(image_names(files), files.root)
+    size = image_size or _own_size(files, plan.train[0][0])
+    grey = _all_grey(files, [name for name, _ in plan.train + plan.test])
+    read = partial(_part, files, size=size, grey=grey, may_resize=image_size is not None)
     return Decoded(read(plan.train), read(plan.test), plan.classes, flip=True, crop_size=size)
 
 
-def _own_size(tree: Tree, name: str) -> int:
-    with _opened(tree, name) as image:
+def _own_size(files: Files, name: str) -> int:
+    with _opened(files, name) as image:
         if image.width != image.height:
             raise UserError(
-                f"{tree.root}: {name} is {image.width}x{image.height} pixels, not square; give "
+                f"{files.root}: {name} is {image.width}x{image.height} pixels, not square; give "
                 "--image-size to resize all images"
             )
         return image.width
 
 
-def _all_grey(tree: Tree, names: list[str]) -> bool:
+def _all_grey(files: Files, names: list[str]) -> bool:
     """Whether no image has colours. Reads headers, and only up to the first image in colour."""
     for name in tqdm(names, "looking for colours", disable=None, leave=False, unit="image"):
-        with _opened(tree, name) as image:
+        with _opened(files, name) as image:
             if not is_grey(image):
                 return False
     return True
 
 
 def _part(
-    tree: Tree, items: list[tuple[str, int]], size: int, grey: bool, may_resize: bool
+    files: Files, items: list[tuple[str, int]], size: int, grey: bool, may_resize: bool
 ) -> Part:
     shape = (len(items), size, size, 1 if grey else 3)
 
@@ -235,36 +171,31 @@ def _part(
             names = [name for name, _ in items[run]]
             block = np.empty((len(names), *shape[1:]), np.uint8)
             for row, name in enumerate(names):
-                with _opened(tree, name) as image:
+                with _opened(files, name) as image:
                     if not may_resize and image.size != (size, size):
-                        raise _other_size(tree, name, image, size)
-                    block[row] = pixels(image, grey, size)
+                        raise _other_size(files, name, image, size)
+                    block[row] = to_pixels(image, grey, size)
             yield block
 
     return Part(shape, blocks(), np.array([label for _, label in items], np.int64))
 
 
-def _other_size(tree: Tree, name: str, image: Image.Image, size: int) -> UserError:
+def _other_size(files: Files, name: str, image: Image.Image, size: int) -> UserError:
     return UserError(
-        f"{tree.root}: {name} is {image.width}x{image.height} pixels where others are "
+        f"{files.root}: {name} is {image.width}x{image.height} pixels where others are "
         f"{size}x{size}; give --image-size to resize all images"
     )
 
 
 @contextmanager
-def _opened(tree: Tree, name: str) -> Iterator[Image.Image]:
+def _opened(files: Files, name: str) -> Iterator[Image.Image]:
     """The image `name`; whatever goes wrong with it becomes a UserError that names it."""
     try:
-        with tree.open(name) as stream, open_picture(stream) as image:
+        with open_image(files.read(name)) as image:
             yield image
     except UserError:
         raise
     except Exception as error:  # Pillow's plugins and zipfile raise many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{tree.root}: {name} cannot be read as an image ({reason}); replace or remove it"
+            f"{files.root}: {name} cannot be read as an image ({reason_of(error)}); replace or remove it"
         ) from None
-
-
-def _raise(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be listed ({error.strerror})")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facenas.data.source import Labels, Pixels
+from facenas.data.images import Pixels
+from facenas.data.source import Labels
 from facenas.errors import UserError
 
 _GZIP_MAGIC = b"\x1f\x8b"

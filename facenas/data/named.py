@@ -14,7 +14,8 @@ import numpy as np
 from facenas.data.cifar import CifarLayout
 from facenas.data.config import DataConfig
 from facenas.data.idx import IdxLayout
-from facenas.data.source import Decoded, Labels, Pixels, Source, part_of, stamp
+from facenas.data.images import Pixels
+from facenas.data.source import Decoded, Labels, Source, part_of, stamp
 from facenas.data.splits import TEST_FRACTION, split_indices
 from facenas.errors import UserError
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]
+from facenas.data.images import Pixels, resize
+
 Labels = NDArray[np.int64]
 
 _BLOCK_BYTES = 1 << 20
@@ -74,13 +75,6 @@ def slices(shape: tuple[int, ...]) -> Iterator[slice]:
     """Cuts images (n, h, w, c) uint8 into runs of about 1 MiB: the extra memory of any pass."""
     step = max(1, _BLOCK_BYTES // math.prod(shape[1:]))
     return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
-
-
-def resize(image: Image.Image, size: int) -> Image.Image:
-    """The whole image as size x size pixels (bilinear, smoothed when it shrinks)."""
-    if image.size == (size, size):
-        return image
-    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def part_of(images: Pixels, labels: Labels, size: int) -> Part:

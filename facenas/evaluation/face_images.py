@@ -13,38 +13,10 @@ from numpy.typing import NDArray
 from facenas.data.faces.detection import Detector, Face, crop_face
 from facenas.data.faces.detector_file import find_detector, sha256_of
 from facenas.data.faces.jpeg import SIDE, decode, is_face
-from facenas.data.faces.photographs import photograph, reason_of
-from facenas.data.folders import image_names
-from facenas.data.pictures import MAX_PIXELS
-from facenas.data.source import Pixels
+from facenas.data.images import Pixels, decode_image, find_images, reason_of
 from facenas.errors import UserError
-from facenas.evaluation.protocols.files import Files, FolderFiles, open_files
 
-_MOST_BYTES = 8 * MAX_PIXELS  # 4 channels of 16 bits
 _VERSION = 1  # raise it when the same files would give other faces
-
-
-def find_images(path: Path) -> tuple[Files, list[str]]:
-    """The files at `path` (a folder, a .zip, or the folder of one image) and the images' sorted names.
-
-    Raises UserError when there is no such thing, and when it holds no images.
-    """
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
-    if path.is_file() and path.suffix.lower() != ".zip":
-        return FolderFiles(path.parent), [path.name]
-    files = open_files(path)
-    names = image_names(files)
-    if not names:
-        raise UserError(f"{path}: holds no images; give a folder or .zip of them, or one image")
-    return files, names
-
-
-def read_image(files: Files, name: str) -> bytes:
-    """The bytes of an image; raises ValueError when it has more than any image that is taken."""
-    if int(str(files.stamp(name)[0])) > _MOST_BYTES:
-        raise ValueError("it has more bytes than any image of 50 megapixels")
-    return files.read(name)
 
 
 class FaceImages:
@@ -76,7 +48,7 @@ class FaceImages:
         for row, number in enumerate(numbers.tolist()):
             name = self.names[number]
             try:
-                faces[row] = self._face(read_image(self._files, name))
+                faces[row] = self._face(self._files.read(name))
             except UserError:
                 raise
             except Exception as error:  # Pillow's plugins raise many kinds
@@ -89,7 +61,7 @@ class FaceImages:
     def _face(self, data: bytes) -> Pixels:
         if is_face(data):
             return decode(data)
-        image = photograph(data)
+        image = decode_image(data)
         if image.shape == (SIDE, SIDE, 3):
             return image
         found = self._detect(image)

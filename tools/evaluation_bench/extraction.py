@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from facenas.cores import core_count
+from facenas.data.images import ZipFiles
 from facenas.evaluation.embedders import Embedder, open_embedder
 from facenas.evaluation.extraction import extract
-from facenas.evaluation.protocols.files import ZipFiles
 from facenas.evaluation.protocols.images import TreeImages
 from facenas.models.ir import build_ir
 from facenas.spaces.named import NAMED

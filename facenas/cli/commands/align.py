@@ -21,10 +21,8 @@ from facenas.cores import core_count
 from facenas.data.faces.detection import Detector, crop_face
 from facenas.data.faces.detector_file import find_detector
 from facenas.data.faces.jpeg import encode, is_face
-from facenas.data.faces.photographs import photograph, reason_of
+from facenas.data.images import Files, decode_image, find_images, reason_of
 from facenas.errors import UserError
-from facenas.evaluation.face_images import find_images, read_image
-from facenas.evaluation.protocols.files import Files
 from facenas.files import read_json, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -112,7 +110,7 @@ def _align_one(files: Files, detector: Detector, every: bool, name: str, target:
     if paths:
         return _Outcome(len(paths), kept=True)
     try:
-        image = photograph(read_image(files, name))
+        image = decode_image(files.read(name))
         found = detector(image)
         crops = [encode(crop_face(image, face.points)) for face in (found if every else found[:1])]
     except Exception as error:  # Pillow's plugins and zipfile raise many kinds

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.data.faces.jpeg import SIDE
-from facenas.data.source import Pixels
+from facenas.data.images import Pixels
 
 # Where an aligned crop has its (right eye, left eye, nose, right and left corner of the mouth), x and y
 # in pixels; right and left are those of the person, so the first point lies on the left of the picture.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.data.faces.jpeg import SIDE
-from facenas.data.source import Pixels
+from facenas.data.images import Pixels
 
 # Of RandomResizedCrop: share of the image's area, natural logarithm of width / height, attempts.
 AREA = (0.2, 1.0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from facenas.data.faces.alignment import align, similarity
 from facenas.data.faces.detector_file import sha256_of
-from facenas.data.source import Pixels
+from facenas.data.images import Pixels
 from facenas.errors import UserError
 
 _LEAST_SCORE = 0.8  # 0..1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import time
 from pathlib import Path
@@ -14,11 +13,9 @@ from tqdm import tqdm
 from facenas.data.faces.items import Item
 from facenas.data.faces.jpeg import SIDE, is_face
 from facenas.data.faces.layout import SKIPPED, Layout
-from facenas.data.faces.photographs import reason_of
 from facenas.data.faces.sources import open_source
 from facenas.data.faces.writer import StoreWriter
-from facenas.data.pictures import open_picture, pixels
-from facenas.data.source import Pixels
+from facenas.data.images import Pixels, open_image, reason_of, to_pixels
 from facenas.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -101,11 +98,11 @@ def prepare_image(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
     """
     if is_face(data):
         return data, False
-    with open_picture(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         fits = image.size == (SIDE, SIDE)
         if not fits and not resize:
             raise ValueError(f"it is {image.width}x{image.height} pixels, not {SIDE}x{SIDE}")
-        return pixels(image, grey=False, size=SIDE), not fits
+        return to_pixels(image, size=SIDE), not fits
 
 
 class _SkippedList:

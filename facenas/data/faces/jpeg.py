@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from facenas.data.source import Pixels
+from facenas.data.images import Pixels
 
 SIDE = 112  # pixels, of every face image
 QUALITY = 95  # of pixels that did not arrive as JPEG; without colour subsampling

@@ -7,15 +7,11 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from facenas.data.faces.items import FaceSource, Item
 from facenas.data.faces.records import RecordSource
-from facenas.data.folders import FolderTree, ZipTree, image_names
-from facenas.data.pictures import ENDINGS, MAX_PIXELS
+from facenas.data.images import ENDINGS, FolderFiles, ZipFiles, image_names
 from facenas.errors import UserError
-
-_MOST_BYTES = 8 * MAX_PIXELS  # 4 channels of 16 bits
 
 
 def open_source(path: Path) -> FaceSource:
@@ -58,15 +54,16 @@ class FolderSource:
 
     def items(self) -> Iterator[Item]:
         root = self._identities_root()
+        files = FolderFiles(root)
         for entry in _visible(root):
             if not entry.is_dir():
                 names = [entry] if entry.name.lower().endswith(ENDINGS) else []
             else:
-                found = image_names(FolderTree(entry))
+                found = image_names(FolderFiles(entry))
                 names = [entry / name for name in sorted(found, key=_parts)]
             for path in names:
                 name = path.relative_to(root).as_posix()
-                yield _item(name, _parts(name), partial(_open, path))
+                yield _item(name, _parts(name), partial(files.read, name))
 
     def _identities_root(self) -> Path:
         """The folder itself, or the only folder in it when that holds folders."""
@@ -82,8 +79,8 @@ class ZipSource:
 
     def __init__(self, path: Path) -> None:
         self.title = f"zip {path.name}"
-        self._tree = ZipTree(path)
-        names = sorted(image_names(self._tree), key=_parts)
+        self._zip = ZipFiles(path)
+        names = sorted(image_names(self._zip), key=_parts)
         wrapped = len({_parts(n)[0] for n in names}) == 1 and any(len(_parts(n)) > 2 for n in names)
         self._files = [(name, _parts(name)[wrapped:]) for name in names]
 
@@ -92,7 +89,7 @@ class ZipSource:
 
     def items(self) -> Iterator[Item]:
         for name, parts in self._files:
-            yield _item(name, parts, partial(self._tree.open, name))
+            yield _item(name, parts, partial(self._zip.read, name))
 
 
 class ListSource:
@@ -108,9 +105,9 @@ class ListSource:
         return sum(1 for _ in self.items())
 
     def items(self) -> Iterator[Item]:
+        files = FolderFiles(self._path.parent)
         for name, identity in self._rows():
-            path = self._path.parent / name
-            yield Item(name, identity, partial(_load, partial(_open, path)))
+            yield Item(name, identity, partial(files.read, name))
 
     def _rows(self) -> Iterator[list[str]]:
         try:
@@ -132,27 +129,15 @@ class ListSource:
             raise UserError(f"{self._path}: is not UTF-8 CSV ({error}); correct it") from None
 
 
-def _item(name: str, parts: list[str], opened: Callable[[], IO[bytes]]) -> Item:
+def _item(name: str, parts: list[str], read: Callable[[], bytes]) -> Item:
     """An image in a tree: its identity is the folder at the top."""
     if len(parts) == 1:
         return Item(name, "", _refuse_strayed)
-    return Item(name, parts[0], partial(_load, opened))
-
-
-def _open(path: Path) -> IO[bytes]:
-    return path.open("rb")
+    return Item(name, parts[0], read)
 
 
 def _refuse_strayed() -> bytes:
     raise ValueError("it lies in no identity's folder")
-
-
-def _load(opened: Callable[[], IO[bytes]]) -> bytes:
-    with opened() as stream:
-        data = stream.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise ValueError("it has more bytes than any image of 50 megapixels")
-    return data
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from facenas.data.faces.jpeg import SIDE, decode
 from facenas.data.faces.layout import COLOUR, FIELDS, FORMAT, VERSION, Layout
 from facenas.data.faces.sharded import ShardedArray
-from facenas.data.source import Pixels
+from facenas.data.images import Pixels
 from facenas.errors import UserError
 from facenas.files import read_json
 

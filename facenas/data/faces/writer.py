@@ -17,7 +17,7 @@ from facenas.data.faces.jpeg import SIDE, decode, encode
 from facenas.data.faces.layout import COLOUR, FIELDS, FORMAT, VERSION, Layout, fingerprint
 from facenas.data.faces.sharded import ShardedWriter
 from facenas.data.faces.store import is_store
-from facenas.data.source import Pixels
+from facenas.data.images import Pixels
 from facenas.errors import UserError
 from facenas.files import folder_beside, put_in_place, tidy_beside
 

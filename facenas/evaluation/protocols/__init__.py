@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facenas.data.images import open_files
 from facenas.errors import UserError
 from facenas.evaluation.benches import BenchFacts, bench_facts
 from facenas.evaluation.protocols.annotation import is_annotation, parse_annotation
 from facenas.evaluation.protocols.cfp import FIRST_FILE, read_cfp
-from facenas.evaluation.protocols.files import open_files, read_text
+from facenas.evaluation.protocols.files import read_text
 from facenas.evaluation.protocols.finding import ListFile, find_list, find_place, open_list
 from facenas.evaluation.protocols.images import EncodedImages, Images, TreeImages
 from facenas.evaluation.protocols.insightface_bin import read_bin

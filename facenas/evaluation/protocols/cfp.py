@@ -6,8 +6,9 @@ Split/<FF|FP>/<01..10>/<same|diff>.txt  rows `i,j`: in FP, i is a number of list
 
 from __future__ import annotations
 
+from facenas.data.images import Files
 from facenas.errors import UserError
-from facenas.evaluation.protocols.files import Files, plain_path, read_text
+from facenas.evaluation.protocols.files import plain_path, read_text
 from facenas.evaluation.protocols.kinds import PairList, pair_list
 
 FIRST_FILE = "Pair_list_F.txt"

@@ -1,87 +1,15 @@
-"""A folder or a .zip of images, read by several threads at once, and how listed images are found in it."""
+"""How the images that a list names are found in a folder or .zip."""
 
 from __future__ import annotations
 
-import mmap
-import os
-import struct
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
-from facenas.data.folders import FolderTree, Tree, ZipTree, image_names
-from facenas.data.pictures import MAX_PIXELS
+from facenas.data.images import Files, image_names
 from facenas.errors import UserError
 
-_LOCAL_HEADER = struct.Struct("<26xHH")  # the lengths of the name and of what follows it
 _SAMPLE = 200  # listed images that tell in which folder all of them lie
-
-
-class Files(Tree, Protocol):
-    """A `Tree` whose files several threads may read at once."""
-
-    def read(self, name: str) -> bytes:
-        """One file. Raises OSError or ValueError when it cannot be read, or is damaged."""
-        ...
-
-    def stamp(self, name: str) -> list[object]:
-        """What changes when the file does."""
-        ...
-
-
-class FolderFiles(FolderTree):
-    """A folder; a file's stamp is its size and time."""
-
-    def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
-
-    def stamp(self, name: str) -> list[object]:
-        status = os.stat(self.root / name)
-        return [status.st_size, status.st_mtime_ns]
-
-
-class ZipFiles(ZipTree):
-    """A .zip file; a file's stamp is its size and CRC.
-
-    `zipfile` keeps one file position under a lock; members are cut out of the mapped file instead.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        with path.open("rb") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    def read(self, name: str) -> bytes:
-        member = self._members.get(name)
-        if member is None:
-            raise ValueError("it is not in the archive")
-        if member.flag_bits & 1:
-            raise ValueError("it is encrypted")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError("it is compressed by another method than deflate")
-        try:
-            lengths = _LOCAL_HEADER.unpack_from(self._bytes, member.header_offset)
-            start = member.header_offset + _LOCAL_HEADER.size + sum(lengths)
-            data = self._bytes[start : start + member.compress_size]
-            if member.compress_type == zipfile.ZIP_DEFLATED:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 8 * MAX_PIXELS)
-        except (struct.error, zlib.error):
-            raise ValueError("it is damaged in the archive") from None
-        if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
-            raise ValueError("it is damaged in the archive")
-        return data
-
-    def stamp(self, name: str) -> list[object]:
-        member = self._members[name]
-        return [member.file_size, member.CRC]
-
-
-def open_files(path: Path) -> Files:
-    """The folder or .zip at `path`; raises UserError when it is neither."""
-    return FolderFiles(path) if path.is_dir() else ZipFiles(path)
 
 
 def read_text(files: Files, name: str) -> str:

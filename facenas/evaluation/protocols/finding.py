@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from facenas.data.images import Files, FolderFiles, open_files
 from facenas.errors import UserError
 from facenas.evaluation.benches import BenchFacts
 from facenas.evaluation.protocols.cfp import FIRST_FILE
-from facenas.evaluation.protocols.files import Files, FolderFiles, open_files
 
 _ANY_LIST = "pairs.txt"  # whose, only the name of its folder tells
 ListFile = tuple[Files, str]  # a text file, or the first file of CFP's protocol folder, by its name

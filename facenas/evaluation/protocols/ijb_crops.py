@@ -19,8 +19,7 @@ from facenas.data.faces.jpeg import SIDE
 from facenas.data.faces.store import FaceStore, open_store
 from facenas.data.faces.writer import StoreWriter
 from facenas.data.image_sets import default_cache
-from facenas.data.pictures import MAX_PIXELS
-from facenas.data.source import Pixels
+from facenas.data.images import MAX_PIXELS, Pixels
 from facenas.errors import UserError
 
 _VERSION = 1  # of how crops are aligned: kept ones of another are not used

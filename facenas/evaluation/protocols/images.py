@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +13,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from facenas.data.faces.jpeg import SIDE, decode
-from facenas.data.pictures import open_picture, pixels
+from facenas.data.images import Files, open_image, reason_of, to_pixels
 from facenas.errors import UserError
-from facenas.evaluation.protocols.files import Files
 
 _JPEG, _PNG, _BMP = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM"
 
@@ -96,9 +94,9 @@ def _decode(data: bytes, out: NDArray[np.uint8]) -> None:
         _check_size(width, height)
         decode(data, out)
     elif data.startswith((_PNG, _BMP)):
-        with open_picture(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             _check_size(*image.size)
-            out[:] = pixels(image, False, SIDE)
+            out[:] = to_pixels(image)
     else:
         raise ValueError("it is not a JPEG, PNG or BMP image")
 
@@ -113,5 +111,5 @@ def _check_size(width: int, height: int) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"it cannot be read ({error.strerror})"
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text if text.startswith("it is ") else f"it is damaged ({text})"
+    text = reason_of(error)
+    return text if text.startswith(("it is ", "it has ")) else f"it is damaged ({text})"

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facenas.data.images import Files
 from facenas.errors import UserError
-from facenas.evaluation.protocols.files import Files, locate
+from facenas.evaluation.protocols.files import locate
 from facenas.evaluation.protocols.images import Images, TreeImages
 
 

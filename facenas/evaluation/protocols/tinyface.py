@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facenas.data.folders import image_names
+from facenas.data.images import Files, image_names, open_files
 from facenas.errors import UserError
-from facenas.evaluation.protocols.files import Files, open_files
 from facenas.evaluation.protocols.images import TreeImages
 from facenas.evaluation.protocols.kinds import BenchNotThereError, RankProtocol
 

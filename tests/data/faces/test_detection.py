@@ -18,7 +18,7 @@ from facenas.data.faces.alignment import REFERENCE, align
 from facenas.data.faces.detection import Detector, crop_face
 from facenas.data.faces.detector_file import NAME, SHA256, URL, find_detector
 from facenas.data.faces.jpeg import decode
-from facenas.data.faces.photographs import photograph
+from facenas.data.images import decode_image
 from facenas.errors import SearchStoppedError, UserError
 
 SHARED = Path(__file__).parents[3].parent / "shared/data"
@@ -149,7 +149,7 @@ def test_photographs_are_turned_upright(orientation):
     exif[0x0112] = orientation
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(as_stored)).save(stream, "png", exif=exif)
-    np.testing.assert_array_equal(photograph(stream.getvalue()), upright)
+    np.testing.assert_array_equal(decode_image(stream.getvalue()), upright)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_photographs_are_turned_upright(orientation):
 def test_photographs_of_other_colours(mode, value, expected):
     stream = io.BytesIO()
     Image.new(mode, (7, 5), value).save(stream, "png")
-    image = photograph(stream.getvalue())
+    image = decode_image(stream.getvalue())
     assert image.shape == (5, 7, 3)
     assert (image == expected).all()
 
@@ -174,7 +174,7 @@ def test_a_photograph_beyond_50_megapixels():
     stream = io.BytesIO()
     Image.new("1", (10_000, 5_001)).save(stream, "png")
     with pytest.raises(ValueError, match="50 megapixels"):
-        photograph(stream.getvalue())
+        decode_image(stream.getvalue())
 
 
 # The detector's file
