@@ -1,14 +1,18 @@
-"""The one place that decides device, precision and memory format."""
+"""The one place that decides device, precision, memory format and threads. Imports torch only when it must."""
 
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from facenas.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -20,45 +24,80 @@ class Device:
 
     def autocast(self) -> AbstractContextManager[None]:
         """bf16 where the hardware computes in it (a CPU without it is 5.9 times slower), else float32."""
+        import torch
+
         if not self.bf16:
             return nullcontext()
         return torch.autocast(self.torch_device.type, dtype=torch.bfloat16)
 
-    def place(self, model: torch.nn.Module) -> torch.nn.Module:
+    def place(self, model: nn.Module) -> nn.Module:
         """The model on this device, channels last (1.1 to 1.4 times faster on a CPU)."""
+        import torch
+
         model.to(self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
 
 def pick_device(worker: int = 0) -> Device:
     """A GPU when there is one (workers take turns over several), else the CPU in float32."""
-    if torch.cuda.is_available():
-        index = worker % torch.cuda.device_count()
-        return Device(torch.device("cuda", index), torch.cuda.is_bf16_supported())
-    return Device(torch.device("cpu"), False)
+    import torch
+
+    if not torch.cuda.is_available():
+        return Device(torch.device("cpu"), False)
+    index = worker % torch.cuda.device_count()
+    # torch asks the current device, which need not be this worker's, and by default counts a V100 or T4
+    # among those with bf16: they emulate it, slower than they compute in float32.
+    with torch.cuda.device(index):
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Device(torch.device("cuda", index), bf16)
 
 
 def named_device(name: str | None) -> Device:
-    """What --device says: cpu, cuda or cuda:1; None leaves the choice to `pick_device`.
+    """The device called cpu, cuda or cuda:1; None leaves the choice to `pick_device`.
 
     Raises UserError for another name, and for a GPU that is not there.
     """
+    import torch
+
     if name is None:
         return pick_device()
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
-        raise UserError(f"--device {name}: should be cpu, cuda, or a GPU by its number as cuda:1")
+        raise UserError(f"device {name}: should be cpu, cuda, or a GPU by its number as cuda:1")
     if kind == "cpu":
         return Device(torch.device("cpu"), False)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number or 0) >= count:
         raise UserError(
-            f"--device {name}: torch finds {count} GPUs here; take a lower number, or --device cpu"
+            f"device {name}: torch finds {count} GPUs here; take a lower number, or the device cpu"
         )
     return pick_device(int(number or 0))
 
 
+def core_count() -> int:
+    """Cores this process may use: fewer than the machine has in a container or under a batch system."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within it, torch computes with `count` threads; afterwards with as many as before.
+
+    Another count gives other rounding, so results say theirs. The environment is left alone: torch reads
+    OMP_NUM_THREADS only while it is imported.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def use_threads(count: int) -> None:
-    """Threads of this process for tensors; another count gives other rounding, so it is recorded."""
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(count)
+    """As `threads`, for the life of a worker process."""
+    import torch
+
     torch.set_num_threads(count)

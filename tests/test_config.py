@@ -112,7 +112,7 @@ def test_face_search_is_the_candidates_recipe_with_another_head():
     faces, plain = loaded(preset="small").recipe, loaded().recipe
     same = ("lr", "momentum", "weight_decay", "batch_size", "grad_clip", "schedule", "decay_norms")
     assert all(getattr(faces, name) == getattr(plain, name) for name in same)
-    assert faces.head.kind == "adaface"
+    assert faces.head.owner.name == "adaface"
 
 
 def test_space_and_recipe_are_of_one_task():
@@ -152,9 +152,7 @@ def test_presets_are_found_from_another_working_directory(tmp_path, monkeypatch)
     here = loaded()
     monkeypatch.chdir(tmp_path)
     assert loaded() == here
-    script = (
-        "from facenas.runs import presets; print(presets.load_run_config('tiny', [], {}).space.max_width)"
-    )
+    script = "from facenas.runs import presets; print(presets.load_run_config('tiny', [], {}).space.max_width)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
@@ -166,6 +164,20 @@ def test_a_preset_of_ones_own_names_a_shipped_recipe(tmp_path):
     config = loaded(preset=path)
     assert (config.seed, config.space.max_width) == (3, 20)
     assert config.recipe == loaded().recipe
+
+
+def test_another_head_begins_with_its_own_settings():
+    """`demo` has an AdaFace head of margin 0.2 and scale 32, which mean nothing to ArcFace."""
+    head = loaded("recipe.head.kind=arcface", preset="demo").recipe.model_dump()["head"]
+    assert head == {"kind": "arcface", "margin": 0.5, "scale": 64}
+    head = loaded("recipe.head.kind=adaface", preset="demo").recipe.model_dump()["head"]
+    assert head == {"kind": "adaface", "margin": 0.2, "scale": 32, "h": 0.333, "t_alpha": 0.01}
+    settings = ["recipe.head.kind=arcface", "recipe.head.margin=0.3"]
+    assert loaded(*settings, preset="demo").recipe.head.margin == 0.3
+    with pytest.raises(UserError, match=r"head.h: is not a known setting"):
+        loaded("recipe.head.kind=cosface", "recipe.head.h=0.5", preset="demo")
+    with pytest.raises(UserError, match=r"head.kind: head 'magface' is unknown"):
+        loaded("recipe.head.kind=magface", preset="demo")
 
 
 # Unknown keys and wrong values.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import small_faces
 
 from facenas.spaces import IRArchitecture
@@ -176,3 +177,48 @@ def test_lfw_is_evaluated_by_its_pairs(facenas, tmp_path, faces, lfw):
     assert "Person_0_0/Person_0_0_0002.jpg is missing" in done.stderr
     (lfw.parent / "pairs.txt").write_text("2\t10\nPerson\t1\t2\n")
     assert "has 1 pairs, but its first line says 40" in facenas(*evaluate, str(lfw)).stderr
+
+
+SPHEREFACE = """
+import math
+
+from facenas.models.heads import HEADS
+from facenas.models.heads.base import MarginHead
+
+
+@HEADS.register("sphereface")
+class SphereFace(MarginHead):
+    \"\"\"The angle at the label is `margin` times as wide.\"\"\"
+
+    class Settings(MarginHead.Settings):
+        margin: float = 1.5
+
+    def apply_margin(self, cosines, norms):
+        return (self.settings.margin * cosines.arccos()).clamp(max=math.pi).cos()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [
+        ("own:SphereFace", ["-m", "facenas.cli"]),
+        # As if the file lay in the package: found by its name.
+        ("sphereface", ["-c", "import facenas.models.heads as heads; heads.__path__.append('.')\n"
+                              "from facenas.cli import main; main()"]),
+    ],
+)  # fmt: skip
+def test_a_head_in_one_file_trains(tmp_path, faces, kind, start):
+    (tmp_path / "net.json").write_text(json.dumps(ARCH.to_json()))
+    (tmp_path / "own.py").write_text(SPHEREFACE)
+    head = ["--set", f"recipe.head.kind={kind}", "--set", "recipe.head.scale=16"]
+    command = [sys.executable, *start, *train(faces, "net", *head)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "runs" / "net" / "run.yaml").read_text()
+    assert yaml.safe_load(told)["config"]["recipe"]["head"] == {
+        "kind": kind,
+        "margin": 1.5,
+        "scale": 16.0,
+    }
+    losses = [epoch["train_loss"] for epoch in lines(tmp_path / "runs" / "net" / "metrics.jsonl")]
+    assert losses[-1] < losses[0] - 1

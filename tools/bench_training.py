@@ -45,15 +45,17 @@ def ours(depth: int, width: int, seconds: float, start: float) -> float:
     from facenas.data.config import DataConfig
     from facenas.device import pick_device, use_threads
     from facenas.spaces import PlainArchitecture
-    from facenas.training.classification import Classification
+    from facenas.training.classification import ClassificationTask
     from facenas.training.recipes import Recipe
-    from facenas.training.trainer import Training
+    from facenas.training.tasks import TaskContext
+    from facenas.training.trainer import Trainer
 
     use_threads(1)
     arch = PlainArchitecture.uniform(depth, width, 3, 10)
     device, recipe = pick_device(), Recipe()
-    task = Classification(arch, make_images(), DataConfig(), recipe, 0, 0, device, final=True)
-    training = Training(task, recipe, 1000, device)
+    context = TaskContext(arch, make_images(), DataConfig(), recipe, 0, 0, device, final=True)
+    task = ClassificationTask(context)
+    training = Trainer(task, recipe, 1000, device)
 
     def batches():
         while True:

@@ -30,7 +30,7 @@ from typing import Any
 
 import yaml
 
-from facenas.cores import core_count
+from facenas.device import core_count
 from facenas.errors import UserError
 from facenas.files import write_json, write_text
 from facenas.report.front.budget import parse_budget, recommend

@@ -14,9 +14,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from facenas.cores import core_count
 from facenas.data.faces.loader import ahead
 from facenas.data.image_sets import default_cache
+from facenas.device import core_count
 from facenas.errors import UserError
 from facenas.evaluation.embedders import Embedder
 from facenas.evaluation.protocols.images import Images

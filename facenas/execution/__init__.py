@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facenas.cores import core_count
+from facenas.device import core_count
 from facenas.execution.base import Executor, OnEpoch
 from facenas.execution.config import ExecutionConfig
 from facenas.execution.processes import ProcessExecutor

@@ -137,14 +137,16 @@ def _train(
 
     from facenas.data import open_data
     from facenas.device import pick_device
-    from facenas.training.tasks import build_task
-    from facenas.training.trainer import Score, Training
+    from facenas.training.tasks import Score, TaskContext, build_task
+    from facenas.training.trainer import Trainer
 
     device, data = pick_device(worker), open_data(data_folder)
     task = build_task(
-        spec.architecture, data, spec.data, spec.recipe, spec.seed, spec.torch_seed, device
+        TaskContext(
+            spec.architecture, data, spec.data, spec.recipe, spec.seed, spec.torch_seed, device
+        )
     )
-    training = Training(task, spec.recipe, spec.epochs, device)
+    training = Trainer(task, spec.recipe, spec.epochs, device)
     history: list[dict[str, Any]] = []
     best: Score | None = None
     for epoch in range(spec.epochs):
@@ -183,7 +185,7 @@ def _judge(
     from facenas.device import pick_device
     from facenas.spaces import GraphArchitecture
     from facenas.training.supernet import judge, read_supernet
-    from facenas.training.tasks import build_task
+    from facenas.training.tasks import TaskContext, build_task
 
     arch, supernet = spec.architecture, spec.supernet
     assert isinstance(arch, GraphArchitecture)
@@ -191,7 +193,9 @@ def _judge(
     device, data = pick_device(worker), open_data(data_folder)
     network = read_supernet(supernet.path, supernet.space).extract(arch)
     task = build_task(
-        arch, data, spec.data, spec.recipe, spec.seed, spec.torch_seed, device, model=network
+        TaskContext(
+            arch, data, spec.data, spec.recipe, spec.seed, spec.torch_seed, device, model=network
+        )
     )
     score = judge(task, supernet.recalibration, device)
     return {

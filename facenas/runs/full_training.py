@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from facenas.cores import core_count
 from facenas.data import ImageSet, TrainingData
-from facenas.device import pick_device, use_threads
+from facenas.device import core_count, pick_device, use_threads
 from facenas.errors import SearchStoppedError, UserError
 from facenas.files import write_json, write_text
 from facenas.runs import Run
@@ -26,8 +25,8 @@ from facenas.spaces import AnyArchitecture, from_json
 from facenas.spaces.base import fingerprint
 from facenas.training import checkpoint as checkpoints
 from facenas.training import distributed
-from facenas.training.tasks import build_task
-from facenas.training.trainer import NonFiniteLossError, Training
+from facenas.training.tasks import TaskContext, build_task
+from facenas.training.trainer import NonFiniteLossError, Trainer
 
 # Called after every epoch with (its metrics, number of epochs).
 OnEpoch = Callable[[dict[str, Any], int], None]
@@ -37,7 +36,7 @@ OnEpoch = Callable[[dict[str, Any], int], None]
 class Course:
     """A training under way: what its checkpoint holds beside the training itself."""
 
-    training: Training
+    training: Trainer
     key: str
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
@@ -119,8 +118,10 @@ def _set_up(run: Run, arch: AnyArchitecture, data: TrainingData, epochs: int) ->
     threads = max(1, core_count() // distributed.world())
     use_threads(checkpoint["threads"] if checkpoint else threads)
     device, seed = pick_device(distributed.local_rank()), int(key[:16], 16) >> 1
-    task = build_task(arch, data, config.data, config.recipe, config.seed, seed, device, final=True)
-    course = Course(Training(task, config.recipe, epochs, device), key)
+    task = build_task(
+        TaskContext(arch, data, config.data, config.recipe, config.seed, seed, device, final=True)
+    )
+    course = Course(Trainer(task, config.recipe, epochs, device), key)
     if checkpoint:
         course.training.load_state_dict(checkpoint["training"])
         course.history, course.seconds = checkpoint["history"], checkpoint["seconds"]
@@ -170,7 +171,7 @@ def _write_checkpoint(run: Run, course: Course) -> None:
     )
 
 
-def _save_model(run: Run, arch: AnyArchitecture, data: TrainingData, training: Training) -> None:
+def _save_model(run: Run, arch: AnyArchitecture, data: TrainingData, training: Trainer) -> None:
     """Weights and all that is needed to use them; loads with `torch.load(weights_only=True)`."""
     about: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3}
     if isinstance(data, ImageSet):

@@ -14,6 +14,10 @@ from facenas.execution.config import ExecutionConfig
 from facenas.runs.config import RunConfig
 from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
 
+# Keys that name whose settings their group holds, and what they are when they are left out: of another
+# head, margin and scale mean something else, so a changed kind begins with that head's own defaults.
+_OWNERS = {"recipe.head.kind": "adaface"}
+
 
 def preset_names() -> list[str]:
     """Names that `--preset` takes."""
@@ -101,4 +105,6 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(child, dict):
             raise UserError(f"--set {dotted}: {parent} is not a group of settings")
         tree = child
+    if dotted in _OWNERS and value != tree.get(leaf, _OWNERS[dotted]):
+        tree.clear()
     tree[leaf] = value

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from facenas.cores import core_count
 from facenas.data import open_data
-from facenas.device import pick_device, use_threads
+from facenas.device import core_count, pick_device, use_threads
 from facenas.errors import SearchStoppedError, UserError
 from facenas.execution.trial import SupernetUse
 from facenas.files import write_text
@@ -29,8 +28,8 @@ from facenas.spaces.graph_space import GraphSpace
 from facenas.strategies.settings import SupernetConfig
 from facenas.training import checkpoint as checkpoints
 from facenas.training.supernet import Paths, SupernetTask
-from facenas.training.tasks import build_task
-from facenas.training.trainer import NonFiniteLossError, Training
+from facenas.training.tasks import TaskContext, build_task
+from facenas.training.trainer import NonFiniteLossError, Trainer
 
 # Called after every epoch with (its metrics, number of epochs).
 OnEpoch = Callable[[dict[str, Any], int], None]
@@ -86,16 +85,16 @@ def _alike(run: Run, other: Run) -> bool:
 
 def _set_up(
     run: Run, space: GraphSpace, settings: SupernetConfig, data_folder: Path, key: str
-) -> Training:
+) -> Trainer:
     config, seed, device = run.config, int(key[:16], 16) >> 1, pick_device()
     first = space.largest()
     paths = Paths(Supernet(space, seed), first)
     data = open_data(data_folder)
     task = build_task(
-        first, data, config.data, config.recipe, config.seed, seed, device, model=paths
+        TaskContext(first, data, config.data, config.recipe, config.seed, seed, device, model=paths)
     )
     whole = SupernetTask(task, paths, space, settings, seed)
-    training = Training(whole, config.recipe, settings.epochs, device)
+    training = Trainer(whole, config.recipe, settings.epochs, device)
     # torch's fused SGD cannot begin with some gradients missing, as those off the path are; a momentum of 0
     # gives the same first step.
     for parameter in whole.network.parameters():
@@ -105,7 +104,7 @@ def _set_up(
 
 def _fit(
     run: Run,
-    training: Training,
+    training: Trainer,
     history: list[dict[str, Any]],
     path: Path,
     key: str,

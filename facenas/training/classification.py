@@ -14,41 +14,35 @@ from facenas.data.augment import Augment, Normalise
 from facenas.data.config import DataConfig
 from facenas.device import Device
 from facenas.models.trained import build_network
-from facenas.spaces import AnyArchitecture
 from facenas.training.recipes import Recipe
-from facenas.training.trainer import Score
+from facenas.training.tasks import Score, TaskContext
 
 EVALUATION_BATCH = 256
 
 
-class Classification:
-    """The task (`facenas.training.trainer.Task`) of telling `image_set`'s classes apart.
+class ClassificationTask:
+    """The task (`facenas.training.tasks.Task`) of telling `image_set`'s classes apart.
 
     A candidate trains on a part of the training images and is judged on others, or on the test images
-    when `config.select_on` says so. The final network (`final`) trains on all of them.
+    when `select_on` says so. The final network (`final`) trains on all of them.
     """
 
-    def __init__(
-        self,
-        arch: AnyArchitecture,
-        image_set: ImageSet,
-        config: DataConfig,
-        recipe: Recipe,
-        split_seed: int,
-        seed: int,
-        device: Device,
-        final: bool = False,
-        model: nn.Module | None = None,
-    ) -> None:
-        self.image_set, self.device, self.batch_size = image_set, device, recipe.batch_size
-        on = device.torch_device
+    def __init__(self, context: TaskContext) -> None:
+        image_set, recipe = context.data, context.recipe
+        assert isinstance(image_set, ImageSet)
+        assert isinstance(recipe, Recipe)
+        self.image_set, self.device, self.batch_size = image_set, context.device, recipe.batch_size
+        on = self.device.torch_device
         # On a CPU nothing is copied here: the pages stay mapped from the file, shared by all workers.
         self.pixels = torch.from_numpy(image_set.train_images).to(on)
         self.labels = torch.from_numpy(image_set.train_labels).to(on)
-        self.indices, self._judged = _split(image_set, config, split_seed, final)
+        self.indices, self._judged = _split(
+            image_set, context.data_config, context.split_seed, context.final
+        )
         self.augment = Augment(recipe, image_set, on)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.model = device.place(model or build_network(arch, seed))
+        self.generator = torch.Generator().manual_seed(context.seed)
+        model = context.model or build_network(context.arch, context.seed)
+        self.model = self.device.place(model)
         self.network = Classifier(self.model)
 
     @property

@@ -25,12 +25,11 @@ from facenas.evaluation.embedding import pair_distances
 from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
 from facenas.evaluation.metrics.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout
-from facenas.models.heads import build_head
 from facenas.models.trained import build_network
 from facenas.spaces import GraphArchitecture, IRArchitecture
 from facenas.training import distributed
 from facenas.training.recipes import FaceRecipe
-from facenas.training.trainer import Score
+from facenas.training.tasks import Score, TaskContext
 
 Indices = NDArray[np.int64]
 Pairs = tuple[Indices, NDArray[np.bool_]]
@@ -38,40 +37,42 @@ Pairs = tuple[Indices, NDArray[np.bool_]]
 _FARS = (0.1, 0.01, 0.001)
 
 
-class Faces:
-    """The task (`facenas.training.trainer.Task`) of telling the identities of `store` apart.
+class FaceTask:
+    """The task (`facenas.training.tasks.Task`) of telling the identities of `store` apart.
 
     Three sets of identities, apart from each other and fixed by `split_seed`: to test on
-    (`config.test_fraction`, may be none), to choose on (`config.validation_fraction`) and to train on.
-    A candidate sees `config.data_fraction` of the images of the latter, the `final` network all.
+    (`test_fraction`, may be none), to choose on (`validation_fraction`) and to train on.
+    A candidate sees `data_fraction` of the images of the latter, the `final` network all.
     """
 
-    def __init__(
-        self,
-        arch: IRArchitecture | GraphArchitecture,
-        store: FaceStore,
-        config: DataConfig,
-        recipe: FaceRecipe,
-        split_seed: int,
-        seed: int,
-        device: Device,
-        final: bool = False,
-        model: nn.Module | None = None,
-    ) -> None:
-        self.store, self.seed, self.device = store, seed, device
+    def __init__(self, context: TaskContext) -> None:
+        arch, store, recipe = context.arch, context.data, context.recipe
+        assert isinstance(arch, IRArchitecture | GraphArchitecture)
+        assert isinstance(store, FaceStore)
+        assert isinstance(recipe, FaceRecipe)
+        self.store, self.seed, self.device = store, context.seed, context.device
+        config, split_seed = context.data_config, context.split_seed
         train, self._judged, self._tested = split_faces(store.labels, config, split_seed)
-        if not final:
+        if not context.final:
             train = stratified_subset(store.labels, train, config.data_fraction, split_seed)
         labels = relabelled(store.labels[train])
         self.images, self.identities = len(train), int(labels.max()) + 1
         augment = FaceAugment(recipe.crop, recipe.low_res, recipe.photometric, recipe.flip)
-        rank, world = distributed.rank(), distributed.world()
         self.loader = FaceLoader(
-            store, train, labels, recipe.batch_size, augment, seed, readers(device), rank, world
+            store,
+            train,
+            labels,
+            recipe.batch_size,
+            augment,
+            self.seed,
+            readers(self.device),
+            distributed.rank(),
+            distributed.world(),
         )
-        self.model = device.place(model or build_network(arch, seed))
-        head = build_head(recipe.head, arch.embedding, self.identities, seed)
-        self.network = FaceNetwork(self.model, head.to(device.torch_device))
+        self.model = self.device.place(context.model or build_network(arch, self.seed))
+        # The head's class is known by its settings: a head of one's own needs no line here.
+        head = recipe.head.owner(arch.embedding, self.identities, self.seed, recipe.head)
+        self.network = FaceNetwork(self.model, head.to(self.device.torch_device))
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's slices of the joint batches; dropout is told which rows they are."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field
 
-from facenas.config import Config
-from facenas.models.head_settings import HeadConfig
+from facenas.config import Config, choice
+from facenas.models.heads import HEADS
+
+if TYPE_CHECKING:
+    HeadSettings: TypeAlias = Config
+else:
+    HeadSettings = choice(HEADS, "kind", "adaface")
 
 
-class Optimisation(Config):
+class Optimization(Config):
     """SGD and its schedule. `milestones`: of a training of `final_epochs`, before which the rate drops."""
 
     batch_size: int = Field(64, ge=2)
@@ -25,7 +30,7 @@ class Optimisation(Config):
     final_epochs: int = Field(600, ge=1)
 
 
-class Recipe(Optimisation):
+class Recipe(Optimization):
     """How a classification network is trained. Defaults: the authors' recipe for a candidate.
 
     `flip` and `crop` left at null take the data set's own value (no flip for characters; 32x32 crops of
@@ -39,11 +44,12 @@ class Recipe(Optimisation):
     cutout: int = Field(16, ge=0)
 
 
-class FaceRecipe(Optimisation):
+class FaceRecipe(Optimization):
     """How a face network is trained; `crop`, `low_res`, `photometric`: how probable each augmentation is."""
 
     kind: Literal["faces"] = "faces"
-    head: HeadConfig = HeadConfig()
+    # As a mapping: the settings themselves lie beside the head, whose file imports torch.
+    head: HeadSettings = Field({"kind": "adaface"}, validate_default=True)
     crop: float = Field(0.2, ge=0, le=1)
     low_res: float = Field(0.2, ge=0, le=1)
     photometric: float = Field(0.2, ge=0, le=1)

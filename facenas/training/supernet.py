@@ -23,7 +23,7 @@ from facenas.models.supernet import Supernet
 from facenas.spaces.graph import GraphArchitecture
 from facenas.spaces.graph_space import GraphSpace
 from facenas.strategies.settings import SupernetConfig
-from facenas.training.trainer import Score, Task
+from facenas.training.tasks import Score, Task
 
 _RANDOM_PATHS = 2  # of a sandwich
 
@@ -42,7 +42,7 @@ class Paths(nn.Module):
 
 
 class SupernetTask:
-    """A task (`facenas.training.trainer.Task`) whose network is all networks of `space`.
+    """A task (`facenas.training.tasks.Task`) whose network is all networks of `space`.
 
     task: whose `model` is `paths`; it brings images, labels and, for faces, the head that all paths share.
     """

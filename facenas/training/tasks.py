@@ -1,47 +1,107 @@
-"""Which task trains an architecture: that of its data."""
+"""What is trained, on what: the seam between the training loop and images or faces."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from facenas.data import ImageSet, TrainingData
 from facenas.data.config import DataConfig
 from facenas.device import Device
 from facenas.errors import UserError
-from facenas.spaces import AnyArchitecture, GraphArchitecture, IRArchitecture, is_face
+from facenas.spaces import AnyArchitecture, is_face
 from facenas.training.recipes import FaceRecipe, Recipe
-from facenas.training.trainer import Task
 
 
-def build_task(
-    arch: AnyArchitecture,
-    data: TrainingData,
-    config: DataConfig,
-    recipe: Recipe | FaceRecipe,
-    split_seed: int,
-    seed: int,
-    device: Device,
-    final: bool = False,
-    model: nn.Module | None = None,
-) -> Task:
-    """The task of a candidate, or of the `final` network, which trains on all that is not held out.
+@dataclass(frozen=True)
+class Score:
+    """How a network does on what is held out: accuracy in percent, and (n,) bool, which items are right."""
 
-    `model`: the network of `arch`, when it is not to be built anew; `split_seed` decides what is held out,
-    `seed` weights and draws. Raises UserError when architecture, data and recipe do not belong together.
+    accuracy: float
+    right: NDArray[np.bool_]
+
+
+class Task(Protocol):
+    """What is trained, on what: the loop knows nothing else of images or faces.
+
+    `model` is the network that is kept; `network(inputs, labels)` gives logits (n, classes) and holds
+    all that is trained with it, such as a margin head.
     """
-    if isinstance(data, ImageSet):
-        if not is_face(arch) and isinstance(recipe, Recipe):
-            from facenas.training.classification import Classification
 
-            return Classification(
-                arch, data, config, recipe, split_seed, seed, device, final, model
-            )
-    elif is_face(arch) and isinstance(recipe, FaceRecipe):
-        from facenas.training.faces import Faces
+    @property
+    def model(self) -> nn.Module:
+        """See above."""
+        ...
 
-        assert isinstance(arch, IRArchitecture | GraphArchitecture)
-        return Faces(arch, data, config, recipe, split_seed, seed, device, final, model)
+    @property
+    def network(self) -> nn.Module:
+        """See above."""
+        ...
+
+    @property
+    def images(self) -> int:
+        """How many images an epoch trains on."""
+        ...
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled and augmented (inputs, labels (n,) int64), on the device, of this process."""
+        ...
+
+    def score(self) -> Score | None:
+        """On the images held out for choosing; None when there are none."""
+        ...
+
+    def test(self) -> dict[str, Any]:
+        """What the final result tells of images that nothing was chosen on."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of random generators that a resumed training needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` told."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """All that a task is made of.
+
+    `split_seed` decides what is held out, `seed` weights and draws. A `final` network trains on all that is
+    not held out, a candidate on `data_config.data_fraction` of it. `model`: the network of `arch`, when it is
+    not to be built anew.
+    """
+
+    arch: AnyArchitecture
+    data: TrainingData
+    data_config: DataConfig
+    recipe: Recipe | FaceRecipe
+    split_seed: int
+    seed: int
+    device: Device
+    final: bool = False
+    model: nn.Module | None = None
+
+
+def build_task(context: TaskContext) -> Task:
+    """The task of the data's kind.
+
+    Raises UserError when architecture, data and recipe do not belong together.
+    """
+    from facenas.training.classification import ClassificationTask
+    from facenas.training.faces import FaceTask
+
+    faces = not isinstance(context.data, ImageSet)
+    if faces == is_face(context.arch) == isinstance(context.recipe, FaceRecipe):
+        return FaceTask(context) if faces else ClassificationTask(context)
     raise UserError(
-        f"{config.name}: an architecture of kind {arch.kind} and a recipe for {recipe.kind} do not fit this "
-        "data; faces (a store made by `facenas data import`) go with kind ir, images of classes with others"
+        f"{context.data_config.name}: an architecture of kind {context.arch.kind} and a recipe for "
+        f"{context.recipe.kind} do not fit this data; faces (a store made by `facenas data import`) go with "
+        "kind ir, images of classes with others"
     )

@@ -8,20 +8,18 @@ epoch runs at a learning rate of 0; here the first epoch runs at `lr` and a cosi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from facenas.device import Device
 from facenas.training import distributed
-from facenas.training.recipes import Optimisation
+from facenas.training.recipes import Optimization
+from facenas.training.tasks import Task
 
 
 class NonFiniteLossError(RuntimeError):
@@ -32,61 +30,10 @@ class StoppedError(RuntimeError):
     """The caller asked to stop before the end."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """How a network does on what is held out: accuracy in percent, and (n,) bool, which items are right."""
-
-    accuracy: float
-    right: NDArray[np.bool_]
-
-
-class Task(Protocol):
-    """What is trained, on what: the loop knows nothing else of images or faces.
-
-    `model` is the network that is kept; `network(inputs, labels)` gives logits (n, classes) and holds
-    all that is trained with it, such as a margin head.
-    """
-
-    @property
-    def model(self) -> nn.Module:
-        """See above."""
-        ...
-
-    @property
-    def network(self) -> nn.Module:
-        """See above."""
-        ...
-
-    @property
-    def images(self) -> int:
-        """How many images an epoch trains on."""
-        ...
-
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled and augmented (inputs, labels (n,) int64), on the device, of this process."""
-        ...
-
-    def score(self) -> Score | None:
-        """On the images held out for choosing; None when there are none."""
-        ...
-
-    def test(self) -> dict[str, Any]:
-        """What the final result tells of images that nothing was chosen on."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """States of random generators that a resumed training needs."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state_dict` told."""
-        ...
-
-
-class Training:
+class Trainer:
     """A task on its way. The same arguments and thread count give the same weights, bit for bit."""
 
-    def __init__(self, task: Task, recipe: Optimisation, epochs: int, device: Device) -> None:
+    def __init__(self, task: Task, recipe: Optimization, epochs: int, device: Device) -> None:
         self.task, self.recipe, self.epochs, self.device = task, recipe, epochs, device
         self.network = distributed.wrap(task.network)
         self.optimizer = torch.optim.SGD(
@@ -147,7 +94,7 @@ class Training:
         self.task.load_state_dict(state["task"])
 
 
-def learning_rate(recipe: Optimisation, epoch: int, epochs: int) -> float:
+def learning_rate(recipe: Optimization, epoch: int, epochs: int) -> float:
     """The rate of epoch number `epoch` (from 0) of `epochs`.
 
     Milestones are epochs of a training of `final_epochs`; a shorter one reaches them proportionally sooner.
@@ -158,7 +105,7 @@ def learning_rate(recipe: Optimisation, epoch: int, epochs: int) -> float:
     return float(recipe.lr * recipe.gamma**passed)
 
 
-def _parameter_groups(network: nn.Module, recipe: Optimisation) -> list[dict[str, Any]]:
+def _parameter_groups(network: nn.Module, recipe: Optimization) -> list[dict[str, Any]]:
     """All parameters decay, or all but those of BatchNorm."""
     if recipe.decay_norms:
         return [{"params": list(network.parameters()), "weight_decay": recipe.weight_decay}]

@@ -207,9 +207,9 @@ def test_options_that_cannot_be(values, told):
 def test_devices():
     assert str(named_device("cpu").torch_device) == "cpu"
     for name in ("gpu", "cpu:0", "cuda:x", "cuda:-1"):
-        with pytest.raises(UserError, match=f"--device {name}: should be cpu, cuda"):
+        with pytest.raises(UserError, match=f"device {name}: should be cpu, cuda"):
             named_device(name)
-    with pytest.raises(UserError, match="--device cuda:99: torch finds"):
+    with pytest.raises(UserError, match="device cuda:99: torch finds"):
         named_device("cuda:99")
 
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from facenas.models.head_settings import HeadConfig
-from facenas.models.heads import AdaFace, Softmax, build_head
+from facenas.config import validate
+from facenas.errors import UserError
+from facenas.models.heads import HEADS
+from facenas.models.heads.adaface import AdaFace
+from facenas.models.heads.base import Head
+from facenas.training.recipes import FaceRecipe
 
 E, C, N = 24, 40, 32
 KINDS = ["adaface", "arcface", "cosface", "softmax"]
+
+
+def build(kind: str, seed: int = 0, **settings: float) -> Head:
+    """The head called `kind` as a face training builds it, by its settings."""
+    made = HEADS.get(kind).Settings(**settings)
+    return made.owner(E, C, seed, made)
 
 
 class Restated:
@@ -69,7 +81,7 @@ def same(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_logits_and_gradients_equal_the_formula(kind, seed):
-    head = build_head(HeadConfig(kind=kind), E, C, seed).train()
+    head = build(kind, seed).train()
     with torch.no_grad():
         head.kernel.mul_(
             torch.linspace(0.5, 1.5, C)
@@ -94,7 +106,7 @@ def test_logits_and_gradients_equal_the_formula(kind, seed):
 
 def test_quality_moves_the_margin_between_the_three_known_cases():
     """Norms far below, at and far above the mean: ArcFace, CosFace, and a negative angle."""
-    head = AdaFace(E, C, 0, h=1.0).eval()
+    head = build("adaface", h=1.0).eval()
     head.batch_mean.fill_(50)
     head.batch_std.fill_(10 - 1e-3)
     z, labels = batch(head.kernel, 4)
@@ -112,7 +124,7 @@ def test_quality_moves_the_margin_between_the_three_known_cases():
 
 
 def test_statistics_move_in_training_alone_and_by_t_alpha():
-    head = build_head(HeadConfig(t_alpha=0.25), E, C, 0)
+    head = build("adaface", t_alpha=0.25)
     z, labels = torch.full((4, E), 2.0) * torch.tensor([[1.0], [2], [3], [4]]), torch.arange(4)
     head.eval()(z, labels)
     assert (head.batch_mean.item(), head.batch_std.item()) == (20, 100)
@@ -152,7 +164,7 @@ def test_statistics_travel_in_the_state_dict_under_the_peers_names():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_autocast_changes_nothing(kind):
-    heads = [build_head(HeadConfig(kind=kind), E, C, 7) for _ in range(2)]
+    heads = [build(kind, 7) for _ in range(2)]
     z, labels = batch(heads[0].kernel, 8)
     z = z.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -164,7 +176,7 @@ def test_autocast_changes_nothing(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_kernel_has_unit_columns_from_the_seed_alone(kind):
     state = torch.get_rng_state()
-    first, again, other = (build_head(HeadConfig(kind=kind), E, C, seed) for seed in (1, 1, 2))
+    first, again, other = (build(kind, seed) for seed in (1, 1, 2))
     assert torch.equal(state, torch.get_rng_state())
     assert first.kernel.shape == (E, C)
     torch.testing.assert_close(first.kernel.norm(dim=0), torch.ones(C))
@@ -172,18 +184,46 @@ def test_the_kernel_has_unit_columns_from_the_seed_alone(kind):
     assert not torch.equal(first.kernel, other.kernel)
 
 
-@pytest.mark.parametrize(("kind", "margin"), [("adaface", 0.4), ("arcface", 0.5), ("cosface", 0.4)])
-def test_settings_reach_the_head(kind, margin):
-    head = build_head(HeadConfig(kind=kind), E, C, 0)
-    assert (head.margin, head.scale) == (margin, 64)
-    head = build_head(HeadConfig(kind=kind, margin=0.1, scale=8, h=0.5, t_alpha=0.2), E, C, 0)
-    assert (head.margin, head.scale) == (0.1, 8)
-    if kind == "adaface":
-        assert (head.h, head.t_alpha) == (0.5, 0.2)
+DEFAULTS = {
+    "adaface": {"margin": 0.4, "scale": 64, "h": 0.333, "t_alpha": 0.01},
+    "arcface": {"margin": 0.5, "scale": 64},
+    "cosface": {"margin": 0.4, "scale": 64},
+    "softmax": {},
+}
+
+
+def test_every_shipped_head_is_known_by_name():
+    assert HEADS.names() == sorted(DEFAULTS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_has_its_own_settings_and_refuses_others(kind):
+    assert build(kind).settings.model_dump() == DEFAULTS[kind]
+    assert FaceRecipe(head={"kind": kind}).model_dump()["head"] == {"kind": kind, **DEFAULTS[kind]}
+    for name in DEFAULTS["adaface"].keys() - DEFAULTS[kind].keys():
+        with pytest.raises(UserError, match=f"head.{name}: is not a known setting"):
+            validate(FaceRecipe, {"kind": "faces", "head": {"kind": kind, name: 0.1}}, "here")
+
+
+@pytest.mark.parametrize("kind", ["adaface", "arcface", "cosface"])
+def test_margin_and_scale_change_the_logits(kind):
+    z, labels = batch(build(kind).kernel, 9)
+    usual, other = build(kind).eval()(z, labels), build(kind, margin=0.1).eval()(z, labels)
+    at = torch.arange(N), labels
+    assert (other[at] > usual[at])[6:].float().mean() > 0.9
+    half = build(kind, scale=32).eval()(z, labels)
+    torch.testing.assert_close(2 * half, usual)
 
 
 def test_softmax_is_a_linear_layer():
-    head = build_head(HeadConfig(kind="softmax"), E, C, 0)
-    assert isinstance(head, Softmax)
+    head = build("softmax")
     assert sum(p.numel() for p in head.parameters()) == E * C + C
     assert not head.bias.any()
+
+
+def test_recipes_are_known_without_torch():
+    code = (
+        "import sys, facenas.training.recipes, facenas.models.heads; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

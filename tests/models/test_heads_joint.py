@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from facenas.models.heads import AdaFace
+from facenas.models.heads.adaface import AdaFace
 
 E, C = 8, 12
 CUT = 5  # the first process takes 5 of 7 images
@@ -36,7 +36,7 @@ def train(head: AdaFace, part: slice) -> list[float]:
 def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    head = AdaFace(E, C, 0, t_alpha=0.5).train()
+    head = AdaFace(E, C, 0, AdaFace.Settings(t_alpha=0.5)).train()
     found = train(head, slice(0, CUT) if rank == 0 else slice(CUT, None))
     # Evaluation must not wait for the other process: it may call the head another number of times.
     head.eval()
@@ -50,6 +50,6 @@ def one_of_two(rank: int, folder: str) -> None:
 def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path):
     mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / str(rank)) for rank in (0, 1))
-    alone = train(AdaFace(E, C, 0, t_alpha=0.5).train(), slice(None))
+    alone = train(AdaFace(E, C, 0, AdaFace.Settings(t_alpha=0.5)).train(), slice(None))
     assert first[:2] == second[:2] == pytest.approx(alone[:2], rel=1e-6)
     assert [a + b for a, b in zip(first[2:], second[2:], strict=True)] == pytest.approx(alone[2:])

@@ -15,18 +15,20 @@ from facenas.data.faces.store import open_store
 from facenas.device import pick_device
 from facenas.spaces import IRArchitecture
 from facenas.training import distributed
-from facenas.training.faces import Faces, split_faces
+from facenas.training.faces import FaceTask, split_faces
 from facenas.training.recipes import FaceRecipe
-from facenas.training.trainer import Training
+from facenas.training.tasks import TaskContext
+from facenas.training.trainer import Trainer
 
 ARCH = IRArchitecture.uniform(2, (1, 1, 1, 1), embedding=16)
 DATA = DataConfig(validation_fraction=0.3, test_fraction=0.2, pairs=20)
 RECIPE = FaceRecipe(batch_size=15)
 
 
-def build(store: Path, final: bool = False, seed: int = 5, **data: object) -> Faces:
+def build(store: Path, final: bool = False, seed: int = 5, **data: object) -> FaceTask:
     config = DATA.model_copy(update=data)
-    return Faces(ARCH, open_store(store), config, RECIPE, 0, seed, pick_device(), final)
+    context = TaskContext(ARCH, open_store(store), config, RECIPE, 0, seed, pick_device(), final)
+    return FaceTask(context)
 
 
 def test_identities_to_train_choose_and_test_on_are_apart(faces):
@@ -59,7 +61,7 @@ def test_without_test_identities_the_result_says_so(faces):
 
 def test_it_learns_and_its_score_is_of_pairs(faces):
     task = build(faces)
-    training = Training(task, RECIPE, 4, pick_device())
+    training = Trainer(task, RECIPE, 4, pick_device())
     losses = [training.run_epoch(epoch)["train_loss"] for epoch in range(4)]
     assert losses[-1] < losses[0] - 5
     score = task.score()
@@ -68,10 +70,10 @@ def test_it_learns_and_its_score_is_of_pairs(faces):
 
 
 def test_same_seed_same_bits_and_a_resumed_training_goes_on(faces, tmp_path):
-    def weights(training: Training) -> torch.Tensor:
+    def weights(training: Trainer) -> torch.Tensor:
         return torch.cat([p.detach().flatten() for p in training.task.network.parameters()])
 
-    whole, first, second = (Training(build(faces), RECIPE, 2, pick_device()) for _ in range(3))
+    whole, first, second = (Trainer(build(faces), RECIPE, 2, pick_device()) for _ in range(3))
     for epoch in range(2):
         whole.run_epoch(epoch)
     first.run_epoch(0)
@@ -79,17 +81,15 @@ def test_same_seed_same_bits_and_a_resumed_training_goes_on(faces, tmp_path):
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     second.run_epoch(1)
     assert torch.equal(weights(whole), weights(second))
-    other = Training(build(faces, seed=6), RECIPE, 2, pick_device())
-    assert not torch.equal(
-        weights(other), weights(Training(build(faces), RECIPE, 2, pick_device()))
-    )
+    other = Trainer(build(faces, seed=6), RECIPE, 2, pick_device())
+    assert not torch.equal(weights(other), weights(Trainer(build(faces), RECIPE, 2, pick_device())))
 
 
 def losses_in_double(store: Path) -> list[float]:
     """Joint losses of one epoch's steps. In float64: float32's rounding would grow from step to step."""
     task = build(store)
     task.model.double()
-    training = Training(task, RECIPE, 1, task.device)
+    training = Trainer(task, RECIPE, 1, task.device)
     training.network.train()
     found = []
     for images, labels in task.batches(0):

@@ -11,9 +11,10 @@ from facenas.data.config import DataConfig
 from facenas.device import pick_device
 from facenas.models.plain import build_module
 from facenas.spaces import PlainArchitecture
-from facenas.training.classification import Classification, classified_right
+from facenas.training.classification import ClassificationTask, classified_right
 from facenas.training.recipes import FaceRecipe, Recipe
-from facenas.training.trainer import NonFiniteLossError, StoppedError, Training, learning_rate
+from facenas.training.tasks import TaskContext
+from facenas.training.trainer import NonFiniteLossError, StoppedError, Trainer, learning_rate
 
 ARCH = PlainArchitecture.uniform(3, 6, 1, 10)
 RECIPE = Recipe(batch_size=50, pad=1, cutout=2, grad_clip=0.5)
@@ -23,9 +24,10 @@ RECIPE = Recipe(batch_size=50, pad=1, cutout=2, grad_clip=0.5)
 def training(digits):
     def build(epochs=3, seed=7, recipe=RECIPE, images=120):
         image_set, device = open_image_set(digits), pick_device()
-        task = Classification(ARCH, image_set, DataConfig(), recipe, 0, seed, device, final=True)
+        context = TaskContext(ARCH, image_set, DataConfig(), recipe, 0, seed, device, final=True)
+        task = ClassificationTask(context)
         task.indices = torch.arange(images)
-        return Training(task, recipe, epochs, device)
+        return Trainer(task, recipe, epochs, device)
 
     return build
 

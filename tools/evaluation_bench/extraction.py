@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facenas.cores import core_count
 from facenas.data.images import ZipFiles
+from facenas.device import core_count
 from facenas.evaluation.embedders import Embedder, open_embedder
 from facenas.evaluation.extraction import extract
 from facenas.evaluation.protocols.images import TreeImages

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import cv2
 from tqdm import tqdm
 
-from facenas.cores import core_count
 from facenas.data.faces.detection import Detector, crop_face
 from facenas.data.faces.detector_file import find_detector
 from facenas.data.faces.jpeg import encode, is_face
 from facenas.data.images import Files, decode_image, find_images, reason_of
+from facenas.device import core_count
 from facenas.errors import UserError
 from facenas.files import read_json, write_json, write_text
 

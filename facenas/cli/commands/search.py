@@ -31,7 +31,7 @@ def resume_search(runs_dir: Path, name: str) -> dict[str, Any]:
 
 def _search(run: Run) -> dict[str, Any]:
     from facenas.cli.progress import SearchProgress
-    from facenas.cores import core_count
+    from facenas.device import core_count
 
     execution = run.config.execution
     workers = 1 if execution.executor == "serial" else execution.workers or core_count()
