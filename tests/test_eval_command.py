@@ -9,21 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from conftest import ROOT
+from typer.testing import CliRunner
 
 sys.path.append(str(ROOT / "tests" / "evaluation"))
 
+from bench_files import encoded, face, write
 from ijb_folder import write_ijb
 from onnx_files import summing
-from protocol_files import encoded, face, write
 
-from facenas.cli.commands.evaluate import Settings, evaluate
+from facenas.cli.evaluate import eval as eval_command
 from facenas.errors import UserError
 from facenas.evaluation.benches import HQ
-from facenas.evaluation.embedders import InputOptions
 
 PEOPLE = 24
-OPTIONS = InputOptions("rgb", (127.5,), (127.5,))
+INPUT = ("--input-color", "rgb", "--mean", "127.5", "--std", "127.5")
+app = typer.Typer()
+app.command()(eval_command)
 
 
 def picture(person: int, shot: int) -> bytes:
@@ -53,9 +56,12 @@ def run(tmp_path, model, monkeypatch):
     """Evaluates in this process; outputs go below `tmp_path`."""
     monkeypatch.chdir(tmp_path)
 
-    def evaluated(bench: str, data: Path, pairs: Path | None = None, **settings):
-        chosen = Settings(input=OPTIONS, **settings)
-        return evaluate(bench, model, data, pairs, chosen, None, tmp_path / "runs")[0]
+    def evaluated(bench: str, data: Path, *options: str) -> dict:
+        command = ["--bench", bench, "--model", model, "--data", str(data), *INPUT, *options]
+        done = CliRunner().invoke(app, [*command, "--json"])
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return json.loads(done.stdout.splitlines()[-1])
 
     return evaluated
 
@@ -124,9 +130,9 @@ def test_ijb_gives_both_rates_by_far_and_1n(run, tmp_path):
     for key in ("tar_at_far", "tar_at_nearest_far"):
         assert [float(far) for far in result[key]] == [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
     assert {"rank_1", "rank_5", "rank_10", "tpir_at_fpir", "merged"} <= result.keys()
-    weighed = run("ijbc", tmp_path, fusion="insightface")
+    weighed = run("ijbc", tmp_path, "--fusion", "insightface")
     assert (weighed["keep_norm"], weighed["use_detector_score"]) == (True, True)
-    bare = run("ijbc", tmp_path, keep_norm=False)
+    bare = run("ijbc", tmp_path, "--no-keep-norm")
     assert (bare["keep_norm"], bare["use_detector_score"]) == (False, False)
 
 
@@ -149,7 +155,7 @@ def test_tinyface_gives_ranks(run, tmp_path):
 def test_a_second_evaluation_does_not_run_the_network(run, tmp_path, monkeypatch):
     data = bin_file(tmp_path / "cplfw.bin")
     first = run("cplfw", data)
-    from facenas.evaluation.embedders.base import PieceEmbedder
+    from facenas.evaluation.embedders.embedder import PieceEmbedder
 
     def refused(self, images):
         raise AssertionError("the network ran")
@@ -159,31 +165,45 @@ def test_a_second_evaluation_does_not_run_the_network(run, tmp_path, monkeypatch
 
 
 FAULTS = {
-    "unknown bench": ("lfv", "lfw.bin", {}, "--bench lfv: is unknown"),
-    "unknown fusion": ("ijbc", "", {"fusion": "sum"}, "--fusion sum: is unknown"),
-    "nothing there": ("lfw", "", {}, "has nothing of Labeled Faces in the Wild"),
-    "pairs of ijb": ("ijbc", "", {"pairs": Path("pairs.txt")}, "has no list of pairs"),
-    "one class": ("lfw", "genuine.bin", {}, "all 10 pairs are genuine"),
+    "unknown bench": ("lfv", "lfw.bin", (), "bench lfv: is unknown"),
+    "unknown fusion": ("ijbc", "", ("--fusion", "sum"), "bench ijbc: fusion: .*'adaface'"),
+    "nothing there": ("lfw", "", (), "has nothing of Labeled Faces in the Wild"),
+    "pairs of ijb": ("ijbc", "", ("--pairs", "pairs.txt"), "bench ijbc: has no setting pairs"),
+    "pairs of hq": ("hq", "", ("--pairs", "pairs.txt"), "hq: takes no --pairs"),
+    "one class": ("lfw", "genuine.bin", (), "all 10 pairs are genuine"),
+    "no numbers": ("lfw", "genuine.bin", ("--std", "0,x"), "--std 0,x: should be one number"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_bad_input_gets_one_sentence_and_leaves_nothing(run, tmp_path, fault):
-    bench, name, settings, sentence = FAULTS[fault]
+    bench, name, options, sentence = FAULTS[fault]
     items = [picture(person, 0) for person in range(20)]
     (tmp_path / "genuine.bin").write_bytes(pickle.dumps((items, [True] * 10)))
     write_ijb(tmp_path / "IJBC")
-    with pytest.raises(UserError, match=sentence):
-        run(bench, tmp_path / name, **settings)
+    with pytest.raises(UserError, match=sentence) as caught:
+        run(bench, tmp_path / name, *options)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "evaluations").exists()
 
 
-def test_nan_embeddings_are_told(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_nan_embeddings_are_told(run, tmp_path):
     broken = summing(tmp_path / "nan.onnx", before=[("Mul", np.float32("nan"))])
-    data = bin_file(tmp_path / "lfw.bin")
     with pytest.raises(UserError, match="not finite"):
-        evaluate("lfw", str(broken), data, None, Settings(input=OPTIONS), None, tmp_path)
+        run("lfw", bin_file(tmp_path / "lfw.bin"), "--model", str(broken))
+
+
+def test_a_bench_of_ones_own_is_a_yaml_file(run, tmp_path):
+    folder = write(
+        tmp_path / "mine", {f"{p}/{s}.jpg": picture(p, s) for p in range(20) for s in (0, 1)}
+    )
+    rows = [f"{p}/0.jpg {(p + k) % 20}/1.jpg {1 - k}" for p in range(20) for k in (0, 1)]
+    (folder / "list.txt").write_text("\n".join(rows))
+    (folder / "office.yaml").write_text("title: My office\npairs: list.txt\nfolds: 4\n")
+    result = run(str(folder / "office.yaml"), folder)
+    assert (result["bench"], result["pairs"], len(result["accuracies"])) == ("office", 40, 4)
+    assert result["accuracy"] > 0.9
+    assert "My office" in (tmp_path / "evaluations/sum-office/evaluation.html").read_text()
 
 
 def test_the_command_prints_json_alone_or_a_table(facenas, tmp_path, model):

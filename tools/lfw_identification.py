@@ -18,11 +18,11 @@ import numpy as np
 from lfw_identification_chart import chart
 from numpy.typing import NDArray
 
-from facenas.evaluation.arrays import unit_rows
 from facenas.evaluation.embedders import open_embedder
-from facenas.evaluation.extraction import extract
-from facenas.evaluation.face_images import FaceImages
+from facenas.evaluation.embedders.cache import extract
 from facenas.evaluation.gallery import mean_templates, own_threshold, search
+from facenas.evaluation.identify import FaceImages
+from facenas.evaluation.metrics.checks import unit_rows
 
 THRESHOLDS = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50)
 FPIRS = (0.001, 0.01, 0.1)

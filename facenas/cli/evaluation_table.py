@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from facenas.evaluation.outcome import Outcome
+from facenas.evaluation.benches.result import BenchResult
 from facenas.report.evaluation.results import Measure, Published, average, measures, rates, rows
 
 _CAPTION = """In percent; diff.: ours less the best published. TAR: share of genuine pairs
 accepted; FAR: share of impostors accepted, the nearest to it or (≤) at most it."""
 
 
-def print_results(outcomes: Sequence[Outcome]) -> None:
+def print_results(results: Sequence[BenchResult]) -> None:
     """What was measured, in percent, each beside the best published value; fits 80 columns."""
     from rich.console import Console
     from rich.table import Table
@@ -20,27 +20,27 @@ def print_results(outcomes: Sequence[Outcome]) -> None:
     for heading in ("bench", "measure", "ours", "best", "diff.", "best published"):
         right = heading in ("ours", "best", "diff.")
         table.add_column(heading, justify="right" if right else "left", no_wrap=right)
-    for outcome in outcomes:
-        for number, cells in enumerate(_lines(outcome)):
-            table.add_row("" if number else outcome.result["bench"], *cells)
+    for result in results:
+        for number, cells in enumerate(_lines(result)):
+            table.add_row("" if number else result.bench.name, *cells)
         table.add_section()
-    if (mean := average(outcomes)) is not None:
+    if (mean := average(results)) is not None:
         table.add_row("average", "of the five", f"{mean:.2f}")
     Console().print(table)
 
 
-def _lines(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+def _lines(result: BenchResult) -> Iterator[tuple[str, ...]]:
     """The measures beside published ones; then the other ranks, or the true accept rates that are kept."""
-    told = list(rows(outcome))
+    told = list(rows(result))
     for row in told:
         best = row.published[0] if row.published else None
         yield row.measure.label, _ours(row.measure), *_beside(best)
-    if outcome.facts.kind == "ranking":
+    if result.bench.kind == "ranking":
         others = [
-            one for one in measures(outcome.result) if one not in [row.measure for row in told]
+            one for one in measures(result.to_json()) if one not in [row.measure for row in told]
         ]
         yield from ((one.label, _ours(one)) for one in others)
-    for one in rates(outcome.result):
+    for one in rates(result.to_json()):
         if one.strict is not None:
             yield f"TAR, FAR ≤ {one.name}", f"{one.strict:.2f}"
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facenas.cli.evaluate import (
-    Colour,
-    Device,
-    Embedding,
-    Mean,
-    Model,
-    Std,
-    input_options,
-)
-from facenas.cli.output import RUNS, Json, RunsDir, show
+from facenas.cli.model_options import ModelOptions, with_model
+from facenas.cli.output import Json, show
+from facenas.errors import UserError
 
 if TYPE_CHECKING:
-    from facenas.cli.commands.recognise import Network
+    from facenas.evaluation.embedders import Embedder
+    from facenas.evaluation.identify import Threshold
+
+REMEDY = "give --threshold, or measure one by `facenas eval --bench lfw --model ...`"
 
 Detector = Annotated[
     Path | None,
@@ -56,117 +53,145 @@ def align(
     show(align_photographs(source, out, detector, faces, workers), as_json)
 
 
+@with_model
 def embed(
     images: Annotated[
         Path, typer.Argument(metavar="IMAGES", help="A folder, a .zip or one image file.")
     ],
-    model: Model,
+    model: ModelOptions,
     out: Annotated[Path, typer.Option(help="The .npz to write: names, and unit embeddings.")],
     detector: Detector = None,
-    input_color: Colour = None,
-    mean: Mean = None,
-    std: Std = None,
-    embedding: Embedding = None,
-    device: Device = None,
-    runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Write the embeddings of faces: 112x112 crops as they are, photographs after alignment."""
-    from facenas.cli.commands.recognise import embed as embed_images
+    import numpy as np
 
-    network = _network(model, input_color, mean, std, embedding, device, runs_dir)
-    show(embed_images(images, out, network, detector), as_json)
+    from facenas.evaluation.identify import FaceImages, embed_faces
+    from facenas.files import write_atomically
+
+    started = time.perf_counter()
+    if out.suffix != ".npz":
+        raise UserError(f"--out {out}: should end in .npz")
+    faces = FaceImages(images, detector)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{out.parent}: cannot be made ({error.strerror}); choose another place"
+        ) from None
+    with model.open() as embedder:
+        rows = embed_faces(embedder, faces)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:  # given a name, numpy would add an ending
+            np.savez(file, names=np.array(faces.names), embeddings=rows)
+
+    write_atomically(out, write)
+    told = {"out": str(out), "images": len(rows), "size": rows.shape[1], "model": model.model}
+    show({**told, "seconds": _since(started)}, as_json)
 
 
+@with_model
 def verify(
     first: Annotated[Path, typer.Argument(metavar="A", help="An image of a face.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
-    model: Model,
+    model: ModelOptions,
     threshold: Cosine = None,
     results: Results = None,
     detector: Detector = None,
-    input_color: Colour = None,
-    mean: Mean = None,
-    std: Std = None,
-    embedding: Embedding = None,
-    device: Device = None,
-    runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Tell how alike two faces are, and whether that is one person."""
-    from facenas.cli.commands.recognise import verify as verify_images
-    from facenas.cli.commands.thresholds import REMEDY
+    from facenas.evaluation import identify as faces
 
-    network = _network(model, input_color, mean, std, embedding, device, runs_dir)
-    found = verify_images(first, second, network, threshold, results, detector)
-    _tell_of_threshold(found, REMEDY)
+    with model.open() as embedder:
+        limit = _find_threshold(threshold, results, embedder, model)
+        found = faces.verify(embedder, first, second, limit, detector)
+    _tell_of_threshold(limit, REMEDY)
     if as_json:
-        show(found, as_json)
+        show({**found.to_json(), "model": model.model}, as_json)
         return
-    answer = {True: "one person", False: "two people", None: "undecided"}[found["same"]]
-    print(f"similarity: {found['similarity']:.4f}: {answer}{_by(found)}")
+    answer = {True: "one person", False: "two people", None: "undecided"}[found.same]
+    by = "" if limit.value is None else f" (threshold {limit.value:.4f}, {limit.source})"
+    print(f"similarity: {found.similarity:.4f}: {answer}{by}")
 
 
+@with_model
 def enroll(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="A folder or .zip of <person>/<image>.")
     ],
     gallery: Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery to write.")],
-    model: Model,
+    model: ModelOptions,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the gallery when the new one is whole.")
     ] = False,
     detector: Detector = None,
-    input_color: Colour = None,
-    mean: Mean = None,
-    std: Std = None,
-    embedding: Embedding = None,
-    device: Device = None,
-    runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Make a gallery of known people, for facenas identify."""
-    from facenas.cli.commands.recognise import enroll as enroll_people
+    from facenas.evaluation import identify as faces
 
-    network = _network(model, input_color, mean, std, embedding, device, runs_dir)
-    show(enroll_people(folder, gallery, network, detector, overwrite), as_json)
+    started = time.perf_counter()
+    with model.open() as embedder:
+        made = faces.enroll(
+            *(embedder, folder, gallery),
+            overwrite=overwrite,
+            model=model.model,
+            detector=detector,
+        )
+    told = {
+        "gallery": str(gallery),
+        "identities": len(made.identities),
+        "images": sum(made.images),
+        "size": made.templates.shape[1],
+        "threshold": made.threshold,
+        "model": model.model,
+    }
+    show({**told, "seconds": _since(started)}, as_json)
 
 
+@with_model
 def identify(
     images: Annotated[
         Path, typer.Argument(metavar="IMAGES", help="An image, or a folder or .zip of them.")
     ],
     gallery: Annotated[Path, typer.Option(help="The gallery that facenas enroll made.")],
-    model: Model,
+    model: ModelOptions,
     top_k: Annotated[int, typer.Option(min=1, help="How many people to name.")] = 5,
     threshold: Annotated[
         float | None, typer.Option(help="A known person above this cosine; default: the gallery's.")
     ] = None,
     detector: Detector = None,
-    input_color: Colour = None,
-    mean: Mean = None,
-    std: Std = None,
-    embedding: Embedding = None,
-    device: Device = None,
-    runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Name the people of a gallery who are most like a face; unknown below the threshold."""
-    from facenas.cli.commands.recognise import identify as identify_images
-    from facenas.cli.commands.thresholds import GALLERY_REMEDY
+    from facenas.evaluation import identify as faces
+    from facenas.evaluation.gallery import LEAST_PEOPLE, open_gallery
 
-    network = _network(model, input_color, mean, std, embedding, device, runs_dir)
-    found = identify_images(images, gallery, network, threshold, top_k, detector)
-    _tell_of_threshold(found, GALLERY_REMEDY)
+    known = open_gallery(gallery)
+    own = faces.gallery_threshold(known)
+    limit = own if threshold is None else faces.Threshold(threshold, "--threshold")
+    with model.open() as embedder:
+        found = faces.identify(
+            *(embedder, images, known), threshold=limit, top_k=top_k, detector=detector
+        )
+    remedy = f"give --threshold; a gallery of {LEAST_PEOPLE} people or more has one of its own"
+    _tell_of_threshold(limit, remedy)
     if as_json:
-        show(found, as_json)
+        told = {
+            "gallery": str(gallery),
+            "identities": len(known.identities),
+            "images": len(found),
+        }
+        show({**told, **limit.to_json(), "results": [one.to_json() for one in found]}, as_json)
         return
-    if found["threshold"] is not None:
-        print(f"threshold: {found['threshold']:.4f} ({found['threshold_from']})")
-    for result in found["results"]:
-        told = ", ".join(f"{c['identity']} {c['score']:.4f}" for c in result["candidates"])
-        answer = "undecided" if result["known"] is None else result["identity"] or "unknown"
-        print(f"{result['image']}: {answer} ({told})")
+    if limit.value is not None:
+        print(f"threshold: {limit.value:.4f} ({limit.source})")
+    for one in found:
+        most_alike = ", ".join(f"{name} {score:.4f}" for name, score in one.candidates)
+        answer = "undecided" if one.known is None else one.identity or "unknown"
+        print(f"{one.image}: {answer} ({most_alike})")
 
 
 def register(app: typer.Typer) -> None:
@@ -180,27 +205,36 @@ def register(app: typer.Typer) -> None:
     )
 
 
-def _network(
-    model: str,
-    colour: str | None,
-    mean: str | None,
-    std: str | None,
-    embedding: str | None,
-    device: str | None,
-    runs_dir: Path,
-) -> Network:
-    from facenas.cli.commands.recognise import Network
+def _find_threshold(
+    given: float | None, results: Path | None, embedder: Embedder, model: ModelOptions
+) -> Threshold:
+    """The threshold given, else of `results`, else of the network's last evaluation, else none."""
+    from facenas.evaluation.identify import Threshold, measured_threshold
 
-    return Network(model, input_options(colour, mean, std, embedding), device, runs_dir)
+    if given is not None and results is not None:
+        raise UserError("--threshold and --results: both are given; give one of them")
+    if given is not None:
+        return Threshold(given, "--threshold")
+    if results is not None:
+        found = measured_threshold(results, embedder.fingerprint)
+        if found.value is None:
+            raise UserError(
+                f"{results}: says no threshold for this network: it is of another network or of other input "
+                f"options, or its bench is not one of pairs; {REMEDY}"
+            )
+        return found
+    for path in model.evaluations():
+        found = measured_threshold(path, embedder.fingerprint)
+        if found.value is not None:
+            return found
+    return Threshold()
 
 
-def _tell_of_threshold(found: dict[str, Any], remedy: str) -> None:
+def _tell_of_threshold(limit: Threshold, remedy: str) -> None:
     """Without a threshold there are figures, but no decision."""
-    if found["threshold"] is None:
+    if limit.value is None:
         typer.echo(f"facenas: no threshold is known, so nothing is decided; {remedy}", err=True)
 
 
-def _by(found: dict[str, Any]) -> str:
-    if found["threshold"] is None:
-        return ""
-    return f" (threshold {found['threshold']:.4f}, {found['threshold_from']})"
+def _since(started: float) -> float:
+    return round(time.perf_counter() - started, 3)

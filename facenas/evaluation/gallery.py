@@ -9,10 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.errors import UserError
-from facenas.evaluation.arrays import unit_rows
+from facenas.evaluation.metrics.checks import unit_rows
+from facenas.files import publish_folder
 
 Floats = NDArray[np.float32]
 
@@ -137,10 +134,13 @@ def write_gallery(
         "images": counts.tolist(),
         "threshold": own_threshold(templates, rows, labels),
     }
-    with _appearing(path) as folder:
+
+    def write(folder: Path) -> None:
         np.save(folder / "templates.npy", templates)
         np.save(folder / "embeddings.npy", rows)
         (folder / "gallery.json").write_text(json.dumps(about), encoding="utf-8")
+
+    publish_folder(path, write)
     return open_gallery(path)
 
 
@@ -176,7 +176,7 @@ def check_target(path: Path, overwrite: bool) -> None:
     if not os.path.lexists(path):
         return
     if not overwrite:
-        raise UserError(f"{path}: is there already; give --overwrite to replace it")
+        raise UserError(f"{path}: is there already; overwrite says to replace it")
     if not is_gallery(path):
         raise UserError(f"{path}: is no gallery, so it is not overwritten; choose another name")
 
@@ -203,27 +203,5 @@ def _search(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[
     return scores, numbers
 
 
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name, and the place of an older one, at the end."""
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    aside = folder.with_suffix(".old")
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-        if path.exists():
-            path.rename(aside)
-        folder.rename(path)
-    except OSError as error:
-        if aside.exists() and not path.exists():
-            aside.rename(path)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); make room or choose another place"
-        ) from None
-    finally:
-        for left in (folder, aside):
-            shutil.rmtree(left, ignore_errors=True)
-
-
 def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}: the gallery is damaged; enroll its people anew with --overwrite")
+    return UserError(f"{path}: the gallery is damaged; overwrite it by enrolling its people anew")

@@ -21,7 +21,7 @@ from facenas.data.faces.splits import (
 )
 from facenas.data.faces.store import FaceStore
 from facenas.device import Device
-from facenas.evaluation.embedding import pair_distances
+from facenas.evaluation.embedders.module import pair_distances
 from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
 from facenas.evaluation.metrics.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout

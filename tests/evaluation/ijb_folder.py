@@ -9,6 +9,7 @@ import numpy as np
 import simplejpeg
 
 from facenas.data.faces.alignment import REFERENCE
+from facenas.evaluation.benches import find_bench
 
 IMAGES = 12
 LISTS = {
@@ -36,6 +37,11 @@ def write_ijb(root: Path) -> None:
     _write(root, "template_pair_label.txt", ["1 4 1", "1 5 0", "2 5 1", "2 4 0", "3 6 0"])
     for name, lines in LISTS.items():
         _write(root, f"1N_{name}.csv", ["TEMPLATE_ID,SUBJECT_ID", *lines])
+
+
+def read_ijb(bench: str, data: Path):
+    """(what the text files say, the aligned images)"""
+    return find_bench(bench).protocol.read(data)
 
 
 def _write(root: Path, name: str, lines: list[str]) -> None:

@@ -9,9 +9,8 @@ import zipfile
 import pytest
 from conftest import ROOT
 
-from facenas.config import shipped
 from facenas.errors import UserError
-from facenas.evaluation.benches import BENCHES, HQ, BenchFacts, bench_facts
+from facenas.evaluation.benches import HQ, bench_names, find_bench
 
 ADAFACE = "mk-minchul/AdaFace:README.md"
 CVLFACE = "mk-minchul/CVLface:cvlface/pretrained_models/README.md"
@@ -23,13 +22,17 @@ CVLFACE_AVERAGES = [
 
 
 def rows(name: str, source: str, loss: str = "") -> dict[str, dict[str, float]]:
-    found = bench_facts(name).published
+    found = find_bench(name).published
     return {row.model: row.values for row in found if row.source == source and loss in row.model}
 
 
-def test_every_file_is_a_bench_and_every_bench_has_its_file():
-    assert sorted(path.stem for path in shipped("eval_protocols").glob("*.yaml")) == sorted(BENCHES)
-    assert set(HQ) <= set(BENCHES)
+def test_every_file_is_a_bench_of_a_known_kind():
+    assert set(HQ) <= set(bench_names())
+    for name in bench_names():
+        bench = find_bench(name)
+        assert (bench.name, bench.kind in ("pairs", "templates", "ranking")) == (name, True)
+        assert bench.title
+        assert bench.formula
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def test_every_file_is_a_bench_and_every_bench_has_its_file():
     ],
 )
 def test_pair_benches(name, pairs):
-    facts = bench_facts(name)
+    facts = find_bench(name)
     assert (facts.kind, facts.folds) == ("pairs", 10)
     assert facts.counts == {"pairs": pairs, "genuine": pairs // 2}
     assert facts.files[0] == f"{name}.bin"
@@ -57,18 +60,18 @@ def test_template_and_ranking_benches():
         ("ijbb", (227_630, 12_115, 8_010_270, 10_270)),
         ("ijbc", (469_375, 23_124, 15_658_489, 19_557)),
     ):
-        facts = bench_facts(name)
+        facts = find_bench(name)
         assert facts.kind == "templates"
         assert (
             tuple(facts.counts[key] for key in ("images", "templates", "pairs", "genuine")) == sizes
         )
         assert all(set(row.values) == {"tar_at_nearest_far@1e-4"} for row in facts.published)
     assert (
-        bench_facts("ijbc").counts["gallery_templates"]
-        + bench_facts("ijbc").counts["probe_templates"]
+        find_bench("ijbc").counts["gallery_templates"]
+        + find_bench("ijbc").counts["probe_templates"]
         == 23_124
     )
-    tiny = bench_facts("tinyface")
+    tiny = find_bench("tinyface")
     assert tiny.kind == "ranking"
     assert tiny.counts["mates"] + tiny.counts["distractors"] == tiny.counts["gallery"] == 157_871
     assert (tiny.counts["probes"], tiny.counts["people"]) == (3728, 2569)
@@ -110,24 +113,35 @@ def test_some_rows_by_hand():
 
 
 def test_every_value_is_a_fraction_and_every_source_a_file():
-    for name in BENCHES:
-        for row in bench_facts(name).published:
+    for name in bench_names():
+        for row in find_bench(name).published:
             assert all(0.2 < value < 1 for value in row.values.values())
             assert row.source in (ADAFACE, CVLFACE)
 
 
-def test_what_is_unknown_is_refused():
+def test_what_is_unknown_is_refused(tmp_path):
     with pytest.raises(
-        UserError, match=r"--bench megaface: is unknown; there are lfw, .*, tinyface"
+        UserError,
+        match=r"bench megaface: is unknown; there are agedb_30, .*, tinyface, or give a YAML",
     ):
-        bench_facts("megaface")
-    facts = bench_facts("lfw").model_dump()
-    with pytest.raises(ValueError, match="extra"):
-        BenchFacts.model_validate({**facts, "fold": 10})
-    with pytest.raises(ValueError, match="source"):
-        BenchFacts.model_validate(
-            {**facts, "published": [{"model": "x", "values": {}, "source": "a page"}]}
-        )
+        find_bench("megaface")
+    with pytest.raises(UserError, match=r"no\.yaml: cannot be read"):
+        find_bench(tmp_path / "no.yaml")
+    for text, fault in {
+        "kind: faces\n": "kind of bench 'faces' is unknown; there are pairs, ranking, templates",
+        "fold: 10\n": "fold: is not a known setting",
+        "published: [{model: x, values: {}, source: a page}]\n": r"published\.0\.source: ",
+    }.items():
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(UserError, match=rf"mine\.yaml: {fault}"):
+            find_bench(tmp_path / "mine.yaml")
+        (tmp_path / "mine.yaml").unlink()
+    with pytest.raises(
+        UserError, match="bench lfw: has no setting fusion; it has folds, lists, pairs"
+    ):
+        find_bench("lfw", fusion="adaface")
+    with pytest.raises(UserError, match="bench ijbc: fusion: "):
+        find_bench("ijbc", fusion="sum")
 
 
 def test_the_wheel_ships_them(tmp_path):
@@ -135,6 +149,6 @@ def test_the_wheel_ships_them(tmp_path):
     subprocess.run([*command, "--wheel-dir", str(tmp_path), str(ROOT)], check=True, timeout=120)
     (wheel,) = tmp_path.glob("facenas-*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        for name in BENCHES:
+        for name in bench_names():
             found = archive.read(f"facenas/eval_protocols/{name}.yaml")
             assert found == (ROOT / "eval_protocols" / f"{name}.yaml").read_bytes()

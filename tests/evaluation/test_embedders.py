@@ -1,10 +1,8 @@
-"""Runs, checkpoints and TorchScript as embedders: the same numbers as the network called by hand."""
+"""Runs, checkpoints, modules and functions as embedders: the same numbers as the network called by hand."""
 
 from __future__ import annotations
 
-import os
 import warnings
-import zipfile
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from torch import nn
 
 from facenas.device import named_device
 from facenas.errors import UserError
-from facenas.evaluation.embedders import InputOptions, open_embedder
+from facenas.evaluation.embedders import InputOptions, embedder_of, open_embedder
 from facenas.export.safetensors_file import encode_safetensors
 from facenas.models.ir import build_ir
 from facenas.models.plain import build_module
@@ -22,7 +20,6 @@ from facenas.spaces import IRArchitecture, PlainArchitecture
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 112, 112, 3), np.uint8)
 ARCH = IRArchitecture.uniform(4, (1, 1, 1, 1), 16, False)
-RAW = InputOptions(mean=(0,), std=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +33,8 @@ def network():
 
 
 @torch.inference_mode()
-def by_hand(network, mean=127.5, std=127.5, bgr=False):
-    ordered = IMAGES[..., ::-1] if bgr else IMAGES
+def by_hand(network, mean=127.5, std=127.5, bgr=False, images=IMAGES):
+    ordered = images[..., ::-1] if bgr else images
     values = (ordered.astype(np.float32) - np.float32(mean)) / np.float32(std)
     return network(torch.from_numpy(values.transpose(0, 3, 1, 2).copy())).numpy()
 
@@ -70,7 +67,7 @@ def test_a_run(network, tmp_path):
     facts = embedder.facts
     assert (embedder.name, embedder.size) == ("run", 16)
     assert facts["parameters"] == sum(p.numel() for p in network.parameters())
-    assert (facts["macs"], facts["colour"]) == (ARCH.count_macs(), "rgb")
+    assert (facts["macs"], facts["color"]) == (ARCH.count_macs(), "rgb")
     checkpoint = open_embedder(run / "checkpoints" / "model.pt")
     assert checkpoint.fingerprint == embedder.fingerprint
     close(checkpoint(IMAGES[::-1])[::-1], embedder(IMAGES))
@@ -103,15 +100,13 @@ def test_checkpoints_of_others(network, tmp_path):
     torch.save({f"net.{k}": v for k, v in state.items()}, cvlface)
     embedder = open_embedder(adaface)  # trained on BGR
     close(embedder(IMAGES), by_hand(network, bgr=True))
-    assert embedder.facts["colour"] == "bgr"
+    assert embedder.facts["color"] == "bgr"
     close(open_embedder(cvlface)(IMAGES), by_hand(network))
     mean, std = np.array([1.0, 2, 3]), np.array([100.0, 200, 300])
-    for colour in ("rgb", "bgr"):
-        options = InputOptions(colour, tuple(mean), tuple(std))
+    for color in ("rgb", "bgr"):
+        options = InputOptions(color, tuple(mean), tuple(std))
         for path in (adaface, cvlface):
-            close(
-                open_embedder(path, options)(IMAGES), by_hand(network, mean, std, colour == "bgr")
-            )
+            close(open_embedder(path, options)(IMAGES), by_hand(network, mean, std, color == "bgr"))
 
 
 def test_what_is_no_network_of_faces(network, tmp_path):
@@ -151,52 +146,77 @@ class One(Pair):
         return self.network(images).reshape(1, 16)
 
 
-def script(path, network):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated, and the check of the size is traced away
-        example = torch.zeros(1, 3, 112, 112)
-        torch.jit.trace(network, example, strict=False).save(str(path))
-    return path
-
-
 @pytest.mark.parametrize("kind", [None, Pair, Named, One])
-def test_torchscript(kind, network, tmp_path):
-    path = script(tmp_path / "a.pt", network if kind is None else kind(network).eval())
-    embedder = open_embedder(path)
-    close(embedder(IMAGES), by_hand(network))
-    assert (embedder.size, embedder.facts["format"]) == (16, "TorchScript")
-    options = InputOptions("bgr", (10,), (100,))
-    close(open_embedder(path, options)(IMAGES), by_hand(network, 10, 100, bgr=True))
+def test_modules(kind, network):
+    module = network if kind is None else kind(network)
+    with embedder_of(module) as embedder:
+        close(embedder(IMAGES), by_hand(network))
+        assert (embedder.size, embedder.facts["format"]) == (16, "torch module")
+    with embedder_of(module, InputOptions("bgr", (10,), (100,))) as embedder:
+        close(embedder(IMAGES), by_hand(network, 10, 100, bgr=True))
 
 
-def test_torchscript_that_cannot_be_used(network, tmp_path):
-    path = script(tmp_path / "a.pt", Named(network).eval())
-    assert "no output 'y' (--embedding), but z (2 x 16)" in sentence(
-        path, InputOptions(embedding="y")
-    )
-    assert "map (2 x 3 x 112 x 112) is no embed" in sentence(path, InputOptions(embedding="map"))
-    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "b.pt", "w") as torn:
-        for name in whole.namelist():
-            if not name.endswith("data.pkl"):
-                torn.writestr(name, whole.read(name))
-    assert "b.pt: is not whole TorchScript" in sentence(tmp_path / "b.pt")
-    os.truncate(path, path.stat().st_size // 2)
-    assert sentence(path).startswith(f"{path}: ")
+def test_a_module_is_left_as_it_was(network):
+    module = nn.Sequential(network, nn.Dropout(0.5))
+    module.train()
+    module[0].eval()
+    threads = torch.get_num_threads()
+    with embedder_of(module) as embedder:
+        close(embedder(IMAGES), by_hand(network))  # no dropout meanwhile
+    assert [part.training for part in (module, *module)] == [True, False, True]
+    assert torch.get_num_threads() == threads
+    network.eval()
+
+
+def test_functions_and_objects_that_embed(network):
+    class Embeds:
+        def embed(self, images):
+            return by_hand(network, images=images).tolist()
+
+    def function(images):
+        return torch.from_numpy(by_hand(network, images=images))
+
+    for net in (function, Embeds(), lambda images: {"z": by_hand(network, images=images)}):
+        with embedder_of(net) as embedder:
+            close(embedder(IMAGES), by_hand(network))
+            assert embedder.size == 16
+
+
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        (3, "int: gives no embeddings; give a file, a module, or a function of images"),
+        (lambda images: images, r"<lambda>: its output 0 \(2 x 112 x 112 x 3\) is no embedding"),
+        (
+            lambda images: np.zeros((7, 3)),
+            r"lambda>: does not .* \(its output is 0 \(7 x 3\) for 2",
+        ),
+        (nn.Linear(3, 3), "Linear: does not take images of 112x112 pixels"),
+    ],
+)
+def test_what_gives_no_embeddings(net, told):
+    with pytest.raises(UserError, match=told) as caught, embedder_of(net):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_torchscript_is_refused_in_one_sentence(network, tmp_path):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wide = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(9, 2)).eval())
-    wide.save(str(tmp_path / "c.pt"))
-    assert "does not take images of 112x112 pixels" in sentence(tmp_path / "c.pt")
+        warnings.simplefilter("ignore")  # deprecated
+        traced = torch.jit.trace(network, torch.zeros(1, 3, 112, 112), strict=False)
+    traced.save(str(tmp_path / "a.pt"))
+    assert "is TorchScript, which" in sentence(tmp_path / "a.pt")
+    assert "torch.onnx.export, or save its state_dict as safetensors" in sentence(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"colour": "grey"}, "--input-color grey: should be rgb or bgr"),
-        ({"mean": (1, 2)}, "--mean 1 2: should be one number, or three"),
-        ({"mean": (float("nan"),)}, "--mean nan: should be finite"),
-        ({"std": (0.5,)}, "--std 0.5: is below 1, but counts on pixels of 0..255"),
-        ({"std": (0,)}, "--std 0: is below 1"),
+        ({"color": "grey"}, "color grey: should be rgb or bgr"),
+        ({"mean": (1, 2)}, "mean 1 2: should be one number, or three"),
+        ({"mean": (float("nan"),)}, "mean nan: should be finite"),
+        ({"std": (0.5,)}, "std 0.5: is below 1, but counts on pixels of 0..255"),
+        ({"std": (0,)}, "std 0: is below 1"),
     ],
 )
 def test_options_that_cannot_be(values, told):
@@ -213,9 +233,9 @@ def test_devices():
         named_device("cuda:99")
 
 
-@pytest.mark.parametrize("colour", ["rgb", "bgr"])
-def test_a_state_dict_that_does_not_tell_its_colours_takes_the_option(network, tmp_path, colour):
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_a_state_dict_that_does_not_tell_its_colors_takes_the_option(network, tmp_path, color):
     torch.save(network.state_dict(), tmp_path / "bare.pth")
     assert "give --input-color" in sentence(tmp_path / "bare.pth")
-    embedder = open_embedder(tmp_path / "bare.pth", InputOptions(colour=colour))
-    close(embedder(IMAGES), by_hand(network, bgr=colour == "bgr"))
+    embedder = open_embedder(tmp_path / "bare.pth", InputOptions(color=color))
+    close(embedder(IMAGES), by_hand(network, bgr=color == "bgr"))

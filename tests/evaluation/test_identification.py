@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.evaluation import identification as module
+from facenas.evaluation.metrics import identification as module
 from facenas.evaluation.metrics.identification import (
     FPIRS,
     RANKS,

@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
-from ijb_folder import IMAGES, write_ijb
+from ijb_folder import IMAGES, read_ijb, write_ijb
 
 from facenas.data.faces.alignment import REFERENCE
 from facenas.errors import UserError
-from facenas.evaluation.protocols import ijb_crops
-from facenas.evaluation.protocols.ijb import read_ijb
-from facenas.evaluation.protocols.ijb_crops import open_crops
+from facenas.evaluation.benches import ijb_crops
+from facenas.evaluation.benches.ijb_crops import open_crops
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -92,10 +91,10 @@ def test_a_cache_that_cannot_be_written(data, tmp_path, monkeypatch):
 
 
 def test_many_small_blocks_give_the_same(data, monkeypatch):
-    whole = read_ijb("ijbc", data).images
+    whole = read_ijb("ijbc", data)[1]
     monkeypatch.setattr(ijb_crops, "_AT_ONCE", 5)
     monkeypatch.setattr(ijb_crops, "_VERSION", 0)  # another place in the cache
-    assert read_ijb("ijbc", data).images.fingerprint == whole.fingerprint
+    assert read_ijb("ijbc", data)[1].fingerprint == whole.fingerprint
 
 
 def test_grey_crops_and_crops_in_folders(tmp_path):
@@ -107,7 +106,7 @@ def test_grey_crops_and_crops_in_folders(tmp_path):
 
 
 def test_damage_found_while_reading_tells_what_to_do(data, cache):
-    images = read_ijb("ijbc", data).images
+    images = read_ijb("ijbc", data)[1]
     shutil.rmtree(cache)
     with pytest.raises(UserError, match=r"; delete .*zarr, it is made anew") as caught:
         images.read(np.arange(IMAGES))

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
-from ijb_folder import IMAGES, LISTS, write_ijb
+from ijb_folder import IMAGES, LISTS, read_ijb, write_ijb
 
 from facenas.data.faces.alignment import align
 from facenas.data.faces.store import open_store
 from facenas.errors import UserError
-from facenas.evaluation.protocols.ijb import read_ijb, read_meta
+from facenas.evaluation.benches import find_bench
+from facenas.evaluation.benches.ijb import read_meta
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def edit(data: Path, name: str, old: str, new: str) -> None:
 
 
 def test_reads_what_was_written(data):
-    found = read_ijb("ijbc", data)
+    found, _images = read_ijb("ijbc", data)
     assert found.names.tolist() == [f"{k}.jpg" for k in range(1, IMAGES + 1)]
     assert found.templates.tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
     assert found.media.tolist() == [60000 + k // 2 for k in range(1, IMAGES + 1)]
@@ -54,10 +55,10 @@ def test_reads_what_was_written(data):
 
 
 def test_images_are_the_aligned_crops(data):
-    found = read_ijb("ijbc", data)
-    assert len(found.images) == IMAGES
+    found, images = read_ijb("ijbc", data)
+    assert len(images) == IMAGES
     numbers = np.array([7, 0, 7])
-    pixels = found.images.read(numbers)
+    pixels = images.read(numbers)
     assert (pixels.shape, pixels.flags.c_contiguous) == ((3, 112, 112, 3), True)
     for row, number in enumerate(numbers):
         file = data / "IJBC" / "loose_crop" / f"{number + 1}.jpg"
@@ -66,8 +67,8 @@ def test_images_are_the_aligned_crops(data):
 
 
 def test_the_folder_itself_may_be_given(data):
-    whole, own = read_ijb("ijbc", data), read_ijb("ijbc", data / "IJBC")
-    assert whole.images.fingerprint == own.images.fingerprint
+    (_, whole), (_, own) = read_ijb("ijbc", data), read_ijb("ijbc", data / "IJBC")
+    assert whole.fingerprint == own.fingerprint
 
 
 def test_ijbb_has_other_names(data):
@@ -75,44 +76,44 @@ def test_ijbb_has_other_names(data):
     for file in (data / "IJBB" / "meta").iterdir():
         name = file.name.replace("ijbc", "ijbb").replace("_G", "_S")
         file.rename(file.with_name(name))
-    found = read_ijb("ijbb", data)
+    found, _ = read_ijb("ijbb", data)
     assert [one.name for one in found.galleries] == ["S1", "S2"]
     with pytest.raises(UserError, match="has no folders meta and loose_crop, nor a folder IJBC"):
         read_ijb("ijbc", data)
 
 
 def test_parsed_and_aligned_once(data, cache, monkeypatch):
-    first = read_ijb("ijbc", data)
+    first, crops = read_ijb("ijbc", data)
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
     monkeypatch.setattr("numpy.loadtxt", None)
-    again = read_ijb("ijbc", data)
+    again, crops_again = read_ijb("ijbc", data)
     after = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
     assert before == after
     np.testing.assert_array_equal(first.points, again.points)
-    assert first.images.fingerprint == again.images.fingerprint
+    assert crops.fingerprint == crops_again.fingerprint
     assert len(list(cache.iterdir())) == 4  # three text files, one store; nothing half-written
 
 
 def test_changed_files_are_read_anew(data):
-    first = read_ijb("ijbc", data)
+    _first, crops = read_ijb("ijbc", data)
     edit(data, "template_pair_label.txt", "3 6 0", "3 6 1\n1 6 0")
     crop = data / "IJBC" / "loose_crop" / "3.jpg"
     crop.write_bytes(simplejpeg.encode_jpeg(np.zeros((120, 120, 3), np.uint8), 95, "RGB"))
-    again = read_ijb("ijbc", data)
+    again, crops_again = read_ijb("ijbc", data)
     assert again.same.tolist() == [True, False, True, False, True, False]
-    assert again.images.fingerprint != first.images.fingerprint
-    assert not again.images.read(np.array([2])).any()
+    assert crops_again.fingerprint != crops.fingerprint
+    assert not crops_again.read(np.array([2])).any()
 
 
 def test_damage_in_the_cache_is_mended(data, cache):
-    first = read_ijb("ijbc", data)
+    first, crops = read_ijb("ijbc", data)
     points = np.array(first.points)  # what is mapped is about to be cut
     for path in cache.rglob("*"):
         if path.name in ("points.npy", "pairs.npy") or ("pixels/c" in str(path) and path.is_file()):
             os.truncate(path, 100)
-    again = read_ijb("ijbc", data)
+    again, crops_again = read_ijb("ijbc", data)
     np.testing.assert_array_equal(points, again.points)
-    assert first.images.fingerprint == again.images.fingerprint
+    assert crops.fingerprint == crops_again.fingerprint
 
 
 def test_the_store_knows_its_templates(data, cache):
@@ -126,7 +127,7 @@ def test_the_store_knows_its_templates(data, cache):
 def test_lists_that_are_missing_are_told(data, missing):
     for name in missing:
         (data / "IJBC" / "meta" / f"ijbc_1N_{name}.csv").unlink()
-    found = read_ijb("ijbc", data)
+    found, _images = read_ijb("ijbc", data)
     assert (found.galleries, found.probes) == ((), None)
     (warning,) = found.warnings
     assert all(f"ijbc_1N_{name}.csv" in warning for name in missing)
@@ -144,9 +145,9 @@ def test_lists_that_are_missing_are_told(data, missing):
     ],
 )
 def test_harmless_differences(data, name, old, new):
-    whole = read_meta("ijbc", data / "IJBC")
+    whole = read_meta(find_bench("ijbc"), data / "IJBC")
     edit(data, name, old, new)
-    found = read_meta("ijbc", data / "IJBC")
+    found = read_meta(find_bench("ijbc"), data / "IJBC")
     np.testing.assert_array_equal(found.pairs, whole.pairs)
     np.testing.assert_array_equal(found.same, whole.same)
     np.testing.assert_array_equal(found.templates, whole.templates)

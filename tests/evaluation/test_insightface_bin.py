@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_files import SHARED, encoded, face, read_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protocol_files import SHARED, encoded, face
 
 from facenas.errors import UserError
-from facenas.evaluation.protocols import read_pairs
-from facenas.evaluation.protocols.insightface_bin import read_bin
+from facenas.evaluation.benches.insightface_bin import read_bin
 
 ITEMS = [encoded(face(i)) for i in range(6)]
 SAME = [True, False, True]
@@ -60,7 +59,7 @@ def python2(items: list[bytes], same: list[bool]) -> bytes:
 @pytest.mark.parametrize("name", SETS)
 def test_every_way_of_writing(tmp_path, name, protocol):
     content = pickle.dumps(SETS[name], protocol)
-    found = read_bin(saved(tmp_path, content))
+    found = read_pairs("lfw", saved(tmp_path, content))
     assert found.same.tolist() == SAME
     assert found.pairs.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert (found.folds, found.names[5]) == (10, "image 5")
@@ -185,11 +184,11 @@ def test_other_files(tmp_path):
 
 def test_images_of_another_size_or_none_at_all(tmp_path):
     small = encoded(face(0, 96))
-    found = read_bin(saved(tmp_path, pickle.dumps(([small, b"no image"], [True]))))
+    images, _ = read_bin(saved(tmp_path, pickle.dumps(([small, b"no image"], [True]))))
     with pytest.raises(UserError, match=r"lfw\.bin: image 0: it is 96x96 pixels, not 112x112"):
-        found.images.read(np.array([0]))
+        images.read(np.array([0]))
     with pytest.raises(UserError, match=r"lfw\.bin: image 1: it is not a JPEG"):
-        found.images.read(np.array([1]))
+        images.read(np.array([1]))
 
 
 WHOLE = pickle.dumps(([item[:40] for item in ITEMS], SAME), 2), python2([b"abc"] * 4, SAME[:2])

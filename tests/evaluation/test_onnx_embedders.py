@@ -52,10 +52,10 @@ def test_nothing_said(tmp_path, caplog):
         SIZE,
         SIZE * 3 * 112**2,
     )
-    assert (facts["colour"], facts["mean"], facts["values_said_by"]) == ("rgb", [127.5], "assumed")
+    assert (facts["color"], facts["mean"], facts["values_said_by"]) == ("rgb", [127.5], "assumed")
     assert [r.message for r in caplog.records] == [
         f"{tmp_path / 'a.onnx'}: does not say what it takes; assumed: RGB pixels, (pixel - 127.5) / 127.5; "
-        "otherwise give --input-color, --mean, --std"
+        "otherwise give color, mean, std"
     ]
     assert embedder(IMAGES[:0]).shape == (0, SIZE)
 
@@ -67,7 +67,7 @@ def test_what_the_user_says(tmp_path, caplog):
         chosen = open_embedder(path, InputOptions("BGR", mean, std))
     close(chosen(IMAGES), expected(IMAGES, np.array(mean), np.array(std), bgr=True))
     assert not caplog.records
-    assert (chosen.facts["colour"], chosen.facts["mean"]) == ("bgr", list(mean))
+    assert (chosen.facts["color"], chosen.facts["mean"]) == ("bgr", list(mean))
     prints = {open_embedder(path, o).fingerprint for o in (None, RAW, InputOptions("bgr"))}
     assert len(prints | {chosen.fingerprint}) == 4
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import normalize
 
-from facenas.evaluation import rank_k, ranking
+from facenas.evaluation import rank_k
+from facenas.evaluation.metrics import ranking
 
 
 def drawn(seed, probes, gallery, people, dtype=np.float64):

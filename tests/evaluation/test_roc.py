@@ -19,7 +19,7 @@ from facenas.evaluation import (
     tar_at_nearest_far,
     tar_at_nearest_fars,
 )
-from facenas.evaluation.metrics.roc import roc_points
+from facenas.evaluation.metrics.roc import roc_points, worst_mistakes
 
 FARS = (1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7)
 
@@ -169,3 +169,32 @@ def test_rates_lie_between_none_and_all(fars):
     for rates in (tar_at_fars, tar_at_nearest_fars):
         with pytest.raises(ValueError, match="from 0 to 1 are needed"):
             rates(np.array([0.1, 0.2]), np.array([True, False]), fars)
+
+
+def test_worst_mistakes_of_both_kinds_by_distance() -> None:
+    scores = np.array([0.9, 0.1, 0.3, 0.8, 0.35, 0.5])
+    same = np.array([True, True, True, False, False, False])
+    assert worst_mistakes(scores, same, 0.4).tolist() == [3, 1, 2, 5]
+    assert worst_mistakes(scores, same, 0.4, 2).tolist() == [3, 1]
+
+
+def test_at_the_threshold_a_pair_is_rejected() -> None:
+    scores, same = np.array([0.5, 0.5]), np.array([True, False])
+    assert worst_mistakes(scores, same, 0.5).tolist() == [0]
+
+
+def test_no_mistakes() -> None:
+    assert worst_mistakes(np.array([0.1, 0.9]), np.array([False, True]), 0.5).size == 0
+    assert worst_mistakes(np.empty(0), np.empty(0, bool), 0.5).size == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(pairs=st.lists(st.tuples(st.integers(-8, 8), st.booleans()), max_size=40))
+def test_worst_mistakes_as_sorting_all_wrong_ones(
+    dtype: type, pairs: list[tuple[int, bool]]
+) -> None:
+    scores = np.array([score / 8 for score, _ in pairs], dtype)
+    same = np.array([kind for _, kind in pairs], bool)
+    wrong = [i for i in range(len(pairs)) if (scores[i] > 0.25) != same[i]]
+    expected = sorted(wrong, key=lambda i: -abs(scores[i] - 0.25))[:10]
+    assert worst_mistakes(scores, same, 0.25).tolist() == expected

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 from sklearn.preprocessing import normalize
 
-from facenas.evaluation import templates as module
+from facenas.evaluation.metrics import templates as module
 from facenas.evaluation.metrics.templates import (
     FARS,
     FUSIONS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,15 @@ import numpy as np
 from report_page_reader import Page
 
 from facenas.evaluation import tar_at_fars, tar_at_nearest_fars, ten_fold_of
-from facenas.evaluation.benches import bench_facts
-from facenas.evaluation.mistakes import worst_mistakes
-from facenas.evaluation.outcome import Mistake, Outcome
+from facenas.evaluation.benches import find_bench
+from facenas.evaluation.benches.result import (
+    BenchResult,
+    Mistake,
+    PairResult,
+    RankResult,
+    TemplateResult,
+)
+from facenas.evaluation.metrics.roc import worst_mistakes
 from facenas.report.evaluation import write_evaluation
 
 MODEL = {
@@ -19,7 +26,7 @@ MODEL = {
     "parameters": 1_200_512,
     "macs": 229_000_000,
     "size": 256,
-    "colour": "rgb",
+    "color": "rgb",
     "mean": [127.5, 127.5, 127.5],
     "std": [128.0, 128.0, 128.0],
     "format": "ONNX",
@@ -37,48 +44,71 @@ def faces(count: int) -> list[np.ndarray]:
     return list(np.random.default_rng(1).integers(0, 256, (count, 112, 112, 3), np.uint8))
 
 
-def pair_outcome(bench: str = "lfw", pairs: int = 600, **result: Any) -> Outcome:
+def pair_outcome(bench: str = "lfw", pairs: int = 600, **changes: Any) -> PairResult:
     """Of a pair bench, with its ten worst mistakes."""
     scores, same = spread(pairs)
     found = ten_fold_of(2 - 2 * scores, same)
-    told = {
-        "bench": bench,
-        "accuracy": found.accuracy,
-        "std": found.std,
-        "threshold_cosine": found.threshold_cosine,
-        "accuracies": found.accuracies.tolist(),
-        "tar_at_far": {f"{far:g}": tar for far, tar in found.tar_at_far.items()},
-        "pairs": pairs,
-        "flip": True,
-    }
     worst = worst_mistakes(scores, same, found.threshold_cosine)
     shown = [
         Mistake(float(scores[i]), bool(same[i]), (f"left_{i}", f"right_{i}"), tuple(faces(2)))
         for i in worst
     ]
-    return Outcome(bench_facts(bench), told | result, scores, same, mistakes=shown)
+    result = PairResult(
+        bench=find_bench(bench),
+        accuracy=found.accuracy,
+        std=found.std,
+        threshold_cosine=found.threshold_cosine,
+        threshold_squared=found.threshold_squared,
+        accuracies=found.accuracies,
+        tar_at_far=found.tar_at_far,
+        pairs=pairs,
+        scores=scores,
+        same=same,
+        mistakes=tuple(shown),
+    )
+    return replace(result, **changes)
 
 
-def template_outcome(pairs: int) -> Outcome:
+def template_outcome(pairs: int) -> TemplateResult:
     scores, same = spread(pairs, share=0.01)
     fars = [10.0**power for power in range(-6, 0)]
     kept, nearest = (find(scores, same, fars) for find in (tar_at_fars, tar_at_nearest_fars))
-    result: dict[str, Any] = {"bench": "ijbc", "rank_1": 0.9, "tpir_at_fpir": {"0.01": 0.8}}
-    result["merged"] = {"rank_1": 0.875, "recall_by_share": {"0.01": 0.75}}
-    result |= {"tar_at_far": {f"{far:g}": tar for far, tar in kept.items()}}
-    result |= {"tar_at_nearest_far": {f"{far:g}": tar for far, tar in nearest.items()}}
-    return Outcome(bench_facts("ijbc"), result, scores, same)
+    return TemplateResult(
+        bench=find_bench("ijbc"),
+        pairs=pairs,
+        genuine=int(same.sum()),
+        templates=10,
+        keep_norm=True,
+        use_detector_score=False,
+        rank={1: 0.9},
+        tpir_at_fpir={0.01: 0.8},
+        merged={"rank_1": 0.875, "recall_by_share": {0.01: 0.75}},
+        tar_at_far=kept,
+        tar_at_nearest_far=nearest,
+        scores=scores,
+        same=same,
+    )
 
 
-def ranking_outcome(gallery: int = 1000) -> Outcome:
+def ranking_outcome(gallery: int = 1000) -> RankResult:
     cmc = 1 - 0.5 / np.arange(1, gallery + 1)
-    result = {f"rank_{k}": float(cmc[k - 1]) for k in (1, 5, 20) if k <= gallery}
-    result |= {"bench": "tinyface", "map": 0.4, "warnings": ["these crops are <others>"]}
-    shown = [Mistake(0.7, False, ("probe 3", "gallery 5"), tuple(faces(2)))]
-    return Outcome(bench_facts("tinyface"), result, cmc=cmc, mistakes=shown)
+    return RankResult(
+        bench=find_bench("tinyface"),
+        rank={k: float(cmc[k - 1]) for k in (1, 5, 20) if k <= gallery},
+        map=0.4,
+        probes=10,
+        gallery=gallery,
+        probes_without_mate=0,
+        probes_with_tie=0,
+        warnings=("these crops are <others>",),
+        cmc=cmc,
+        mistakes=(Mistake(0.7, False, ("probe 3", "gallery 5"), tuple(faces(2))),),
+    )
 
 
-def read_evaluation(folder: Path, outcomes: list[Outcome], model: dict[str, Any] = MODEL) -> Page:
+def read_evaluation(
+    folder: Path, outcomes: list[BenchResult], model: dict[str, Any] = MODEL
+) -> Page:
     """Writes the page and reads it back."""
     path = write_evaluation(folder, model, outcomes)
     assert path == folder / "evaluation.html"

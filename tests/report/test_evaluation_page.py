@@ -21,8 +21,8 @@ from evaluation_outcomes import (
 from report_page_reader import json_scripts
 
 from facenas.errors import SearchStoppedError
-from facenas.evaluation.benches import HQ, bench_facts
-from facenas.evaluation.outcome import Outcome
+from facenas.evaluation.benches import HQ, find_bench
+from facenas.evaluation.benches.result import BenchResult
 from facenas.report.evaluation import write_evaluation
 
 
@@ -50,10 +50,10 @@ def test_results_stand_beside_published_ones(tmp_path: Path) -> None:
     outcome = pair_outcome(accuracy=0.9945, std=0.0031)
     text = read_evaluation(tmp_path, [outcome]).text()
     assert "Labeled Faces in the Wild , accuracy 99.45 ± 0.31" in text
-    best = max(row.values["accuracy"] for row in bench_facts("lfw").published)
+    best = max(row.values["accuracy"] for row in find_bench("lfw").published)
     assert f"{100 * best:.2f} −{100 * best - 99.45:.2f}" in text
     assert "nearest published: R50 ArcFace, CASIA-WebFace 99.45 +0.00" in text
-    for row in bench_facts("lfw").published:
+    for row in find_bench("lfw").published:
         assert row.model in text
     listed = text[text.index("published figures") :]
     assert listed.index("99.47") < listed.index("This model") < listed.index("99.42")
@@ -61,9 +61,9 @@ def test_results_stand_beside_published_ones(tmp_path: Path) -> None:
 
 def test_a_bench_that_nobody_published(tmp_path: Path) -> None:
     outcome = pair_outcome()
-    facts = outcome.facts.model_copy(update={"published": ()})
-    text = read_evaluation(tmp_path, [replace(outcome, facts=facts)]).text()
-    assert f"accuracy {100 * outcome.result['accuracy']:.2f} ±" in text
+    facts = outcome.bench.model_copy(update={"published": ()})
+    text = read_evaluation(tmp_path, [replace(outcome, bench=facts)]).text()
+    assert f"accuracy {100 * outcome.accuracy:.2f} ±" in text
     assert "published figures" not in text
 
 
@@ -115,9 +115,9 @@ def test_folds_and_threshold(tmp_path: Path) -> None:
     outcome = pair_outcome()
     page = read_evaluation(tmp_path, [outcome])
     cells = [data for tag, data in page.texts if tag == "td"]
-    for accuracy in outcome.result["accuracies"]:
+    for accuracy in outcome.accuracies:
         assert f"{100 * accuracy:.2f}\u00a0%" in cells
-    assert f"threshold of {outcome.result['threshold_cosine']:.3f}" in page.text()
+    assert f"threshold of {outcome.threshold_cosine:.3f}" in page.text()
 
 
 def test_templates_and_ranking(tmp_path: Path) -> None:
@@ -134,8 +134,9 @@ def test_templates_and_ranking(tmp_path: Path) -> None:
 @pytest.mark.parametrize("genuine", [True, False])
 def test_pairs_of_one_kind_have_no_roc(tmp_path: Path, genuine: bool) -> None:
     scores, _ = spread(30)
-    result = {"bench": "lfw", "threshold_cosine": 0.3}
-    outcome = Outcome(bench_facts("lfw"), result, scores, np.full(30, genuine))
+    outcome = pair_outcome(
+        threshold_cosine=0.3, scores=scores, same=np.full(30, genuine), mistakes=()
+    )
     page = read_evaluation(tmp_path, [outcome])
     missing = "impostor" if genuine else "genuine"
     assert f"There are no {missing} pairs, so there is no ROC." in page.text()
@@ -146,8 +147,8 @@ def test_pairs_of_one_kind_have_no_roc(tmp_path: Path, genuine: bool) -> None:
 def test_nothing_to_draw(tmp_path: Path) -> None:
     none = np.empty(0)
     outcomes = [
-        Outcome(bench_facts("lfw"), {"bench": "lfw", "accuracy": 1.0}),
-        Outcome(bench_facts("calfw"), {"bench": "calfw"}, none, none.astype(bool)),
+        BenchResult(bench=find_bench("lfw"), accuracy=1.0),
+        BenchResult(bench=find_bench("calfw"), scores=none, same=none.astype(bool)),
     ]
     page = read_evaluation(tmp_path, outcomes)
     assert not json_scripts(page)
@@ -157,8 +158,8 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 
 def test_hostile_words_stay_words(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>"
-    outcome = pair_outcome(warnings=[evil])
-    mistakes = [replace(outcome.mistakes[0], names=(evil, '" onerror="x'))]
+    outcome = pair_outcome(warnings=(evil,))
+    mistakes = (replace(outcome.mistakes[0], names=(evil, '" onerror="x')),)
     page = read_evaluation(tmp_path, [replace(outcome, mistakes=mistakes)], {"name": evil, evil: 1})
     assert evil in [data for tag, data in page.texts if tag == "h1"]
     assert "<script>alert" not in page.html

@@ -6,15 +6,15 @@ import pytest
 from evaluation_outcomes import pair_outcome, ranking_outcome, template_outcome
 
 from facenas.cli.evaluation_table import print_results
-from facenas.evaluation.benches import HQ
-from facenas.evaluation.outcome import Outcome
+from facenas.evaluation.benches import HQ, Pairs
+from facenas.evaluation.benches.result import BenchResult
 
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Prints outcomes and gives the lines back, their cells separated by single bars."""
 
-    def printed(outcomes: list[Outcome]) -> list[str]:
+    def printed(outcomes: list[BenchResult]) -> list[str]:
         monkeypatch.setenv("COLUMNS", "80")
         print_results(outcomes)
         shown = capsys.readouterr().out.splitlines()
@@ -33,7 +33,7 @@ def test_ours_beside_the_best_published(lines) -> None:
 def test_all_kinds_fit(lines) -> None:
     outcomes = [pair_outcome(bench) for bench in HQ]
     table = lines([*outcomes, template_outcome(2000), ranking_outcome()])
-    mean = sum(outcome.result["accuracy"] for outcome in outcomes) / 5
+    mean = sum(outcome.accuracy for outcome in outcomes) / 5
     assert f"|average|of the five|{100 * mean:.2f}||||" in table
     assert any(line.startswith("|ijbc|TAR at FAR 1e-4|") for line in table)
     assert "||TAR, FAR ≤ 1e-6|" in "\n".join(table)
@@ -41,7 +41,5 @@ def test_all_kinds_fit(lines) -> None:
 
 
 def test_without_published_figures(lines) -> None:
-    outcome = pair_outcome()
-    facts = outcome.facts.model_copy(update={"published": ()})
-    table = lines([Outcome(facts, {"bench": "own", "accuracy": 0.5})])
+    table = lines([BenchResult(bench=Pairs("own", "pairs.txt"), accuracy=0.5)])
     assert "|own|accuracy|50.00|-|-|-|" in table

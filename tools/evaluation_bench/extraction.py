@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from facenas.data.images import ZipFiles
 from facenas.device import core_count
+from facenas.evaluation.benches.images import FileImages
 from facenas.evaluation.embedders import Embedder, open_embedder
-from facenas.evaluation.extraction import extract
-from facenas.evaluation.protocols.images import TreeImages
+from facenas.evaluation.embedders.cache import extract
 from facenas.models.ir import build_ir
 from facenas.spaces.named import NAMED
 
@@ -79,7 +79,7 @@ def compare(
 
 def fresh(embedder: Embedder, crops: Path, names: list[str]) -> NDArray[np.float32]:
     """Ours, with nothing in the cache."""
-    images = TreeImages(ZipFiles(crops), names)
+    images = FileImages(ZipFiles(crops), names)
     with tempfile.TemporaryDirectory() as cache:
         return extract(embedder, images, batch_size=BATCH, cache=Path(cache))
 

@@ -143,14 +143,15 @@ def _make_pairs(
 
 def ours(folder: Path) -> dict[str, Any]:
     """Seconds, numbers and peak memory of facenas."""
+    from facenas.evaluation.benches import find_bench
+    from facenas.evaluation.benches.ijb import read_meta
     from facenas.evaluation.metrics.roc import tar_at_nearest_fars
     from facenas.evaluation.metrics.templates import FARS, pool_templates, score_pairs
-    from facenas.evaluation.protocols.ijb import read_meta
 
     clock = Clock()
-    read_meta("ijbc", folder / "IJBC")
+    read_meta(find_bench("ijbc"), folder / "IJBC")
     clock.lap("first")
-    meta = read_meta("ijbc", folder / "IJBC")
+    meta = read_meta(find_bench("ijbc"), folder / "IJBC")
     clock.lap("again")
     features = np.load(folder / "features.npy")
     clock.lap("features")
@@ -165,9 +166,10 @@ def ours(folder: Path) -> dict[str, Any]:
 
 def theirs(folder: Path) -> dict[str, Any]:
     """The same of the peers' procedure, on arrays that are read already."""
-    from facenas.evaluation.protocols.ijb import read_meta
+    from facenas.evaluation.benches import find_bench
+    from facenas.evaluation.benches.ijb import read_meta
 
-    meta = read_meta("ijbc", folder / "IJBC")
+    meta = read_meta(find_bench("ijbc"), folder / "IJBC")
     features = np.load(folder / "features.npy")
     templates, media, same = (np.array(x) for x in (meta.templates, meta.media, meta.same))
     first, second = np.array(meta.pairs.T)

@@ -3,64 +3,94 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from facenas.device import named_device, use_threads
 from facenas.errors import UserError
-from facenas.evaluation.embedders.base import Embedder, PieceEmbedder
-from facenas.evaluation.embedders.options import ASSUMED, InputOptions
+from facenas.evaluation.embedders.embedder import Embedder, PieceEmbedder
+from facenas.evaluation.embedders.preprocessing import ASSUMED, InputOptions
 
-__all__ = ["Embedder", "InputOptions", "open_embedder"]
+__all__ = ["Embedder", "InputOptions", "embedder_of", "open_embedder"]
 
 log = logging.getLogger(__name__)
 
 
 def open_embedder(
-    model: Path,
+    model: str | Path,
     options: InputOptions | None = None,
     device: str | None = None,
     threads: int = 1,
 ) -> Embedder:
-    """The network in a run's folder, or in a file: .onnx, TorchScript, .ckpt, .pth, .pt or .safetensors.
+    """The network in a run's folder, or in a file: .onnx, .ckpt, .pth, .pt or .safetensors.
 
     Checkpoints are those of AdaFace, CVLface and arcface_torch. What is said neither by the file nor by
-    `options` is assumed, and a warning says so. threads: of one call, and of torch in this process; many
-    calls at once, of one thread each, are faster. Raises UserError when the file is missing, damaged or no
-    network of faces of 112x112 pixels.
+    `options` is assumed, and a warning says so. threads: of one call of ONNX Runtime; many calls at once,
+    of one thread each, are faster. Raises UserError when the file is missing, damaged or no network of
+    faces of 112x112 pixels.
     """
-    options = options or InputOptions()
-    if not model.exists():
-        raise UserError(f"{model}: there is no such file or run folder")
-    opened = _open(model, options, device, threads)
-    _tell_assumed(model, opened.facts)
+    path, options = Path(model).expanduser(), options or InputOptions()
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or run folder")
+    opened: PieceEmbedder
+    if path.suffix.lower() == ".onnx":
+        from facenas.evaluation.embedders.onnx import open_onnx
+
+        opened = open_onnx(path, options, device, threads)
+    else:
+        from facenas.device import named_device
+        from facenas.evaluation.embedders.checkpoint import open_checkpoint
+
+        opened = open_checkpoint(path, options, named_device(device))
+    _tell_assumed(path, opened.facts)
     return opened
 
 
+@contextmanager
+def embedder_of(
+    net: Any, options: InputOptions | None = None, device: str | None = None
+) -> Iterator[Embedder]:
+    """Whatever gives embeddings, as an embedder, for as long as the context lasts.
+
+    net: a file or run folder (`open_embedder`), an `Embedder`, an object with a method `embed`, an `nn.Module`
+    (`open_module`), or any function of (n, 112, 112, 3) uint8 RGB that gives (n, E). A module evaluates
+    meanwhile and is afterwards as it was; `device` is that of files alone: a module stays on its own.
+    Raises UserError when it gives no embeddings.
+    """
+    if isinstance(net, str | Path):
+        yield open_embedder(net, options, device)
+        return
+    if isinstance(net, Embedder):
+        yield net
+        return
+    from torch import nn
+
+    from facenas.evaluation.embedders.module import evaluation_mode, open_callable, open_module
+
+    options = options or InputOptions()
+    # A module's attribute `embed` may be a layer of its own; a method is what we look for.
+    method = getattr(net, "embed", None) if hasattr(type(net), "embed") else None
+    if not callable(method or net):
+        raise UserError(
+            f"{type(net).__name__}: gives no embeddings; give a file, a module, or a function of images"
+        )
+    if not isinstance(net, nn.Module):
+        yield open_callable(method or net, options)
+        return
+    with evaluation_mode(net):
+        yield open_callable(method, options) if method else open_module(net, options)
+
+
 def _tell_assumed(model: Path, facts: dict[str, Any]) -> None:
-    parts, flags = [], []
-    if facts["colour_said_by"] == ASSUMED:
-        parts, flags = [f"{facts['colour'].upper()} pixels"], ["--input-color"]
+    parts, settings = [], []
+    if facts["color_said_by"] == ASSUMED:
+        parts, settings = [f"{facts['color'].upper()} pixels"], ["color"]
     if facts["values_said_by"] == ASSUMED:
         mean, std = (" ".join(f"{value:g}" for value in facts[key]) for key in ("mean", "std"))
-        parts, flags = [*parts, f"(pixel - {mean}) / {std}"], [*flags, "--mean", "--std"]
+        parts, settings = [*parts, f"(pixel - {mean}) / {std}"], [*settings, "mean", "std"]
     if parts:
         log.warning(
             "%s: does not say what it takes; assumed: %s; otherwise give %s",
-            *(model, ", ".join(parts), ", ".join(flags)),
+            *(model, ", ".join(parts), ", ".join(settings)),
         )
-
-
-def _open(model: Path, options: InputOptions, device: str | None, threads: int) -> PieceEmbedder:
-    if model.suffix.lower() == ".onnx":
-        from facenas.evaluation.embedders.onnx_models import open_onnx
-
-        return open_onnx(model, options, device, threads)
-    from facenas.evaluation.embedders.torch_networks import open_network
-    from facenas.evaluation.embedders.torchscript import is_torchscript, open_torchscript
-
-    place = named_device(device)
-    use_threads(threads)
-    if is_torchscript(model):
-        return open_torchscript(model, options, place)
-    return open_network(model, options, place)

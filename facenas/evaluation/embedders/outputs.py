@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facenas.data.faces.jpeg import SIDE
 from facenas.errors import UserError
-from facenas.evaluation.embedders.base import (
-    CPU_PIECE,
-    PieceEmbedder,
-    Pixels,
-    Rows,
-    fingerprint,
-    first_line,
-)
+from facenas.evaluation.embedders.embedder import Pixels, Rows, first_line
 
 Outputs = Mapping[str, Any]  # arrays by name
 
@@ -40,91 +32,54 @@ class Selection:
         return rows
 
 
-@dataclass(frozen=True)
-class Probed:
-    """What a trial run told; batch: how many images it takes at once, if it takes no other number."""
+def probe(
+    name: object, run: Callable[[Pixels], Outputs], wanted: str | None, batch: int | None
+) -> tuple[Selection, int | None]:
+    """(the embedding among the outputs of `run`, how many images it takes at once if it takes no other number).
 
-    selection: Selection
-    batch: int | None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A network of somebody else's: `run` gives all outputs; content and settings decide what they are.
-
-    wanted: the name of the output to use; batch: how many images it takes at once, when its file says so.
+    name: of the network, for messages; wanted: of the output to use; batch: how many images it takes, when its
+    file says so. Tries two images, else one, for it may take no more and not say so. Raises UserError when it
+    gives no embeddings.
     """
-
-    path: Path
-    run: Callable[[Pixels], Outputs]
-    wanted: str | None
-    batch: int | None
-    content: bytes
-    settings: str
-    facts: dict[str, Any]
-    gpu: bool
-
-
-def tried(candidate: Candidate) -> PieceEmbedder:
-    """The network as an embedder, after a trial run. Raises UserError when it gives no embeddings."""
-    found = _try(candidate)
-    chosen = found.selection
-
-    def run(images: Pixels) -> Rows:
-        return chosen(candidate.run(images))
-
-    return PieceEmbedder(
-        name=candidate.path.name,
-        fingerprint=fingerprint(candidate.content, candidate.settings, chosen),
-        size=chosen.size,
-        facts=candidate.facts | {"output": chosen.embedding},
-        run=run,
-        piece=found.batch or (None if candidate.gpu else CPU_PIECE),
-        fixed=found.batch is not None,
-        alone=candidate.gpu,
-    )
-
-
-def _try(candidate: Candidate) -> Probed:
-    """On two images, or as many as its file says; then on one, for it may take no more and not say so."""
     rng, reason = np.random.default_rng(0), ""
-    for count in dict.fromkeys((candidate.batch or 2, 1)):
+    for count in dict.fromkeys((batch or 2, 1)):
         images = rng.integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
         try:
-            outputs = candidate.run(images)
-        except Exception as error:  # onnxruntime and torch raise many kinds
+            outputs = run(images)
+        except (
+            Exception
+        ) as error:  # onnxruntime, torch and a function of somebody's raise many kinds
             reason = reason or first_line(error)
             continue
         if all(np.ndim(value) and len(value) == count for value in outputs.values()):
-            fixed = candidate.batch is not None or count == 1
-            selection = _select(candidate.path, outputs, candidate.wanted)
-            return Probed(selection, count if fixed else None)
+            fixed = batch is not None or count == 1
+            return _select(name, outputs, wanted), count if fixed else None
         reason = reason or f"its output is {_shapes(outputs)} for {count}"
     raise UserError(
-        f"{candidate.path}: does not take images of {SIDE}x{SIDE} pixels and give a row for each ({reason})"
+        f"{name}: does not take images of {SIDE}x{SIDE} pixels and give a row for each ({reason})"
     )
 
 
-def _select(path: Path, outputs: Outputs, wanted: str | None) -> Selection:
+def _select(name: object, outputs: Outputs, wanted: str | None) -> Selection:
     if wanted is not None and wanted not in outputs:
-        raise UserError(f"{path}: has no output {wanted!r} (--embedding), but {_shapes(outputs)}")
+        raise UserError(f"{name}: has no output {wanted!r} (embedding), but {_shapes(outputs)}")
     if wanted is not None or len(outputs) == 1:
-        name = wanted if wanted is not None else next(iter(outputs))
-        size = _size(outputs[name])
+        chosen = wanted if wanted is not None else next(iter(outputs))
+        size = _size(outputs[chosen])
         if size < 2:
             raise UserError(
-                f"{path}: its output {_shapes({name: outputs[name]})} is no embedding, which is one row of "
+                f"{name}: its output {_shapes({chosen: outputs[chosen]})} is no embedding, which is one row of "
                 "numbers an image"
             )
-        return Selection(name, None, size)
-    sizes = {name: _size(value) for name, value in outputs.items()}
-    vectors = [name for name, size in sizes.items() if size > 1]
+        return Selection(chosen, None, size)
+    sizes = {key: _size(value) for key, value in outputs.items()}
+    vectors = [key for key, size in sizes.items() if size > 1]
     if len(vectors) != 1:
         raise UserError(
-            f"{path}: has the outputs {_shapes(outputs)}; name the embedding by --embedding"
+            f"{name}: has the outputs {_shapes(outputs)}; name the embedding among them (embedding)"
         )
     single = Selection(vectors[0], None, sizes[vectors[0]])
-    lengths = [name for name, size in sizes.items() if size == 1]
+    lengths = [key for key, size in sizes.items() if size == 1]
     unit = np.allclose(np.linalg.norm(single(outputs), axis=1), 1, atol=1e-2)
     if len(outputs) == 2 and len(lengths) == 1 and unit:
         return Selection(vectors[0], lengths[0], single.size)

@@ -78,6 +78,13 @@ def identify_templates(
     `deepinsight/insightface:recognition/_evaluation_/ijb/ijb_evals.py`.
     Raises ValueError for no or empty galleries, a subject twice in one, templates without images, and when a
     gallery leaves no probe mated or none non-mated.
+
+    >>> pooled = Templates(np.array([1, 2, 3, 4]), np.array([[1.0, 0], [0, 1], [0.8, 0.6], [0.6, 0.8]]))
+    >>> gallery = Subjects("G1", np.array([1, 2]), np.array([10, 20]))
+    >>> probes = Subjects("probes", np.array([3, 4]), np.array([10, 30]))  # nobody is 30
+    >>> found = identify_templates(pooled, [gallery], probes)
+    >>> found.rank[1], found.tpir[0.1], found.galleries[0].thresholds[0.1]
+    (1.0, 0.0, 0.8)
     """
     if not galleries:
         raise ValueError("there is no gallery to search in")
@@ -98,6 +105,13 @@ def identify_templates_merged(
     `deepinsight/insightface:recognition/_evaluation_/ijb/ijb_1n.py`,
     `mk-minchul/AdaFace:validation_mixed/insightface_ijb_helper/eval_helper_identification.py`.
     Raises ValueError as `identify_templates` does, and for a probe that is in no gallery.
+
+    >>> pooled = Templates(np.array([1, 2, 3, 4]), np.array([[1.0, 0], [0, 1], [0.8, 0.6], [0.9, 0.4]]))
+    >>> galleries = [Subjects(f"G{i}", np.array([i]), np.array([10 * i])) for i in (1, 2)]
+    >>> probes = Subjects("probes", np.array([3, 4]), np.array([10, 20]))
+    >>> found = identify_templates_merged(pooled, galleries, probes)
+    >>> found.rank[1], found.rank[5], found.recall_by_share[0.1]
+    (0.5, 1.0, 0.0)
     """
     if not galleries:
         raise ValueError("there is no gallery to search in")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.evaluation.arrays import Floats, unit_rows
+from facenas.evaluation.metrics.checks import Floats, unit_rows
 
 _BLOCK_BYTES = 512 << 20  # of scores at a time: fewer probes, and the multiplication gets slower
 
@@ -52,6 +52,11 @@ def rank_k(
     goes before others that score the same; `probes_with_tie` says for how many probes that matters.
     Raises ValueError, in one sentence, for arrays that are empty, not finite or do not fit together, for ids
     that are not whole numbers, ks below 1, and when no probe has a mate.
+
+    >>> probe, gallery = np.array([[1.0, 0], [0, 1]]), np.array([[1.0, 0], [0.6, 0.8], [0.8, 0.6]])
+    >>> found = rank_k(probe, gallery, np.array([1, 2]), np.array([1, -100, 2]), ks=(1, 2))
+    >>> found.rank, found.mean_average_precision, found.ranks.tolist()
+    ({1: 0.5, 2: 1.0}, 0.75, [1, 2])
     """
     if not ks or min(ks) < 1:
         raise ValueError(f"ranks {list(ks)}: some from 1 on are needed")
@@ -86,6 +91,9 @@ def places(scores: Floats, mates: Ids) -> tuple[Ids, bool]:
 
     scores: (g,) of the gallery; mates: (m,) its rows with the probe's id, one at least. A mate goes before
     others with the same score.
+
+    >>> places(np.array([0.9, 0.7, 0.7, 0.1]), np.array([2, 3]))
+    (array([2, 4]), True)
     """
     falling = np.sort(scores[mates])[::-1]
     above = [np.count_nonzero(scores > score) for score in falling]
@@ -107,7 +115,11 @@ def _rows(probe: Floats, gallery: Floats, numbers: Ids) -> Iterator[tuple[int, F
 
 
 def mates_of(probe_ids: Ids, gallery_ids: Ids) -> list[Ids]:
-    """Of every probe, the gallery's rows with its id; raises ValueError when there are none at all."""
+    """Of every probe, the gallery's rows with its id; raises ValueError when there are none at all.
+
+    >>> [rows.tolist() for rows in mates_of(np.array([5, 6]), np.array([6, 5, -1, 5]))]
+    [[1, 3], [0]]
+    """
     order = np.argsort(gallery_ids, kind="stable")
     order = order[gallery_ids[order] >= 0]
     first, last = (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.evaluation.arrays import Bools, Floats, checked_pairs
+from facenas.evaluation.metrics.checks import Bools, Floats, checked_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +30,20 @@ def tar_at_far(scores: Floats, same: Bools, far: float) -> float:
     """True accept rate at the lowest threshold whose false accept rate does not exceed `far` (0..1).
 
     The peers print another number (nearest point of a thinned ROC): see `tar_at_nearest_far`.
+
+    >>> scores, same = np.array([0.9, 0.8, 0.7, 0.4, 0.2]), np.array([True, True, False, True, False])
+    >>> round(tar_at_far(scores, same, 0.1), 4), tar_at_far(scores, same, 0.5)
+    (0.6667, 1.0)
     """
     return tar_at_fars(scores, same, [far])[far]
 
 
 def tar_at_fars(scores: Floats, same: Bools, fars: Sequence[float]) -> dict[float, float]:
-    """`tar_at_far` of every rate in `fars`, for the price of one."""
+    """`tar_at_far` of every rate in `fars`, for the price of one.
+
+    >>> tar_at_fars(np.array([0.9, 0.3, 0.6, 0.1]), np.array([True, True, False, False]), [0, 0.5])
+    {0: 0.5, 0.5: 1.0}
+    """
     genuine, impostors = _split(scores, same, fars)
     allowed = [_allowed(far, len(impostors)) for far in fars]
     falling = np.sort(_top(impostors, max(allowed) + 1))[::-1]
@@ -54,12 +62,21 @@ def tar_at_nearest_far(scores: Floats, same: Bools, far: float) -> float:
     highest true accept rate counts. It may lie on either side of `far` (0..1): see `tar_at_far` for the rate
     that is kept. Source: `deepinsight/insightface:recognition/_evaluation_/ijb/ijb_11.py`,
     `mk-minchul/AdaFace:validation_mixed/insightface_ijb_helper/eval_helper.py` (`write_result`).
+
+    >>> scores, same = np.array([0.9, 0.6, 0.3, 0.1]), np.array([True, False, True, False])
+    >>> tar_at_nearest_far(scores, same, 0.4), tar_at_far(scores, same, 0.4)
+    (1.0, 0.5)
     """
     return tar_at_nearest_fars(scores, same, [far])[far]
 
 
 def tar_at_nearest_fars(scores: Floats, same: Bools, fars: Sequence[float]) -> dict[float, float]:
-    """`tar_at_nearest_far` of every rate in `fars`, for the price of one."""
+    """`tar_at_nearest_far` of every rate in `fars`, for the price of one.
+
+    >>> scores, same = np.array([0.9, 0.6, 0.3, 0.1]), np.array([True, False, True, False])
+    >>> tar_at_nearest_fars(scores, same, [0, 0.4])
+    {0: 0.5, 0.4: 1.0}
+    """
     genuine, impostors = _split(scores, same, fars)
     # (0, 0) is on every curve, `far` away: no point beyond twice `far` is nearer. With two impostors more
     # the last point lies beyond it, the one that thinning cannot judge without its next.
@@ -74,7 +91,12 @@ def tar_at_nearest_fars(scores: Floats, same: Bools, fars: Sequence[float]) -> d
 
 
 def roc(scores: Floats, same: Bools) -> Roc:
-    """Every point of the ROC: one for each distinct score, ties together, none thinned out."""
+    """Every point of the ROC: one for each distinct score, ties together, none thinned out.
+
+    >>> found = roc(np.array([0.9, 0.6, 0.3, 0.1]), np.array([True, False, True, False]))
+    >>> found.far.tolist(), found.tar.tolist()
+    ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
+    """
     genuine, impostors = _split(scores, same)
     thresholds, accepted, wrongly = _steps(genuine, impostors)
     return Roc(
@@ -89,6 +111,9 @@ def roc_points(scores: Floats, same: Bools, count: int = 200) -> tuple[list[floa
 
     For a picture with a logarithmic axis: half the points evenly spaced in the rate, half in its logarithm,
     each the one that `tar_at_far` takes; to six digits.
+
+    >>> roc_points(np.array([0.9, 0.6, 0.3, 0.1]), np.array([True, False, True, False]))
+    ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
     """
     genuine, impostors = (np.sort(part) for part in _split(scores, same))
     spaced = [np.linspace(0, 1, count // 2), np.geomspace(1 / len(impostors), 1, count // 2 - 2)]
@@ -107,6 +132,9 @@ def eer(scores: Floats, same: Bools) -> float:
     """Equal error rate, 0..1: where the false accept rate is the false reject rate, 1 - TAR.
 
     Between two points of the ROC it is a straight line.
+
+    >>> eer(np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.1]), np.array([True, True, True, False, False, False]))
+    0.3333333333333333
     """
     curve = roc(scores, same)
     excess = curve.far + curve.tar - 1  # rises from -1 to 1
@@ -119,12 +147,31 @@ def auc(scores: Floats, same: Bools) -> float:
     """Area under the ROC, 0..1: how often a genuine pair scores above an impostor, ties count half.
 
     The Mann-Whitney statistic, counted in whole numbers: exact.
+
+    >>> auc(np.array([0.9, 0.6, 0.3, 0.1]), np.array([True, False, True, False]))
+    0.75
     """
     genuine, impostors = _split(scores, same)
     impostors = np.sort(impostors)
     below = np.searchsorted(impostors, genuine, side="left").sum()
     not_above = np.searchsorted(impostors, genuine, side="right").sum()
     return int(below + not_above) / (2 * len(genuine) * len(impostors))
+
+
+def worst_mistakes(
+    scores: Floats, same: Bools, threshold: float, count: int = 10
+) -> NDArray[np.int64]:
+    """(up to `count`,) numbers of the pairs on the wrong side of `threshold`, the farthest from it first.
+
+    A pair is accepted above the threshold, as in ten-fold verification: wrong are genuine pairs at or below
+    it and impostors above it. Equally wrong pairs keep their order; either kind of pairs may be missing.
+
+    >>> worst_mistakes(np.array([0.9, 0.1, 0.3]), np.array([False, True, False]), 0.25).tolist()
+    [0, 1, 2]
+    """
+    wrong = np.flatnonzero((scores > threshold) != same)
+    distances = np.abs(scores[wrong] - threshold)
+    return wrong[np.argsort(-distances, kind="stable")[:count]]
 
 
 def _split(scores: Floats, same: Bools, fars: Sequence[float] = (0,)) -> tuple[Floats, Floats]:

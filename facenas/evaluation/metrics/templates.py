@@ -15,7 +15,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.evaluation.arrays import Bools, Floats, as_floats
+from facenas.evaluation.metrics.checks import Bools, Floats, as_floats
 from facenas.evaluation.metrics.roc import tar_at_fars, tar_at_nearest_fars
 
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -83,6 +83,14 @@ def verify_templates(
     template ids; same: (p,) True for genuine pairs. The switches are AdaFace's unless given; other
     peers' are in `FUSIONS`. Raises ValueError as `pool_templates` and `score_pairs` do, and when a
     class of pairs is missing.
+
+    >>> features = np.array([[1.0, 0], [3, 0], [0, 2], [2, 2]])
+    >>> templates, media = np.array([7, 7, 8, 9]), np.array([1, 2, 3, 4])
+    >>> found = verify_templates(
+    ...     features, templates, media, np.array([[7, 9], [7, 8]]), np.array([True, False])
+    ... )
+    >>> found.scores.round(4).tolist(), found.tar_at_far[1e-4]
+    ([0.7071, 0.0], 1.0)
     """
     if use_detector_score and detector_scores is None:
         raise ValueError("use_detector_score needs detector_scores; give them or leave it out")
@@ -94,7 +102,12 @@ def verify_templates(
 
 
 def verify_pooled(pooled: Templates, pairs: NDArray[np.int64], same: Bools) -> TemplateVerification:
-    """`verify_templates` of templates that are pooled already."""
+    """`verify_templates` of templates that are pooled already.
+
+    >>> pooled = Templates(np.array([7, 8, 9]), np.array([[1.0, 0], [0, 1], [0.6, 0.8]]))
+    >>> verify_pooled(pooled, np.array([[7, 9], [7, 8]]), np.array([True, False])).scores.tolist()
+    [0.6, 0.0]
+    """
     if np.shape(same) != (len(pairs),):
         raise ValueError(f"{np.size(same)} labels for {len(pairs)} pairs of templates")
     scores = score_pairs(pooled, pairs)
@@ -117,6 +130,10 @@ def pool_templates(
     brings every image to unit length first; detector_scores (n,) then multiply the images. Means and
     sums are of the dtype of `features` and added in the peers' order: equal to theirs to the last bit.
     Raises ValueError for no images, lengths that differ, and features that are not finite.
+
+    >>> found = pool_templates(np.array([[2.0, 0], [0, 2], [5, 0]]), np.array([4, 4, 6]), np.array([1, 1, 2]))
+    >>> found.ids.tolist(), found.vectors.round(4).tolist()
+    ([4, 6], [[0.7071, 0.7071], [1.0, 0.0]])
     """
     features = as_floats(features)
     _check_images(features, templates, media, detector_scores)
@@ -140,6 +157,10 @@ def score_pairs(pooled: Templates, pairs: NDArray[np.int64]) -> NDArray[np.float
     """(p,) float64 cosines of pairs (p, 2) of template ids.
 
     Raises ValueError when there are no pairs, or one names a template without images.
+
+    >>> pooled = Templates(np.array([7, 8]), np.array([[1.0, 0], [0.6, 0.8]]))
+    >>> score_pairs(pooled, np.array([[7, 8], [8, 8]])).tolist()
+    [0.6, 1.0]
     """
     if not len(pairs):
         raise ValueError("there are no pairs of templates")
@@ -157,7 +178,11 @@ def score_pairs(pooled: Templates, pairs: NDArray[np.int64]) -> NDArray[np.float
 
 
 def places_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) int64: where `wanted` (n,) stand in the rising `ids` (t,), t > 0; -1 for those that do not."""
+    """(n,) int64: where `wanted` (n,) stand in the rising `ids` (t,), t > 0; -1 for those that do not.
+
+    >>> places_of(np.array([3, 5, 9]), np.array([9, 4, 3])).tolist()
+    [2, -1, 0]
+    """
     lowest, span = int(ids[0]), int(ids[-1]) - int(ids[0]) + 1
     if span <= _TABLE:  # 15 million ids in 0.1 s instead of 2
         table = np.full(span + 1, -1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.evaluation.arrays import Bools, Floats, checked_pairs, unit_rows
+from facenas.evaluation.metrics.checks import Bools, Floats, checked_pairs, unit_rows
 from facenas.evaluation.metrics.roc import tar_at_fars
 
 THRESHOLDS = np.arange(0, 4, 0.01)  # squared Euclidean distances of unit vectors: 2 - 2 cos
@@ -62,6 +62,12 @@ def ten_fold(a: Floats, b: Floats, same: Bools, folds: int = 10) -> TenFold:
     Rows are brought to unit length, unless all of them are within 1e-3 of it already. Distances are computed
     in the dtype given, float32 or float64: of the peers, AdaFace does so in float32, insightface in float64.
     Raises ValueError, in one sentence, as `ten_fold_of` does, and for shapes that do not fit together.
+
+    >>> first = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    >>> second = np.array([[1.0, 0], [0, 1], [0.6, 0.8], [1, 0]])
+    >>> found = ten_fold(first, second, np.array([True, False, True, False]), folds=2)
+    >>> found.accuracies.tolist(), found.accuracy, found.right.tolist()
+    ([1.0, 0.5], 0.75, [True, True, False, True])
     """
     if np.shape(a) != np.shape(b):
         raise ValueError(f"embeddings of shapes {np.shape(a)} and {np.shape(b)} are no pairs")
@@ -78,6 +84,10 @@ def ten_fold_of(distances: Floats, same: Bools, folds: int = 10) -> TenFold:
     float64 threshold in float64, as the peers do since NumPy 2.
     Raises ValueError, in one sentence, for fewer pairs than folds, shapes that differ, distances that are not
     finite or not in [0, 4], and when either kind of pairs is missing: the best threshold then tells nothing.
+
+    >>> found = ten_fold_of(np.array([0.5, 1.5, 0.7, 1.6]), np.array([True, False, True, False]), folds=2)
+    >>> found.accuracy, round(found.threshold_squared, 3), round(found.threshold_cosine, 4)
+    (0.75, 0.605, 0.6975)
     """
     distances, same = _checked(distances, same, folds)
     # The lowest threshold that accepts a pair; a genuine pair is right from there on, an impostor before.
@@ -100,6 +110,9 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     """(n,) squared Euclidean distances of the rows of `a` and `b`, (n, E) each, in their dtype.
 
     To the last bit `np.sum(np.square(a - b), 1)`, in blocks that stay in the cache.
+
+    >>> squared_distances(np.array([[1.0, 0]]), np.array([[0.0, 1]])).tolist()
+    [2.0]
     """
     found = np.empty(len(a), np.result_type(a, b))
     room = np.empty((_ROWS, a.shape[1]), found.dtype)

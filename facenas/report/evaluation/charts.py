@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenas.evaluation.benches.result import BenchResult
 from facenas.evaluation.metrics.roc import roc_points
-from facenas.evaluation.outcome import Outcome
 from facenas.report.figures import LINE, Figure, heading, layout
 from facenas.report.phases import PHASES
 from facenas.report.wording import percent
@@ -30,13 +30,13 @@ Scores = NDArray[np.float64]
 Kinds = NDArray[np.bool_]
 
 
-def bench_figures(outcome: Outcome) -> Iterator[tuple[str, Figure]]:
+def bench_figures(outcome: BenchResult) -> Iterator[tuple[str, Figure]]:
     """The charts that the outcome has the values for, by kind: roc, scores, cmc."""
     scores, same = outcome.scores, outcome.same
     if scores is not None and same is not None and len(same):
         if same.any() and not same.all():
-            yield "roc", roc_chart(scores, same, outcome.result.get("tar_at_far", {}))
-        yield "scores", score_chart(scores, same, outcome.result.get("threshold_cosine"))
+            yield "roc", roc_chart(scores, same, outcome.to_json().get("tar_at_far", {}))
+        yield "scores", score_chart(scores, same, outcome.to_json().get("threshold_cosine"))
     if outcome.cmc is not None and len(outcome.cmc):
         yield "cmc", cmc_chart(outcome.cmc)
 

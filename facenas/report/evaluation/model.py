@@ -8,7 +8,7 @@ from typing import Any
 from facenas.report.tiles import Tile
 from facenas.report.wording import count, short
 
-_SHOWN = ("name", "parameters", "macs", "size", "colour", "mean", "std")  # in title and tiles
+_SHOWN = ("name", "parameters", "macs", "size", "color", "mean", "std")  # in title and tiles
 
 
 def model_tiles(model: dict[str, Any]) -> Iterator[Tile]:
@@ -20,8 +20,8 @@ def model_tiles(model: dict[str, Any]) -> Iterator[Tile]:
         yield Tile("MACs", short(model["macs"]), "multiply-accumulates for one image")
     if model.get("size") is not None:
         yield Tile("Embedding", count(model["size"]), "numbers for one face")
-    if model.get("colour") is not None:
-        yield Tile("Input assumed", str(model["colour"]).upper(), _scaling(model))
+    if model.get("color") is not None:
+        yield Tile("Input assumed", str(model["color"]).upper(), _scaling(model))
 
 
 def model_facts(model: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from facenas.evaluation.outcome import Outcome
+from facenas.evaluation.benches.result import BenchResult
 from facenas.files import write_text
 from facenas.report.evaluation import results
 from facenas.report.evaluation.charts import bench_figures
@@ -37,10 +37,10 @@ class Bench:
     mistakes: list[Shown]
 
 
-def write_evaluation(folder: Path, model: dict[str, Any], outcomes: list[Outcome]) -> Path:
+def write_evaluation(folder: Path, model: dict[str, Any], outcomes: list[BenchResult]) -> Path:
     """Writes `evaluation.html` into `folder`, which is there, and returns its path.
 
-    model: `name`, and as far as known `parameters`, `macs`, `size` (of the embedding), `colour`, `mean` and
+    model: `name`, and as far as known `parameters`, `macs`, `size` (of the embedding), `color`, `mean` and
     `std` of the input on the 0..255 scale; whatever else it holds is listed. One page of 5 to 6 MB, nearly
     all of it plotly, that opens without a network. Raises SearchStoppedError when the disk is full.
     """
@@ -49,7 +49,7 @@ def write_evaluation(folder: Path, model: dict[str, Any], outcomes: list[Outcome
     return path
 
 
-def render(model: dict[str, Any], outcomes: list[Outcome]) -> str:
+def render(model: dict[str, Any], outcomes: list[BenchResult]) -> str:
     """The page as HTML."""
     benches = [_bench(outcome) for outcome in outcomes]
     drawn = any(bench.figures for bench in benches)
@@ -64,19 +64,19 @@ def render(model: dict[str, Any], outcomes: list[Outcome]) -> str:
     )
 
 
-def _bench(outcome: Outcome) -> Bench:
-    facts, same = outcome.facts, outcome.same
+def _bench(outcome: BenchResult) -> Bench:
+    facts, same = outcome.bench, outcome.same
     genuine = int(np.count_nonzero(same)) if same is not None else None
     return Bench(
-        name=outcome.result["bench"],
+        name=outcome.to_json()["bench"],
         title=facts.title,
         kind=facts.kind,
         formula=facts.formula,
-        result=outcome.result,
-        measures=list(results.measures(outcome.result)),
+        result=outcome.to_json(),
+        measures=list(results.measures(outcome.to_json())),
         rows=list(results.rows(outcome)),
-        rates=list(results.rates(outcome.result)),
-        identification=list(results.identification(outcome.result)),
+        rates=list(results.rates(outcome.to_json())),
+        identification=list(results.identification(outcome.to_json())),
         genuine=genuine,
         impostors=len(same) - genuine if same is not None and genuine is not None else None,
         figures=dict(bench_figures(outcome)),

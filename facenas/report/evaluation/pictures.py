@@ -9,7 +9,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from facenas.evaluation.outcome import Mistake
+from facenas.evaluation.benches.result import Mistake
 
 QUALITY = 85  # to look at only: half the bytes of the quality that images are stored with
 

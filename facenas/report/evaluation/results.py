@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facenas.evaluation.benches import HQ
-from facenas.evaluation.outcome import Outcome
+from facenas.evaluation.benches.result import BenchResult
 
 
 @dataclass(frozen=True)
@@ -105,24 +105,24 @@ def identification(result: dict[str, Any]) -> Iterator[Found]:
         yield Found(f"TPIR at FPIR {float(rate):g}", 100 * share, _percent(theirs))
 
 
-def rows(outcome: Outcome) -> Iterator[Row]:
+def rows(outcome: BenchResult) -> Iterator[Row]:
     """The measures that are published of this bench; the first of all when none is."""
-    beside = {one: tuple(_published(outcome, one)) for one in measures(outcome.result)}
+    beside = {one: tuple(_published(outcome, one)) for one in measures(outcome.to_json())}
     told = [one for one, published in beside.items() if published] or list(beside)[:1]
     for measure in told:
         yield Row(measure, beside[measure])
 
 
-def average(outcomes: Sequence[Outcome]) -> float | None:
+def average(outcomes: Sequence[BenchResult]) -> float | None:
     """Mean accuracy in percent over the five benches of high quality; None when one of them is missing."""
-    results = {outcome.result["bench"]: outcome.result for outcome in outcomes}
+    results = {outcome.to_json()["bench"]: outcome.to_json() for outcome in outcomes}
     found = [results[name]["accuracy"] for name in HQ if "accuracy" in results.get(name, {})]
     return 100 * sum(found) / len(HQ) if len(found) == len(HQ) else None
 
 
-def _published(outcome: Outcome, measure: Measure) -> Iterator[Published]:
+def _published(outcome: BenchResult, measure: Measure) -> Iterator[Published]:
     found = []
-    for row in outcome.facts.published:
+    for row in outcome.bench.published:
         theirs = {str(key): 100 * value for key, value in row.values.items()}
         if measure.key in theirs:
             value = theirs[measure.key]

@@ -21,10 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.errors import UserError
-from facenas.evaluation.protocols.images import EncodedImages
-from facenas.evaluation.protocols.kinds import PairProtocol
+from facenas.evaluation.benches.images import EncodedImages
 
-FOLDS = 10
 # Lists, tuples, texts, numbers, and calls of what `_Unpickler.find_class` gives: no other instruction.
 _INSTRUCTIONS = frozenset(
     "PROTO FRAME STOP MARK EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NONE "  # noqa: SIM905
@@ -35,8 +33,8 @@ _INSTRUCTIONS = frozenset(
 _STARTS = (b"\x80", b"(")  # a protocol's number, or the first mark of protocols 0 and 1
 
 
-def read_bin(path: Path) -> PairProtocol:
-    """The pairs of a `.bin` file, in ten folds; its images stay encoded in memory.
+def read_bin(path: Path) -> tuple[EncodedImages, NDArray[np.bool_]]:
+    """(2 n images, which stay encoded in memory; (n,) labels of the pairs of neighbors).
 
     Raises UserError when the file is something else, damaged or hostile.
     """
@@ -50,9 +48,7 @@ def read_bin(path: Path) -> PairProtocol:
         raise UserError(
             f"{path}: holds {len(images)} images and {len(same)} labels; a pair is two images and a label"
         )
-    encoded = EncodedImages(images, path, hashlib.sha256(content).hexdigest())
-    pairs = np.arange(len(images), dtype=np.int64).reshape(-1, 2)
-    return PairProtocol(encoded, pairs, same, FOLDS, encoded.names)
+    return EncodedImages(images, path, hashlib.sha256(content).hexdigest()), same
 
 
 def _parsed(path: Path, content: bytes) -> tuple[list[bytes], NDArray[np.bool_]]:

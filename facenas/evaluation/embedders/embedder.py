@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,12 @@ Rows = NDArray[np.float32]
 CPU_PIECE = 8
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """A network of faces, ready to run.
 
     name: of its file or run; fingerprint: sha256 over weights, preprocessing and precision; size: numbers of
-    an embedding; facts: what is known of it (parameters, macs, colour, mean, std, ...), as JSON has it.
+    an embedding; facts: what is known of it (parameters, macs, color, mean, std, ...), as JSON has it.
     """
 
     @property
@@ -49,7 +50,8 @@ class PieceEmbedder:
     """Runs a network on a few images at a time.
 
     run: (k, 112, 112, 3) -> (k, size); piece: the largest k, None for any; fixed: k must be `piece`, so the
-    last image is repeated; alone: one thread at a time, as on a GPU, whose memory may hold one batch only.
+    last image is repeated; alone: one thread at a time, as on a GPU, whose memory may hold one batch only;
+    cacheable: whether the fingerprint stands for all that decides the embeddings, so that they can be kept.
     """
 
     name: str
@@ -60,6 +62,7 @@ class PieceEmbedder:
     piece: int | None = CPU_PIECE
     fixed: bool = False
     alone: bool = False
+    cacheable: bool = True
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, images: Pixels) -> Rows:
@@ -86,6 +89,4 @@ def fingerprint(content: bytes, *settings: object) -> str:
 
 def first_line(error: Exception) -> str:
     """What an error of a library says, for a sentence of ours."""
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    # TorchScript tells the place first and the fault last.
-    return (lines[-1] if "TorchScript interpreter" in lines[0] else lines[0]).rstrip(". ")
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from facenas.device import Device
 from facenas.errors import UserError
-from facenas.evaluation.embedders.base import (
+from facenas.evaluation.embedders.embedder import (
     CPU_PIECE,
     PieceEmbedder,
     Pixels,
@@ -21,38 +20,13 @@ from facenas.evaluation.embedders.base import (
     fingerprint,
     first_line,
 )
-from facenas.evaluation.embedders.options import FILE, InputOptions, Preprocessing, usual
-from facenas.evaluation.embedding import raw_embeddings
+from facenas.evaluation.embedders.module import Adapted, as_tensor, raw_embeddings
+from facenas.evaluation.embedders.preprocessing import FILE, InputOptions, Preprocessing, usual
 from facenas.models.foreign import Colour, load_foreign
 from facenas.models.ir import build_ir
 from facenas.models.reading import read_tensors
 from facenas.models.trained import TrainedNetwork, build_network, read_trained
 from facenas.spaces import GraphArchitecture, IRArchitecture, from_json, is_face
-
-
-class Adapted(nn.Module):
-    """Takes (n, 3, h, w) RGB in [-1, 1] and gives what `preprocessing` says; `back`: in RGB order again."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, preprocessing: Preprocessing, back: bool = False) -> None:
-        super().__init__()
-        self.preprocessing, self.back = preprocessing, back
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
-            for values in (preprocessing.mean, preprocessing.std)
-        )
-        self.register_buffer("scale", 127.5 / std)
-        self.register_buffer("shift", (127.5 - mean) / std)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Another order, another scale."""
-        if self.preprocessing.colour == "bgr":
-            images = images.flip(1)
-        if not self.preprocessing.unit_range:
-            images = images * self.scale + self.shift
-        return images.flip(1) if self.back else images
 
 
 class _Opened(NamedTuple):
@@ -64,17 +38,17 @@ class _Opened(NamedTuple):
     format: str
 
 
-def open_network(path: Path, options: InputOptions, device: Device) -> PieceEmbedder:
+def open_checkpoint(path: Path, options: InputOptions, device: Device) -> PieceEmbedder:
     """A run's folder, its `checkpoints/model.pt`, an export as safetensors, or a checkpoint of another project.
 
     Raises UserError when the file is damaged or holds no network of faces.
     """
     if options.embedding is not None:
-        raise UserError(f"--embedding {options.embedding}: {path} has one output; leave it out")
-    network, arch, recorded, kind = _open(path, options.colour)
+        raise UserError(f"embedding {options.embedding}: {path} has one output; leave it out")
+    network, arch, recorded, kind = _open(path, options.color)
     chosen = recorded.changed(options)
-    if not chosen.unit_range or chosen.colour != recorded.colour:
-        network = nn.Sequential(Adapted(chosen, back=recorded.colour == "bgr"), network)
+    if not chosen.unit_range or chosen.color != recorded.color:
+        network = nn.Sequential(Adapted(chosen, back=recorded.color == "bgr"), network)
     model = device.place(network.eval())
 
     def run(images: Pixels) -> Rows:
@@ -85,7 +59,7 @@ def open_network(path: Path, options: InputOptions, device: Device) -> PieceEmbe
     precision = "bfloat16" if device.bf16 else "float32"
     return PieceEmbedder(
         name=path.name,
-        fingerprint=fingerprint(file.read_bytes(), chosen.identity, recorded.colour, precision),
+        fingerprint=fingerprint(file.read_bytes(), chosen.identity, recorded.color, precision),
         size=arch.embedding,
         facts={
             "format": kind,
@@ -101,25 +75,35 @@ def open_network(path: Path, options: InputOptions, device: Device) -> PieceEmbe
     )
 
 
-def as_tensor(images: Pixels) -> Tensor:
-    """The same memory where torch can use it: C-ordered and writable."""
-    return torch.from_numpy(np.require(images, requirements=("C", "W")))
-
-
-def _open(path: Path, colour: str | None) -> _Opened:
+def _open(path: Path, color: str | None) -> _Opened:
     if path.is_dir():
         return _ours(path, read_trained(path), "run")
     if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
         return _ours(path, read_trained(path.parents[1]), "run")
+    _refuse_torchscript(path)
     exported = _exported(path)
     if exported is not None:
         return _ours(path, exported, "facenas safetensors")
     untold: dict[str | None, Colour] = {"rgb": "RGB", "bgr": "BGR"}
-    foreign = load_foreign(path, untold.get(colour and colour.lower()))
+    foreign = load_foreign(path, untold.get(color and color.lower()))
     network = build_ir(foreign.architecture, seed=0)
     network.load_state_dict(foreign.backbone)
     recorded = usual(foreign.colour.lower(), FILE)
     return _Opened(network, foreign.architecture, recorded, "checkpoint")
+
+
+def _refuse_torchscript(path: Path) -> None:
+    """A .zip with code beside its tensors: loading it would run operations that its author chose."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return
+    if any("/code/" in name for name in names):
+        raise UserError(
+            f"{path}: is TorchScript, which torch has given up and which runs its author's code; export the "
+            "network by torch.onnx.export, or save its state_dict as safetensors"
+        )
 
 
 def _ours(path: Path, trained: TrainedNetwork, kind: str) -> _Opened:

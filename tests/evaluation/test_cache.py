@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from facenas.errors import UserError
-from facenas.evaluation import stored_rows
-from facenas.evaluation.extraction import extract
+from facenas.evaluation.embedders.cache import RowFile, extract
 
 REPOSITORY = Path(__file__).parents[2]
 SIZE = 8
@@ -60,7 +59,7 @@ def by_hand(count, flip=True):
 
 
 def files(cache):
-    return sorted(path for path in cache.rglob("*") if path.is_file() and path.suffix == ".f32")
+    return sorted(path for path in cache.rglob("*") if path.is_file() and path.suffix == ".npy")
 
 
 @pytest.mark.parametrize("workers", [None, 1, 3])
@@ -124,16 +123,16 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, "tests/evaluation")
-from facenas.evaluation import extraction
-from test_extraction import Faces, Network
+from facenas.evaluation.embedders import cache
+from test_cache import Faces, Network
 
-extraction._SAVE_SECONDS = 0
+cache._SAVE_SECONDS = 0
 class Deadly(Network):
     def __call__(self, images):
         if self.seen > 30:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(images)
-extraction.extract(Deadly(), Faces(40), batch_size=2, workers=1, cache=Path(sys.argv[1]))
+cache.extract(Deadly(), Faces(40), batch_size=2, workers=1, cache=Path(sys.argv[1]))
 """
 
 
@@ -213,7 +212,7 @@ def test_a_full_disk(tmp_path):
     assert "\n" not in str(caught.value)
     network = Network()
     assert len(extract(network, faces, batch_size=100, cache=tmp_path)) == 3000
-    assert network.seen == 2 * (3000 - 1500)  # 32 bytes a row: 1,562 fitted
+    assert network.seen == 2 * (3000 - 1500)  # 32 bytes a row, 128 of the header: 1,558 fitted
 
 
 def test_a_cache_that_is_a_file(tmp_path):
@@ -250,16 +249,28 @@ def test_an_image_that_cannot_be_read(tmp_path):
 
 
 def test_rows_are_counted_only_when_saved(tmp_path):
-    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
-    stored = stored_rows.StoredRows(tmp_path / "a", 4)
+    rows, path = np.arange(12, dtype=np.float32).reshape(3, 4), tmp_path / "a.npy"
+    stored = RowFile(path, 4, 4)
     stored.append(rows)
-    assert stored_rows.StoredRows(tmp_path / "a", 4).rows == 0
+    assert RowFile(path, 4, 4).count == 0
     stored.save()
-    stored.append(rows)
-    stored.close()
-    again = stored_rows.StoredRows(tmp_path / "a", 4)
-    assert np.array_equal(again.read(), rows)
-    again.append(rows[:1])
-    again.save()
-    assert np.array_equal(again.read(), np.concatenate([rows, rows[:1]]))
+    stored.append(rows[:1])  # killed here
+    assert RowFile(path, 4, 4).count == 3
+    again = RowFile(path, 4, 4)
+    again.append(rows[2:])
     again.close()
+    assert np.array_equal(again.read(), np.concatenate([rows, rows[2:]]))
+    assert RowFile(path, 4, 4).count == 4
+    assert RowFile(path, 5, 4).count == 0  # of another number of images
+
+
+def test_a_full_extraction_is_a_plain_npy_file(tmp_path):
+    extract(Network(), Faces(5), flip=False, cache=tmp_path)
+    (path,) = files(tmp_path)
+    np.testing.assert_allclose(np.load(path), by_hand(5, flip=False), rtol=1e-5, atol=0.01)
+
+
+def test_nothing_is_kept_when_that_is_said(tmp_path):
+    found = extract(Network(), Faces(9), cache=tmp_path, keep=False)
+    np.testing.assert_allclose(found, by_hand(9), rtol=1e-5, atol=0.01)
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from facenas.evaluation.benches import find_bench
+
 SHARED = Path(__file__).parents[2].parent / "shared/data/faces"
 
 
@@ -42,3 +44,8 @@ def write(root: Path, contents: dict[str, bytes], compression: int = zipfile.ZIP
 def faces(names: list[str]) -> dict[str, bytes]:
     """A picture of its own under each name."""
     return {name: encoded(face(i), name.rpartition(".")[2]) for i, name in enumerate(names)}
+
+
+def read_pairs(bench: str, data: Path, pairs: Path | None = None):
+    """What a bench of pairs reads."""
+    return find_bench(bench, pairs=pairs).protocol.read(data)

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from facenas.data.faces.jpeg import SIDE
 from facenas.device import named_device
 from facenas.errors import UserError
-from facenas.evaluation.embedders.base import PieceEmbedder, Pixels, first_line
-from facenas.evaluation.embedders.options import (
+from facenas.evaluation.embedders.embedder import (
+    CPU_PIECE,
+    PieceEmbedder,
+    Pixels,
+    fingerprint,
+    first_line,
+)
+from facenas.evaluation.embedders.outputs import Outputs, probe
+from facenas.evaluation.embedders.preprocessing import (
     ASSUMED,
     FILE,
     GRAPH,
@@ -21,7 +28,6 @@ from facenas.evaluation.embedders.options import (
     Preprocessing,
     usual,
 )
-from facenas.evaluation.embedders.outputs import Candidate, Outputs, tried
 from facenas.spaces import from_json
 
 if TYPE_CHECKING:  # of the extra `onnx`
@@ -70,10 +76,18 @@ def open_onnx(path: Path, options: InputOptions, device: str | None, threads: in
         found = session.run(names, {entry.name: _values(images, entry, chosen)})
         return dict(zip(names, found, strict=True))
 
-    facts = known | _of_architecture(model) | chosen.facts() | {"device": place}
-    settings, gpu = f"{chosen.identity} {provider}", provider != _CPU
-    return tried(
-        Candidate(path, run, options.embedding, entry.batch, content, settings, facts, gpu)
+    chosen_output, batch = probe(path, run, options.embedding, entry.batch)
+    facts = known | _of_architecture(model) | chosen.facts()
+    gpu = provider != _CPU
+    return PieceEmbedder(
+        name=path.name,
+        fingerprint=fingerprint(content, f"{chosen.identity} {provider}", chosen_output),
+        size=chosen_output.size,
+        facts={**facts, "device": place, "output": chosen_output.embedding},
+        run=lambda images: chosen_output(run(images)),
+        piece=batch or (None if gpu else CPU_PIECE),
+        fixed=batch is not None,
+        alone=gpu,
     )
 
 
@@ -97,8 +111,8 @@ def _provider(runtime: Any, device: str | None) -> tuple[str, str]:
         return _CUDA, str(place)
     if device is not None:
         raise UserError(
-            f"--device {device}: this onnxruntime runs on the CPU alone; pip install onnxruntime-gpu in its "
-            "place, or give --device cpu"
+            f"device {device}: this onnxruntime runs on the CPU alone; pip install onnxruntime-gpu in its "
+            "place, or take the device cpu"
         )
     return _CPU, "cpu"
 
@@ -137,7 +151,7 @@ def _input(path: Path, session: Any) -> _Input:
     height, width = shape[1:3] if last else shape[2:]
     if {height, width} - {None, SIDE} or (not last and shape[1] not in (3, None)):
         raise UserError(
-            f"{path}: takes images of {told}, but faces are aligned to {SIDE}x{SIDE} in colour; give a network "
+            f"{path}: takes images of {told}, but faces are aligned to {SIDE}x{SIDE} in color; give a network "
             "of that size"
         )
     return _Input(entry.name, _TYPES[entry.type], last, shape[0])
@@ -189,7 +203,7 @@ def _of_architecture(model: onnx.ModelProto) -> dict[str, Any]:
 
 def _check_bytes(path: Path, entry: _Input, chosen: Preprocessing) -> None:
     if entry.dtype == np.uint8 and (set(chosen.mean), set(chosen.std)) != ({0.0}, {1.0}):
-        raise UserError(f"{path}: takes pixels as bytes; leave out --mean and --std")
+        raise UserError(f"{path}: takes pixels as bytes; leave out mean and std")
 
 
 def _values(images: Pixels, entry: _Input, chosen: Preprocessing) -> NDArray[Any]:

@@ -36,7 +36,7 @@ class Images(Protocol):
         ...
 
 
-class TreeImages:
+class FileImages:
     """The images `names` of a folder or .zip, in this order: JPEG, PNG and BMP files."""
 
     def __init__(self, files: Files, names: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _reason(error: Exception) -> str:
+    reason = reason_of(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"it cannot be read ({error.strerror})"
-    text = reason_of(error)
-    return text if text.startswith(("it is ", "it has ")) else f"it is damaged ({text})"
+        return f"it cannot be read ({reason})"
+    return reason if reason.startswith(("it is ", "it has ")) else f"it is damaged ({reason})"

@@ -1,4 +1,4 @@
-"""What a network wants of its pixels: order of the colours, mean and standard deviation."""
+"""What a network wants of its pixels: order of the colors, mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facenas.errors import UserError
 
 Values = tuple[float, ...]  # one for all channels, or one for each in the network's own order
-_COLOURS = ("rgb", "bgr")
+_COLORS = ("rgb", "bgr")
 ASSUMED, FILE, GRAPH, USER = "assumed", "the file", "how the graph begins", "options"
 
 
@@ -19,24 +19,24 @@ ASSUMED, FILE, GRAPH, USER = "assumed", "the file", "how the graph begins", "opt
 class InputOptions:
     """What the user says of a network's input and output; None: what its file says, else what is usual.
 
-    colour: rgb or bgr; the network is given (pixel - mean) / std of pixels 0..255, each one number or one
+    color: rgb or bgr; the network is given (pixel - mean) / std of pixels 0..255, each one number or one
     per channel; embedding: the name of the output to use. Raises UserError when a value cannot be.
     """
 
-    colour: str | None = None
+    color: str | None = None
     mean: Values | None = None
     std: Values | None = None
     embedding: str | None = None
 
     def __post_init__(self) -> None:
-        if self.colour is not None and self.colour.lower() not in _COLOURS:
-            raise UserError(f"--input-color {self.colour}: should be rgb or bgr")
-        for name, values in (("--mean", self.mean), ("--std", self.std)):
+        if self.color is not None and self.color.lower() not in _COLORS:
+            raise UserError(f"color {self.color}: should be rgb or bgr")
+        for name, values in (("mean", self.mean), ("std", self.std)):
             _check(name, values)
         if self.std is not None and min(self.std) < 1:
             raise UserError(
-                f"--std {_told(self.std)}: is below 1, but counts on pixels of 0..255; multiply --mean and "
-                "--std by 255"
+                f"std {_told(self.std)}: is below 1, but counts on pixels of 0..255; multiply mean and std by "
+                "255"
             )
 
 
@@ -55,19 +55,19 @@ def _told(values: Values) -> str:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """(pixel - mean) / std of pixels 0..255 in the order `colour`; said_by: who says so, ASSUMED if nobody."""
+    """(pixel - mean) / std of pixels 0..255 in the order `color`; said_by: who says so, ASSUMED if nobody."""
 
-    colour: str
+    color: str
     mean: Values
     std: Values
-    colour_said_by: str
+    color_said_by: str
     values_said_by: str
 
     def changed(self, options: InputOptions) -> Preprocessing:
         """With what the user says in place of what the file says."""
         made = self
-        if options.colour is not None:
-            made = replace(made, colour=options.colour.lower(), colour_said_by=USER)
+        if options.color is not None:
+            made = replace(made, color=options.color.lower(), color_said_by=USER)
         for name, values in (("mean", options.mean), ("std", options.std)):
             if values is not None:
                 new = {name: tuple(map(float, values)), "values_said_by": USER}
@@ -82,21 +82,21 @@ class Preprocessing:
     @property
     def identity(self) -> str:
         """What decides the values that the network is given, for its fingerprint."""
-        return f"{self.colour} {self.mean} {self.std}"
+        return f"{self.color} {self.mean} {self.std}"
 
     def facts(self) -> dict[str, object]:
         """For tables and `results.json`; mean and std on the 0..255 scale."""
         return {
-            "colour": self.colour,
+            "color": self.color,
             "mean": list(self.mean),
             "std": list(self.std),
-            "colour_said_by": self.colour_said_by,
+            "color_said_by": self.color_said_by,
             "values_said_by": self.values_said_by,
         }
 
     def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(m, h, w, 3) uint8 RGB -> (m, 3, h, w) float32, C-ordered."""
-        ordered = images if self.colour == "rgb" else images[..., ::-1]
+        ordered = images if self.color == "rgb" else images[..., ::-1]
         values = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), np.float32)
         if set(self.mean) != {0.0}:
             values -= np.array(self.mean, np.float32).reshape(-1, 1, 1)
@@ -105,6 +105,6 @@ class Preprocessing:
         return values
 
 
-def usual(colour: str = "rgb", said_by: str = ASSUMED) -> Preprocessing:
+def usual(color: str = "rgb", said_by: str = ASSUMED) -> Preprocessing:
     """Values in [-1, 1]: what most published networks of faces take, and RGB, which most take."""
-    return Preprocessing(colour, (127.5,), (127.5,), said_by, said_by)
+    return Preprocessing(color, (127.5,), (127.5,), said_by, said_by)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from protocol_files import encoded, face, write
+from bench_files import encoded, face, write
 
 from facenas.errors import UserError
-from facenas.evaluation.protocols import BenchNotThereError, read_tinyface
+from facenas.evaluation.benches import BenchNotThereError
+from facenas.evaluation.benches.tinyface import read_tinyface
 
 PROBES = ["3_10", "3_2", "11_1"]
 MATCHES = ["3_1", "11_7", "12_5"]

@@ -1,4 +1,4 @@
-"""What the metrics ask of their arrays: one value for each pair, finite numbers, unit rows."""
+"""What all metrics ask of their arrays: one value for each pair, finite numbers, unit rows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ def checked_pairs(values: ArrayLike, same: ArrayLike, what: str) -> tuple[Floats
     """(n,) finite floats and (n,) bool, with pairs of both kinds; `what` the values are, for messages.
 
     Raises ValueError otherwise.
+
+    >>> checked_pairs([0.5, 0.1], [1, 0], "scores")
+    (array([0.5, 0.1]), array([ True, False]))
     """
     found, kinds = as_floats(values), np.asarray(same).astype(bool)
     if found.ndim != 1 or found.shape != kinds.shape:
@@ -41,6 +44,9 @@ def unit_rows(embeddings: ArrayLike, what: str) -> Floats:
 
     As they are when every norm is within 1e-3 of 1. `what` they are, for messages.
     Raises ValueError when they are not a matrix or not finite.
+
+    >>> unit_rows([[3, 4], [0, 0]], "embeddings").tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
     """
     found = as_floats(embeddings)
     if found.ndim != 2:

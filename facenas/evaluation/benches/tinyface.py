@@ -15,16 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facenas.data.images import Files, image_names, open_files
 from facenas.errors import UserError
-from facenas.evaluation.protocols.images import TreeImages
-from facenas.evaluation.protocols.kinds import BenchNotThereError, RankProtocol
+from facenas.evaluation.benches import PROTOCOLS, BenchNotThereError, Extract, Protocol
+from facenas.evaluation.benches.images import FileImages
+from facenas.evaluation.benches.result import Mistake, RankResult
+from facenas.evaluation.metrics.checks import Floats, unit_rows
+from facenas.evaluation.metrics.ranking import Ranking, rank_k
 
 DISTRACTOR = -100
 _OFFICIAL, _AUTHORS = "Testing_Set", "aligned_pad_0.1_pad_high"
 _PROBE, _MATCH, _DISTRACTOR = _PARTS = ("Probe", "Gallery_Match", "Gallery_Distractor")
 _CROPS = f"the crops of AdaFace's author ({_AUTHORS})"
+_SHOWN = 10  # mistakes
+_FEW_TIES = 0.01  # of the probes: with more, the embeddings hardly differ
 _Key = tuple[str, str]  # part, and name without ending
 
 
@@ -36,7 +42,69 @@ class _Folder:
     images: dict[_Key, str]
 
 
-def read_tinyface(data: Path) -> RankProtocol:
+@dataclass(frozen=True, eq=False)
+class RankData:
+    """Probes to find in a gallery. probe_ids: (p,) int64, gallery_ids: (g,) int64, -100 for distractors."""
+
+    probe: FileImages
+    gallery: FileImages
+    probe_ids: NDArray[np.int64]
+    gallery_ids: NDArray[np.int64]
+    warnings: tuple[str, ...]
+
+
+@PROTOCOLS.register("ranking")
+class RankProtocol(Protocol):
+    """Rank-k of probes in a gallery with distractors, as TinyFace is measured."""
+
+    def measure(self, data: Path, extract: Extract) -> RankResult:
+        """See `Bench.measure`."""
+        found = read_tinyface(data)
+        probe, gallery = (
+            unit_rows(np.asarray(extract(images), np.float32), "embeddings")
+            for images in (found.probe, found.gallery)
+        )
+        ranking = rank_k(probe, gallery, found.probe_ids, found.gallery_ids)
+        warnings = found.warnings
+        if ranking.probes_with_tie > _FEW_TIES * len(probe):  # ranks count ties for the network
+            told = (
+                f"{ranking.probes_with_tie} of {len(probe)} probes score others exactly as their mate: the "
+                "embeddings hardly differ, and the ranks mean nothing"
+            )
+            warnings = (*warnings, told)
+        return RankResult(
+            bench=self.bench,
+            images=len(probe) + len(gallery),
+            rank=ranking.rank,
+            map=ranking.mean_average_precision,
+            probes=len(probe),
+            gallery=len(gallery),
+            probes_without_mate=ranking.probes_without_mate,
+            probes_with_tie=ranking.probes_with_tie,
+            warnings=warnings,
+            cmc=ranking.cmc,
+            mistakes=tuple(_mistakes(found, ranking, probe, gallery)),
+        )
+
+
+def _mistakes(
+    found: RankData, ranking: Ranking, probe: Floats, gallery: Floats
+) -> Iterator[Mistake]:
+    """The probes whose mate stands lowest, each with the image of another person that stands first."""
+    for number in np.argsort(-ranking.ranks, kind="stable")[:_SHOWN]:
+        if ranking.ranks[number] > 1:
+            scores = gallery @ probe[number]
+            scores[found.gallery_ids == found.probe_ids[number]] = -np.inf
+            first = int(scores.argmax())
+            pictures = (
+                found.probe.read(np.array([number]))[0],
+                found.gallery.read(np.array([first]))[0],
+            )
+            names = (f"probe {number}, mate at rank {ranking.ranks[number]}", f"gallery {first}")
+            yield Mistake(float(scores[first]), False, names, pictures)
+
+
+def read_tinyface(data: Path) -> RankData:
     """The aligned images below the folder or .zip `data`; `warnings` tell what keeps numbers from comparing.
 
     Raises BenchNotThereError when no folder of TinyFace's lies there, and UserError when none is aligned or
@@ -50,9 +118,9 @@ def read_tinyface(data: Path) -> RankProtocol:
     probe, match, others = ([key for key in there if key[0] == part] for part in _PARTS)
     if not probe or not match:
         raise UserError(f"{data}: {pixels.name} has no image that {official.name} lists")
-    return RankProtocol(
-        TreeImages(files, [pixels.images[key] for key in probe]),
-        TreeImages(files, [pixels.images[key] for key in match + others]),
+    return RankData(
+        FileImages(files, [pixels.images[key] for key in probe]),
+        FileImages(files, [pixels.images[key] for key in match + others]),
         np.array([_person(data, key) for key in probe], np.int64),
         np.array([*(_person(data, key) for key in match), *[DISTRACTOR] * len(others)], np.int64),
         tuple(_warnings(official, pixels)),
@@ -89,7 +157,7 @@ def _aligned(files: Files, folders: list[_Folder]) -> _Folder:
             "give a folder with one"
         )
     try:
-        TreeImages(files, [min(chosen[0].images.values())]).read(np.zeros(1, np.int64))
+        FileImages(files, [min(chosen[0].images.values())]).read(np.zeros(1, np.int64))
     except UserError as error:
         raise UserError(f"{error}; published numbers used {_CROPS}") from None
     return chosen[0]

@@ -1,0 +1,127 @@
+"""The options that say which network makes the embeddings: one set for the five commands that need it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from facenas.cli.output import RUNS, RunsDir
+from facenas.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from facenas.evaluation.embedders import Embedder
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the command line says of a network; each field is an option of every command under `with_model`."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A trained run, or a file: a checkpoint (AdaFace, CVLface, arcface_torch) or .onnx."
+        ),
+    ]
+    input_color: Annotated[
+        str | None, typer.Option(help="rgb or bgr: what the network takes, if it does not say.")
+    ] = None
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Subtracted from pixels of 0..255: one number, or one a channel, as 1,2,3."
+        ),
+    ] = None
+    std: Annotated[str | None, typer.Option(help="What they are then divided by, e.g. 127.5.")] = (
+        None
+    )
+    embedding: Annotated[
+        str | None, typer.Option(help="The output that is the embedding, if a file has several.")
+    ] = None
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1; default: a GPU if any.")
+    ] = None
+    runs_dir: RunsDir = RUNS
+
+    @contextmanager
+    def open(self) -> Iterator[Embedder]:
+        """The network; raises UserError when there is none, or an option cannot be."""
+        from facenas.evaluation.embedders import InputOptions, embedder_of
+
+        mean, std = _numbers("mean", self.mean), _numbers("std", self.std)
+        options = InputOptions(self.input_color, mean, std, self.embedding)
+        with embedder_of(self._path(), options, self.device) as embedder:
+            yield embedder
+
+    def _path(self) -> Path:
+        from facenas.runs import open_run
+
+        if Path(self.model).is_file():
+            return Path(self.model)
+        try:
+            return open_run(self.runs_dir, self.model).folder
+        except UserError:
+            raise UserError(
+                f"{self.model}: is neither a file nor a run in {self.runs_dir}; `facenas runs` lists the runs"
+            ) from None
+
+    def evaluation(self, bench: str) -> Path:
+        """Where `facenas eval` leaves its results: in the run's folder, else in `evaluations` here."""
+        run = self._run()
+        if run is not None:
+            return run / "evaluations" / bench
+        return Path("evaluations") / f"{Path(self.model).stem}-{bench}"
+
+    def evaluations(self) -> list[Path]:
+        """All results.json that are there of it, the latest first."""
+        paths = list(Path("evaluations").glob(f"{Path(self.model).stem}-*/results.json"))
+        run = self._run()
+        if run is not None:
+            paths += (run / "evaluations").glob("*/results.json")
+        return sorted(paths, key=lambda path: -path.stat().st_mtime)
+
+    def _run(self) -> Path | None:
+        runs = (self.runs_dir / self.model, Path(self.model))
+        return next((run for run in runs if (run / "run.yaml").is_file()), None)
+
+
+def with_model(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with all options of `ModelOptions` in place of its parameter `model`, as typer reads them."""
+    signature = inspect.signature(command, eval_str=True)
+    hints = get_type_hints(ModelOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if one.default is MISSING else one.default,
+            annotation=hints[one.name],
+        )
+        for one in fields(ModelOptions)
+    ]
+    own = [one for one in signature.parameters.values() if one.name != "model"]
+
+    def run(**given: Any) -> None:
+        model = ModelOptions(**{one.name: given.pop(one.name) for one in shared})
+        command(model=model, **given)
+
+    keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+    first = [one for one in keywords if one.default is inspect.Parameter.empty]
+    rest = [one for one in keywords if one.default is not inspect.Parameter.empty]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+    run.__signature__ = inspect.Signature([*first, *shared, *rest])  # type: ignore[attr-defined]
+    return run
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return tuple(float(word) for word in text.split(",")) if text is not None else None
+    except ValueError:
+        raise UserError(
+            f"--{option} {text}: should be one number, or three with commas between"
+        ) from None

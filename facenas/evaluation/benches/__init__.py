@@ -1,0 +1,162 @@
+"""Benches: published ones are YAML files in `eval_protocols/`, one's own a YAML file anywhere, or `Pairs`.
+
+A bench is data: where its files lie, what is measured, what others published. How a kind of bench is read and
+measured is a `Protocol`, found by the YAML's `kind`: `pairs`, `templates`, `ranking`, or one's own as
+`module:Class`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PositiveInt
+
+from facenas.config import Config, Registry, read_yaml, shipped, validate
+from facenas.errors import UserError
+
+if TYPE_CHECKING:  # of the metrics, numpy alone is needed
+    from facenas.evaluation.benches.images import Images
+    from facenas.evaluation.benches.result import BenchResult
+    from facenas.evaluation.metrics.checks import Floats
+
+Extract = Callable[["Images"], "Floats"]  # raw embeddings (n, E) of all images, in order
+
+HQ = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")  # whose mean accuracy the tables print
+
+
+class BenchNotThereError(UserError):
+    """The data given hold nothing of this bench: others of them may be there."""
+
+
+class Published(Config):
+    """A row of somebody's table: the model, fractions by metric, and where it stands (`owner/name:path`).
+
+    Metrics are called `accuracy`, `tar_at_nearest_far@1e-4`, `rank_1`, ..., as `BenchResult` has them.
+    """
+
+    model: str
+    values: dict[str, float]
+    source: str = Field(pattern=r"^[\w.-]+/[\w.-]+:.+")
+
+
+class Bench(Config):
+    """What is known of a bench of any kind; each protocol's `Settings` add what its files need.
+
+    files: names under which it is looked for in a folder of benches, the first that is there; counts:
+    official sizes; formula: what exactly is measured, where projects differ.
+    """
+
+    name: str
+    title: str = ""
+    files: tuple[str, ...] = ()
+    counts: dict[str, PositiveInt] = Field(default_factory=dict)
+    formula: str = ""
+    published: tuple[Published, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The name of its protocol."""
+        return str(self.owner.name)
+
+    @property
+    def protocol(self) -> Any:
+        """How it is read and measured."""
+        return self.owner(self)
+
+    def measure(self, data: Path, extract: Extract) -> BenchResult:
+        """The result on the files at `data`; `extract` gives the embeddings of its images.
+
+        Raises BenchNotThereError when nothing of the bench is there, and UserError when files are damaged,
+        incomplete, or say nothing that can be measured.
+        """
+        try:
+            result: BenchResult = self.protocol.measure(data, extract)
+        except ValueError as error:  # of a metric, in one sentence
+            raise UserError(f"{data}: {self.name} cannot be measured: {error}") from None
+        return result
+
+
+class Protocol(ABC):
+    """How a kind of bench is read and measured.
+
+    Settings: the keys of its YAML files, `Bench`'s and its own.
+    """
+
+    Settings: Any = Bench
+
+    def __init__(self, bench: Any) -> None:
+        self.bench = bench
+
+    @abstractmethod
+    def measure(self, data: Path, extract: Extract) -> BenchResult:
+        """See `Bench.measure`. A ValueError of a metric may propagate."""
+
+
+PROTOCOLS: Registry[Protocol] = Registry("kind of bench", __name__)
+
+
+def bench_names() -> list[str]:
+    """The shipped benches: the files of `eval_protocols/`."""
+    return sorted(path.stem for path in shipped("eval_protocols").glob("*.yaml"))
+
+
+def find_bench(bench: str | Path | Bench, **settings: Any) -> Bench:
+    """A shipped bench by its name, a YAML file by its path, or a bench as it is, with `settings` changed.
+
+    Settings are the keys of the bench's YAML, such as `pairs` or `fusion`. Raises UserError for a name that is
+    unknown, a file that is missing or faulty, and settings that the bench does not have.
+    """
+    if isinstance(bench, Bench):
+        found = bench
+    elif str(bench).endswith((".yaml", ".yml")):
+        found = _load(Path(bench).expanduser())
+    elif bench in bench_names():
+        found = _load(shipped("eval_protocols") / f"{bench}.yaml")
+    else:
+        known = ", ".join(bench_names())
+        raise UserError(
+            f"bench {bench}: is unknown; there are {known}, or give a YAML file of one's own"
+        )
+    if not settings:
+        return found
+    fields = type(found).model_fields
+    for key in settings.keys() - fields.keys():
+        own = ", ".join(sorted(fields.keys() - Bench.model_fields.keys())) or "none of its own"
+        raise UserError(f"bench {found.name}: has no setting {key}; it has {own}")
+    return validate(type(found), dict(found) | settings, f"bench {found.name}")
+
+
+def Pairs(name: str, pairs: str | Path, **more: Any) -> Bench:  # noqa: N802  (reads as the class it makes)
+    """A bench of one's own: a `name` and a list of `pairs`.
+
+    The list has LFW's form (`10<TAB>300`, then `name<TAB>i<TAB>j`), rows `label path1 path2`, or rows
+    `path1 path2 label`, label 1 for one person and 0 for two; `more`: other keys of `eval_protocols/*.yaml`.
+    """
+    settings: Any = PROTOCOLS.get("pairs").Settings
+    found: Bench = validate(settings, {"name": name, "pairs": pairs, **more}, f"bench {name}")
+    return found
+
+
+@cache
+def _read(path: Path, modified: int) -> Bench:
+    tree = {"name": path.stem, **read_yaml(path)}
+    kind = tree.pop("kind", "pairs")
+    try:
+        settings: Any = PROTOCOLS.get(kind).Settings
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if "pairs" in tree:  # beside the YAML file, wherever one starts
+        tree["pairs"] = path.parent / str(tree["pairs"])
+    found: Bench = validate(settings, tree, str(path))
+    return found
+
+
+def _load(path: Path) -> Bench:
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,0 +1,274 @@
+"""Embeddings of all images of a bench: computed once, kept on disk, and gone on with after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from facenas.data.faces.loader import ahead
+from facenas.data.image_sets import default_cache
+from facenas.device import core_count, threads
+from facenas.errors import SearchStoppedError, UserError
+from facenas.evaluation.benches.images import Images
+from facenas.evaluation.embedders.embedder import Embedder, Rows
+from facenas.files import write_json
+
+log = logging.getLogger(__name__)
+# Raise it when the same network and images would give other embeddings: old ones are then not used.
+_VERSION = 1
+_SAVE_SECONDS = 5.0
+_BLOCK = 1 << 16  # rows that are added at a time
+_BLOCK_BYTES = 1 << 24
+PLAIN, MIRRORED = "plain", "mirrored"
+
+
+def extract(
+    embedder: Embedder,
+    images: Images,
+    *,
+    flip: bool = True,
+    batch_size: int = 64,
+    workers: int | None = None,
+    cache: Path | None = None,
+    keep: bool = True,
+) -> Rows:
+    """(n, E) float32 embeddings of all images, not normalized, read-only; `flip`: plus the mirror images'.
+
+    `workers` threads (by default one a core) each read a batch and run the network on it, so that one
+    decodes while another computes. Rows go to disk as they come, below `cache` (by default facenas' own),
+    in a folder of this network and these images: what is there is not computed again, plain and mirror
+    images apart, and memory does not grow with n. Without `keep`, and for modules and functions, whose code
+    nobody can compare, nothing stays there. Raises UserError when an image cannot be read, an embedding is
+    not finite, or the cache cannot be written.
+    """
+    root, keep = cache or default_cache(), keep and getattr(embedder, "cacheable", True)
+    key = f"{_VERSION} {embedder.fingerprint} {images.fingerprint} {len(images)} {embedder.size}"
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    try:
+        with _folder(root, name, keep) as folder, _alone(folder), _one_thread_a_call(embedder):
+            kinds = (PLAIN, MIRRORED) if flip else (PLAIN,)
+            stored = {
+                kind: RowFile(folder / f"{kind}.npy", len(images), embedder.size) for kind in kinds
+            }
+            _fill(stored, embedder, images, batch_size, workers or core_count())
+            found = _sum([rows.read() for rows in stored.values()])
+            return found if keep else np.array(found)
+    except (OSError, SearchStoppedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{root}: cannot be written ({reason}); make room, or set FACENAS_CACHE to another folder, and run "
+            "it again: it goes on where it was"
+        ) from None
+
+
+@contextmanager
+def _folder(root: Path, name: str, keep: bool) -> Iterator[Path]:
+    if keep:
+        folder = root / "embeddings" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="embeddings-", dir=root) as scratch:
+        yield Path(scratch)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; another waits, and then finds the work done."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another process computes these embeddings; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _one_thread_a_call(embedder: Embedder) -> Any:
+    """Many calls of one thread are faster than one call of many; where one runs at a time, it may use all."""
+    return nullcontext() if getattr(embedder, "alone", False) else threads(1)
+
+
+class _Chunk(NamedTuple):
+    """Images start..stop-1, and what is still to be computed of them: plain, mirrored or both."""
+
+    start: int
+    stop: int
+    kinds: tuple[str, ...]
+
+
+def _chunks(done: Mapping[str, int], count: int, batch_size: int) -> Iterator[_Chunk]:
+    start = min(done.values())
+    while start < count:
+        ends = (start + batch_size, count, *(rows for rows in done.values() if rows > start))
+        stop = min(ends)
+        yield _Chunk(start, stop, tuple(kind for kind, rows in done.items() if rows <= start))
+        start = stop
+
+
+def _fill(
+    stored: Mapping[str, RowFile],
+    embedder: Embedder,
+    images: Images,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Appends what is missing. Whatever stops it, what was computed before counts."""
+    done = {kind: rows.count for kind, rows in stored.items()}
+    chunks = list(_chunks(done, len(images), batch_size))
+    if not chunks:
+        return
+    results = ahead(lambda chunk: _embed(embedder, images, chunk), chunks, workers)
+    total, first = len(images), chunks[0].start
+    label = f"embeddings of {embedder.name}"
+    bar = tqdm(total=total, initial=first, desc=label, unit="image", disable=None, leave=False)
+    saved = time.monotonic()
+    try:
+        with bar:
+            for chunk, found in zip(chunks, results, strict=True):
+                for kind, rows in found.items():
+                    stored[kind].append(rows)
+                bar.update(chunk.stop - chunk.start)
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    for kept in stored.values():
+                        kept.save()
+                    saved = time.monotonic()
+    finally:
+        for kept in stored.values():
+            kept.close()
+
+
+def _embed(embedder: Embedder, images: Images, chunk: _Chunk) -> dict[str, Rows]:
+    pixels = images.read(np.arange(chunk.start, chunk.stop))
+    found = {}
+    for kind in chunk.kinds:
+        turned = pixels if kind == PLAIN else np.ascontiguousarray(pixels[:, :, ::-1])
+        found[kind] = rows = embedder(turned)
+        wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(wrong):
+            raise UserError(
+                f"{embedder.name}: its embedding of image {chunk.start + wrong[0]} is not finite (NaN or "
+                "infinity); check the network, and the mean and std of its input"
+            )
+    return found
+
+
+def _sum(arrays: list[Rows]) -> Rows:
+    """Of one array itself, mapped; of two their sum, in memory. Source: `mk-minchul/AdaFace:utils.py`."""
+    if len(arrays) == 1:
+        return arrays[0]
+    plain, mirrored = arrays
+    total = np.empty(plain.shape, np.float32)
+    for start in range(0, len(total), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        np.add(plain[part], mirrored[part], out=total[part])
+    total.setflags(write=False)
+    return total
+
+
+class RowFile:
+    """A .npy file of (total, size) float32, filled row by row, and `<name>.json`: how many can be trusted.
+
+    The record is written after the rows are on disk: what lies behind the rows it counts came to be just
+    before a kill or a full disk, and is written over. A file whose rows do not have the record's CRC-32
+    counts as empty. Rows are appended, not assigned to a memory map: a map on a full disk ends the process
+    by SIGBUS. One process at a time may have it open. Errors of the disk are raised as OSError.
+    """
+
+    def __init__(self, path: Path, total: int, size: int) -> None:
+        self.path, self._shape = path, (total, size)
+        self._record = path.with_suffix(".json")
+        self._file: IO[bytes] | None = None
+        self.count, self._crc = self._trusted()
+
+    def append(self, rows: Rows) -> None:
+        """Writes rows (m, size) behind the others; `save` makes them count."""
+        if self._file is None:
+            self._file = self._open()
+        left = np.ascontiguousarray(rows, np.float32).data.cast("B")
+        crc = zlib.crc32(left, self._crc)
+        while left:  # unbuffered: on a full disk it writes less, then raises
+            left = left[self._file.write(left) :]
+        self.count, self._crc = self.count + len(rows), crc
+
+    def save(self) -> None:
+        """Forces the rows to disk, then the record, in the place of the one before."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            write_json(self._record, {"rows": self.count, "crc32": self._crc})
+
+    def close(self) -> None:
+        """Saves; a further `append` opens it anew."""
+        try:
+            self.save()
+        finally:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def read(self) -> Rows:
+        """(total, size) once all rows are there, mapped and read-only."""
+        if not self._shape[0]:
+            return np.zeros(self._shape, np.float32)
+        found: Rows = np.load(self.path, mmap_mode="r")
+        return found
+
+    def _open(self) -> IO[bytes]:
+        file: IO[bytes] = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
+        if not self.count:
+            header = {"descr": "<f4", "fortran_order": False, "shape": self._shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        else:
+            self._skip_header(file)
+            file.seek(self._bytes(), os.SEEK_CUR)
+        file.truncate()
+        return file
+
+    def _trusted(self) -> tuple[int, int]:
+        """Rows that the record counts, and their CRC-32."""
+        if not self._record.exists():
+            return 0, 0
+        try:
+            said: Any = json.loads(self._record.read_text(encoding="utf-8"))
+            self.count, crc = int(said["rows"]), int(said["crc32"])
+            if self._crc_of_rows() == crc:
+                return self.count, crc
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        log.warning("%s: is damaged; its embeddings are computed again", self.path)
+        return 0, 0
+
+    def _crc_of_rows(self) -> int | None:
+        """Of the rows counted; None when there are fewer."""
+        crc, length = 0, self._bytes()
+        with self.path.open("rb") as file:
+            self._skip_header(file)
+            while length and (block := file.read(min(length, _BLOCK_BYTES))):
+                crc, length = zlib.crc32(block, crc), length - len(block)
+        return None if length else crc
+
+    def _skip_header(self, file: IO[bytes]) -> None:
+        """Raises ValueError when it is not this file's."""
+        np.lib.format.read_magic(file)
+        if np.lib.format.read_array_header_1_0(file)[0] != self._shape:
+            raise ValueError("another shape")
+
+    def _bytes(self) -> int:
+        return self.count * self._shape[1] * 4

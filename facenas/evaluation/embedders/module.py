@@ -1,0 +1,185 @@
+"""Torch modules, and plain functions, as embedders; embeddings of pairs as training checks itself by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from facenas.data.faces.loader import batches_in_order, to_input
+from facenas.data.faces.store import FaceStore
+from facenas.device import Device
+from facenas.evaluation.embedders.embedder import (
+    CPU_PIECE,
+    PieceEmbedder,
+    Pixels,
+    fingerprint,
+)
+from facenas.evaluation.embedders.outputs import Outputs, probe
+from facenas.evaluation.embedders.preprocessing import USER, InputOptions, Preprocessing, usual
+from facenas.evaluation.metrics.checks import Floats
+from facenas.evaluation.metrics.ten_fold import squared_distances
+
+_BATCH = 128
+
+
+def open_module(module: nn.Module, options: InputOptions) -> PieceEmbedder:
+    """A module in memory that takes (n, 3, 112, 112) float RGB in [-1, 1], unless `options` say otherwise.
+
+    It gives (n, E), or several outputs as a tuple or dict, named 0, 1, ... or by their keys. It runs on
+    its own device, in its own dtype, one batch at a time; `evaluation_mode` is its caller's to set. Nothing is
+    kept on disk: the code behind the weights may be another tomorrow.
+    """
+    first = next(module.parameters(), torch.empty(0))
+    chosen = usual(said_by=USER).changed(options)
+    adapted = Adapted(chosen).to(first.device)
+
+    @torch.inference_mode()
+    def outputs(images: Pixels) -> Outputs:
+        values = adapted(to_input(as_tensor(images).to(first.device))).to(first.dtype)
+        return _named(module(values))
+
+    name = type(module).__name__
+    selection, batch = probe(name, outputs, options.embedding, None)
+    weights = hashlib.sha256()
+    for key, value in module.state_dict().items():
+        weights.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    parameters = sum(p.numel() for p in module.parameters())
+    return PieceEmbedder(
+        name=name,
+        fingerprint=fingerprint(weights.digest(), repr(module), chosen.identity, selection),
+        size=selection.size,
+        facts={
+            "format": "torch module",
+            "parameters": parameters,
+            **chosen.facts(),
+            "precision": str(first.dtype).removeprefix("torch."),
+            "device": str(first.device),
+        },
+        run=lambda images: selection(outputs(images)),
+        piece=batch or (CPU_PIECE if first.device.type == "cpu" else None),
+        fixed=batch is not None,
+        alone=True,
+        cacheable=False,
+    )
+
+
+def open_callable(function: Callable[[Pixels], Any], options: InputOptions) -> PieceEmbedder:
+    """A function of (n, 112, 112, 3) uint8 RGB that gives (n, E), as an array or a tensor.
+
+    It is called by one thread at a time, and nothing is kept on disk: what it computes may be another tomorrow.
+    """
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+
+    def outputs(images: Pixels) -> Outputs:
+        return _named(function(images))
+
+    selection, batch = probe(name, outputs, options.embedding, None)
+    where = getattr(function, "__module__", "")
+    return PieceEmbedder(
+        name=name,
+        fingerprint=fingerprint(b"", where, name, selection),
+        size=selection.size,
+        facts={"format": "function"},
+        run=lambda images: selection(outputs(images)),
+        piece=batch,
+        fixed=batch is not None,
+        alone=True,
+        cacheable=False,
+    )
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Within it, the module evaluates; afterwards each part trains or evaluates as before."""
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+def _named(found: Any) -> Outputs:
+    """Arrays by name, of one output or of several in a tuple or dict."""
+    if isinstance(found, dict):
+        several = {str(name): value for name, value in found.items()}
+    else:
+        parts = found if isinstance(found, tuple) else (found,)
+        several = {str(number): value for number, value in enumerate(parts)}
+    return {
+        name: np.asarray(value.detach().float().cpu() if isinstance(value, Tensor) else value)
+        for name, value in several.items()
+    }
+
+
+class Adapted(nn.Module):
+    """Takes (n, 3, h, w) RGB in [-1, 1] and gives what `preprocessing` says; `back`: in RGB order again."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, preprocessing: Preprocessing, back: bool = False) -> None:
+        super().__init__()
+        self.preprocessing, self.back = preprocessing, back
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
+            for values in (preprocessing.mean, preprocessing.std)
+        )
+        self.register_buffer("scale", 127.5 / std)
+        self.register_buffer("shift", (127.5 - mean) / std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Another order, another scale."""
+        if self.preprocessing.color == "bgr":
+            images = images.flip(1)
+        if not self.preprocessing.unit_range:
+            images = images * self.scale + self.shift
+        return images.flip(1) if self.back else images
+
+
+def as_tensor(images: Pixels) -> Tensor:
+    """The same memory where torch can use it: C-ordered and writable."""
+    return torch.from_numpy(np.require(images, requirements=("C", "W")))
+
+
+@torch.inference_mode()
+def raw_embeddings(model: nn.Module, images: Tensor, device: Device) -> Tensor:
+    """(m, 112, 112, 3) uint8 RGB -> (m, E) float32 on the CPU, as the model gives them: not normalised."""
+    with device.autocast():
+        outputs: Tensor = model(to_input(images.to(device.torch_device)))
+    return outputs.float().cpu()
+
+
+def embed(model: nn.Module, batches: Iterable[Tensor], device: Device) -> NDArray[np.float64]:
+    """(n, E) unit embeddings of batches (m, 112, 112, 3) uint8 RGB.
+
+    Raw embeddings of image and horizontal flip are added before the normalisation, so the clearer one
+    counts more. Source: `mk-minchul/AdaFace:utils.py`, `deepinsight/insightface:.../verification.py`.
+    """
+    model.eval()
+    found = [
+        raw_embeddings(model, batch, device) + raw_embeddings(model, batch.flip(2), device)
+        for batch in batches
+    ]
+    raw = torch.cat(found).double().numpy()
+    norms = np.linalg.norm(raw, axis=1, keepdims=True)
+    return np.asarray(raw / np.maximum(norms, 1e-12))
+
+
+def pair_distances(
+    model: nn.Module, store: FaceStore, pairs: NDArray[np.int64], device: Device
+) -> Floats:
+    """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once."""
+    images, places = np.unique(pairs, return_inverse=True)
+    embeddings = embed(model, batches_in_order(store, images, _BATCH), device)
+    first, second = places.reshape(pairs.shape).T
+    return squared_distances(embeddings[first], embeddings[second])

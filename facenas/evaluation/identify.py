@@ -1,0 +1,297 @@
+"""From photographs to answers: embeddings of faces, are two one person, and who of a gallery is it.
+
+Behind `facenas embed`, `verify`, `enroll` and `identify`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenas.data.faces.detection import Detector, Face, crop_face
+from facenas.data.faces.detector_file import find_detector, sha256_of
+from facenas.data.faces.jpeg import SIDE, decode, is_face
+from facenas.data.images import Pixels, decode_image, find_images, reason_of
+from facenas.errors import UserError
+from facenas.evaluation.embedders import embedder_of
+from facenas.evaluation.embedders.cache import extract
+from facenas.evaluation.embedders.embedder import Rows
+from facenas.evaluation.gallery import (
+    FPIR,
+    Gallery,
+    check_target,
+    open_gallery,
+    search,
+    write_gallery,
+)
+from facenas.evaluation.metrics.checks import unit_rows
+from facenas.files import read_json
+
+_VERSION = 1  # raise it when the same files would give other faces
+
+
+class FaceImages:
+    """The faces in image files, in the order of their names: `Images` as the benches have them.
+
+    An image of 112x112 pixels is taken for a crop on the template, as it is. Of any other the largest face is
+    found and aligned, with the detector file `detector` or the one at hand (`find_detector`).
+    """
+
+    def __init__(self, path: Path, detector: Path | None = None) -> None:
+        self._files, names = find_images(path)
+        self.names = tuple(names)
+        self._detector_file, self._lock = detector, threading.Lock()
+        self._detector: Detector | None = None
+        given = sha256_of(detector) if detector else None
+        stamps = [[name, *self._files.stamp(name)] for name in names]
+        text = json.dumps([_VERSION, given, stamps])
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(m, 112, 112, 3) uint8 RGB; raises UserError that names an image which gives no face.
+
+        Several threads may read at once.
+        """
+        faces = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
+        for row, number in enumerate(numbers.tolist()):
+            name = self.names[number]
+            try:
+                faces[row] = self._face(self._files.read(name))
+            except UserError:
+                raise
+            except Exception as error:  # Pillow's plugins raise many kinds
+                raise UserError(
+                    f"{self._files.root / name}: {reason_of(error)}; remove it, or use `facenas align`, "
+                    "which lists such images and goes on"
+                ) from None
+        return faces
+
+    def _face(self, data: bytes) -> Pixels:
+        if is_face(data):
+            return decode(data)
+        image = decode_image(data)
+        if image.shape == (SIDE, SIDE, 3):
+            return image
+        found = self._detect(image)
+        if not found:
+            raise ValueError("no face was found in it")
+        return crop_face(image, found[0].points)
+
+    def _detect(self, image: Pixels) -> list[Face]:
+        with self._lock:  # crops need no detector, so it is looked for when it is needed
+            if self._detector is None:
+                self._detector = Detector(find_detector(self._detector_file))
+        return self._detector(image)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A cosine, above which two faces count as one person, and who says so; value None: nobody does."""
+
+    value: float | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not -1 <= self.value <= 1:
+            raise UserError(f"threshold {self.value}: should be a cosine, from -1 to 1")
+
+    def accepts(self, similarity: float) -> bool | None:
+        """Whether the similarity is above the threshold; None when there is none."""
+        return None if self.value is None else similarity > self.value
+
+    def to_json(self) -> dict[str, Any]:
+        """As the commands print it."""
+        return {"threshold": self.value, "threshold_from": self.source or None}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The cosine of two faces, and whether it is above the threshold: then it is one person (None: unknown)."""
+
+    similarity: float
+    threshold: Threshold
+
+    @property
+    def same(self) -> bool | None:
+        """None when no threshold is known."""
+        return self.threshold.accepts(self.similarity)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `facenas verify --json` prints it."""
+        return {"similarity": self.similarity, "same": self.same, **self.threshold.to_json()}
+
+
+@dataclass(frozen=True)
+class Match:
+    """Who is in an image: (name, cosine) of the most alike, best first; known: whether the best is accepted."""
+
+    image: str
+    candidates: tuple[tuple[str, float], ...]
+    known: bool | None
+
+    @property
+    def identity(self) -> str | None:
+        """The best one's name when it is above the threshold."""
+        return self.candidates[0][0] if self.known else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `facenas identify --json` prints it."""
+        most_alike = [{"identity": name, "score": score} for name, score in self.candidates]
+        return {
+            "image": self.image,
+            "identity": self.identity,
+            "known": self.known,
+            "candidates": most_alike,
+        }
+
+
+def embed_faces(net: Any, images: Path | FaceImages, detector: Path | None = None) -> Rows:
+    """(n, E) float32 of unit length, of each image and its mirror image together, as benches are measured.
+
+    net: whatever `embedder_of` takes; images: a folder, .zip or file. Nothing stays in the cache: these are
+    people's faces, not a bench's. Raises UserError when an image gives no face.
+    """
+    faces = images if isinstance(images, FaceImages) else FaceImages(images, detector)
+    with embedder_of(net) as embedder:
+        rows = extract(embedder, faces, keep=False)
+    return np.array(unit_rows(rows, "embeddings"), np.float32)
+
+
+def verify(
+    net: Any,
+    first: Path,
+    second: Path,
+    threshold: Threshold | float | None = None,
+    detector: Path | None = None,
+) -> Verification:
+    """How alike the faces in two image files are; raises UserError when one is several images or no face."""
+    faces = [FaceImages(path, detector) for path in (first, second)]
+    for path, images in zip((first, second), faces, strict=True):
+        if len(images) != 1:
+            raise UserError(f"{path}: holds {len(images)} images; verify compares one with one")
+    with embedder_of(net) as embedder:
+        (one,), (other,) = (embed_faces(embedder, images) for images in faces)
+    return Verification(float(one @ other), _threshold(threshold))
+
+
+def enroll(
+    net: Any,
+    folder: Path,
+    gallery: Path,
+    *,
+    overwrite: bool = False,
+    model: str | None = None,
+    detector: Path | None = None,
+) -> Gallery:
+    """Writes a gallery of the people in `folder`, or a .zip: `<person>/.../<image>`.
+
+    model: what to call the network in it. Raises UserError when an image lies in no person's folder or gives no
+    face, and for a `gallery` that is there already or cannot be written.
+    """
+    check_target(gallery, overwrite)
+    faces = FaceImages(folder, detector)
+    people = _people(folder, faces.names)
+    names = list(dict.fromkeys(people))
+    number = {name: i for i, name in enumerate(names)}
+    labels = np.array([number[person] for person in people], np.int64)
+    with embedder_of(net) as embedder:
+        rows = embed_faces(embedder, faces)
+        try:
+            return write_gallery(
+                *(gallery, names, rows, labels, model or embedder.name, embedder.fingerprint),
+                overwrite=overwrite,
+            )
+        except ValueError as error:
+            raise UserError(f"{folder}: {error}; check the network and its input options") from None
+
+
+def identify(
+    net: Any,
+    images: Path,
+    gallery: Gallery | Path,
+    *,
+    threshold: Threshold | float | None = None,
+    top_k: int = 5,
+    detector: Path | None = None,
+) -> list[Match]:
+    """Who of a gallery is in each image: the `top_k` most alike with their cosines, the best first.
+
+    threshold: else the gallery's own, if it has one. Raises UserError when the gallery is of another
+    network, or an image gives no face.
+    """
+    known = gallery if isinstance(gallery, Gallery) else open_gallery(gallery)
+    limit = gallery_threshold(known) if threshold is None else _threshold(threshold)
+    with embedder_of(net) as embedder:
+        if known.fingerprint != embedder.fingerprint:
+            raise UserError(
+                f"{known.path}: its faces were embedded by another network or with other input options (then "
+                f"the network was {known.model}); give the same, or enroll the people anew"
+            )
+        faces = FaceImages(images, detector)
+        rows = embed_faces(embedder, faces)
+    try:
+        scores, numbers = search(known.templates, rows, top_k)
+    except ValueError as error:
+        raise UserError(f"{known.path}: {error}; enroll its people anew") from None
+    found = []
+    for name, row, places in zip(faces.names, scores.tolist(), numbers.tolist(), strict=True):
+        most_alike = ((known.identities[i], score) for i, score in zip(places, row, strict=True))
+        found.append(Match(name, tuple(most_alike), limit.accepts(row[0])))
+    return found
+
+
+def gallery_threshold(gallery: Gallery) -> Threshold:
+    """The gallery's own, which rises with it: of a thousand strangers the most alike exceeds any one."""
+    if gallery.threshold is None:
+        return Threshold()
+    return Threshold(gallery.threshold, f"the gallery: {100 * FPIR:g} % of unknown people named")
+
+
+def measured_threshold(results: Path, fingerprint: str) -> Threshold:
+    """The threshold in a results.json of an evaluation on pairs; of several benches, LFW's or the first one's.
+
+    None is known where the network has another `fingerprint` or was measured without the mirror image, and
+    where no bench was one of pairs. Raises UserError when the file cannot be read.
+    """
+    tree = read_json(results)
+    network = tree.get("network")
+    if not isinstance(network, dict) or not tree.get("flip"):
+        return Threshold()
+    if network.get("fingerprint") != fingerprint:
+        return Threshold()
+    benches: dict[str, Any] = {str(tree.get("bench")): tree}
+    if isinstance(tree.get("benches"), dict):
+        benches = dict(sorted(tree["benches"].items(), key=lambda item: item[0] != "lfw"))
+    for bench, result in benches.items():
+        value = result.get("threshold_cosine") if isinstance(result, dict) else None
+        if isinstance(value, int | float):
+            return Threshold(float(value), f"{bench} in {results}")
+    return Threshold()
+
+
+def _threshold(given: Threshold | float | None) -> Threshold:
+    if isinstance(given, Threshold):
+        return given
+    return Threshold() if given is None else Threshold(given, "threshold")
+
+
+def _people(folder: Path, names: tuple[str, ...]) -> list[str]:
+    """Whose each image is: the folder at the top, or below the one folder that everything lies in."""
+    parts = [name.split("/") for name in names]
+    wrapped = len({part[0] for part in parts}) == 1 and any(len(part) > 2 for part in parts)
+    for name, part in zip(names, parts, strict=True):
+        if len(part) < 2 + wrapped:
+            raise UserError(
+                f"{folder}: {name} lies in no person's folder; sort the images as <person>/<image>"
+            )
+    return [part[wrapped] for part in parts]
