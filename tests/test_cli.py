@@ -47,7 +47,7 @@ def test_help_does_not_import_what_is_slow(facenas):
         (["search", "--preset", "tiny", "--select-on", "train"], "data.select_on"),
         (["search", "--preset", "tiny", "--data", "imagenet"], "imagenet: unknown data set"),
         (["search", "--preset", "tiny", "--data", "no/such"], "no/such: no such file or folder"),
-        (["search", "--preset", "tiny", "--data", "mnist"], "--data-root"),
+        (["search", "--preset", "tiny", "--data", "mnist"], "set data.root to another"),
         (["search", "--preset", "demo-digits", "--run", "a/b"], "a run's name is one folder name"),
         (
             ["search", "--preset", "demo-digits", "--set", "recipe.crop=32"],
@@ -63,7 +63,7 @@ def test_help_does_not_import_what_is_slow(facenas):
             ["train", "ir18", "--data", "digits"],
             "is a set of image classes, but the preset is for faces",
         ),
-        (["search", "--preset", "small"], "or try at once with --data demo"),
+        (["search", "--preset", "small"], "or try at once with the data called demo"),
         (["report", "nothing"], "nothing: no such run in runs"),
         (["replay", "nothing.json"], "nothing.json: cannot be read"),
     ],

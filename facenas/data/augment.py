@@ -1,6 +1,6 @@
 """Augmentation of whole batches with draws of their own for every image.
 
-Pad and random crop, horizontal flip, normalise, cutout: the authors' chain of per-image transforms
+Pad and random crop, horizontal flip, normalize, cutout: the authors' chain of per-image transforms
 (`siddikui/Efficient-Macro-Micro-NAS:utils.py`), ten times faster for a batch at a time. All random
 draws come from the generator that is handed in.
 """
@@ -8,18 +8,43 @@ draws come from the generator that is handed in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facenas.data.image_sets import ImageSet, crop_side
-from facenas.training.recipes import Recipe
+from facenas.data.cache import ImageSet
+from facenas.errors import UserError
+
+
+class Augmentation(Protocol):
+    """What is read of a recipe, all in pixels; `crop` and `flip` at None take the data set's own value."""
+
+    @property
+    def pad(self) -> int: ...
+    @property
+    def crop(self) -> int | None: ...
+    @property
+    def flip(self) -> bool | None: ...
+    @property
+    def cutout(self) -> int: ...
+
+
+def crop_side(recipe: Augmentation, image_set: ImageSet) -> int:
+    """Side of the training crops in pixels; raises UserError when the padded images are smaller."""
+    crop, size = recipe.crop or image_set.crop_size, image_set.image_size
+    if crop > size + 2 * recipe.pad:
+        raise UserError(
+            f"recipe.crop {crop}: images of {size} pixels padded by {recipe.pad} are smaller; "
+            "raise recipe.pad or lower recipe.crop"
+        )
+    return crop
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decides for a batch of n images, each (n,): crop corner, flip, centre of the cutout."""
+    """What chance decides for a batch of n images, each (n,): crop corner, flip, center of the cutout."""
 
     top: Tensor
     left: Tensor
@@ -31,13 +56,13 @@ class Draws:
 class Augment:
     """uint8 batches (n, h, w, c) -> float32 (n, c, crop, crop), channels last in memory."""
 
-    def __init__(self, recipe: Recipe, image_set: ImageSet, device: torch.device) -> None:
+    def __init__(self, recipe: Augmentation, image_set: ImageSet, device: torch.device) -> None:
         """Raises UserError when the crop is larger than the padded image."""
         self.pad, self.crop = recipe.pad, crop_side(recipe, image_set)
         self.flip = image_set.flip if recipe.flip is None else recipe.flip
         self.cutout = recipe.cutout
         self.corners = image_set.image_size + 2 * self.pad - self.crop + 1
-        self.normalise = Normalise(image_set, device)
+        self.normalize = Normalize(image_set, device)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One augmented batch; the same generator state gives the same batch."""
@@ -68,7 +93,7 @@ class Augment:
         columns = (draws.left[:, None] + columns).to(device)
         padded = F.pad(images, (0, 0, self.pad, self.pad, self.pad, self.pad))
         number = torch.arange(len(images), device=device)[:, None, None]
-        batch = self.normalise(padded[number, rows[:, :, None], columns[:, None, :]])
+        batch = self.normalize(padded[number, rows[:, :, None], columns[:, None, :]])
         if self.cutout:
             hidden = (
                 self._near(draws.cut_row)[:, :, None] & self._near(draws.cut_column)[:, None, :]
@@ -76,14 +101,14 @@ class Augment:
             batch.masked_fill_(hidden[:, None].to(device), 0.0)
         return batch
 
-    def _near(self, centre: Tensor) -> Tensor:
+    def _near(self, center: Tensor) -> Tensor:
         """(n, crop): which rows (or columns) the cutout covers; it is cut off at the border."""
         side = torch.arange(self.crop)
-        start = centre[:, None] - self.cutout // 2
+        start = center[:, None] - self.cutout // 2
         return (side >= start) & (side < start + self.cutout // 2 * 2)
 
 
-class Normalise:
+class Normalize:
     """uint8 (n, h, w, c) -> float32 (n, c, h, w), channels last: (x / 255 - mean) / std."""
 
     def __init__(self, image_set: ImageSet, device: torch.device) -> None:
@@ -92,5 +117,5 @@ class Normalise:
         self.scale, self.shift = 1 / (255 * std), -mean / std
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The normalised batch; a view with permuted axes, so that no copy is made."""
+        """The normalized batch; a view with permuted axes, so that no copy is made."""
         return images.float().mul_(self.scale).add_(self.shift).permute(0, 3, 1, 2)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from facenas.data.cache import Decoded, Part, Source, slices, stamp
 from facenas.data.images import (
     Files,
     FolderFiles,
@@ -27,7 +28,6 @@ from facenas.data.images import (
     reason_of,
     to_pixels,
 )
-from facenas.data.source import Decoded, Part, Source, slices, stamp
 from facenas.data.splits import TEST_FRACTION, split_indices
 from facenas.errors import UserError
 
@@ -147,7 +147,7 @@ def _own_size(files: Files, name: str) -> int:
         if image.width != image.height:
             raise UserError(
                 f"{files.root}: {name} is {image.width}x{image.height} pixels, not square; give "
-                "--image-size to resize all images"
+                "data.image_size to resize all images"
             )
         return image.width
 
@@ -183,7 +183,7 @@ def _part(
 def _other_size(files: Files, name: str, image: Image.Image, size: int) -> UserError:
     return UserError(
         f"{files.root}: {name} is {image.width}x{image.height} pixels where others are "
-        f"{size}x{size}; give --image-size to resize all images"
+        f"{size}x{size}; give data.image_size to resize all images"
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from facenas.data import ImageSet, split_indices
-from facenas.data.augment import Augment, Normalise
+from facenas.data.augment import Augment, Normalize
 from facenas.data.config import DataConfig
 from facenas.device import Device
 from facenas.models.trained import build_network
@@ -124,13 +124,13 @@ def classified_right(
     model: nn.Module, images: Tensor, labels: Tensor, image_set: ImageSet, device: Device
 ) -> Tensor:
     """(n,) bool on the CPU: which of the uint8 `images` (n, h, w, c) the model puts in their class."""
-    normalise = Normalise(image_set, device.torch_device)
+    normalize = Normalize(image_set, device.torch_device)
     model.eval()
     right = []
     for batch, truth in zip(
         torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
     ):
         with device.autocast():
-            logits = model(normalise(batch.to(device.torch_device)))
+            logits = model(normalize(batch.to(device.torch_device)))
         right.append((logits.argmax(1).cpu() == truth).bool())
     return torch.cat(right)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from facenas.data.augment import Augment, Normalise
+from facenas.data.augment import Augment, Normalize
 from facenas.errors import UserError
 from facenas.training.recipes import Recipe
 
@@ -100,6 +100,6 @@ def test_a_crop_larger_than_the_padded_image_is_refused():
 
 def test_normalise_alone_is_the_textbook_formula():
     pixels = torch.arange(0, 256, dtype=torch.uint8).reshape(1, 16, 16, 1)
-    values = Normalise(image_set(16, 1, 16), CPU)(pixels)
+    values = Normalize(image_set(16, 1, 16), CPU)(pixels)
     plain = (np.arange(256).reshape(1, 1, 16, 16) / 255 - 0.49) / 0.25
     np.testing.assert_allclose(values.numpy(), plain, atol=2e-6)

@@ -195,13 +195,13 @@ def test_resizing_is_pillows(target):
 def test_other_sizes_need_image_size(target):
     files = pets() | {"train/dog/4.png": picture(1, size=(12, 13))}
     with pytest.raises(
-        UserError, match=r"dog/4.png is 12x13 .* others are 12x12; give --image-size"
+        UserError, match=r"dog/4.png is 12x13 .* others are 12x12; give data.image_size"
     ):
         load(write(target, files))
 
 
 def test_oblong_images_need_image_size(target):
-    with pytest.raises(UserError, match=r"0.png is 12x9 pixels, not square; give --image-size"):
+    with pytest.raises(UserError, match=r"0.png is 12x9 pixels, not square; give data.image_size"):
         load(write(target, pets(size=(12, 9))))
 
 

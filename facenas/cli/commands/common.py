@@ -6,9 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from facenas.data import ImageSet, TrainingData, crop_side, describe, open_data, prepare
-from facenas.data.named import known_name
-from facenas.data.opening import DEMO, HOW_TO_GET_FACES
+from facenas.data import ImageSet, TrainingData, describe, open_data, prepare
+from facenas.data.datasets import DEMO, HOW_TO_GET_FACES, known_name
 from facenas.errors import UserError
 from facenas.runs import Run, create_run
 from facenas.runs.config import RunConfig
@@ -36,6 +35,8 @@ def find_data(config: RunConfig) -> TrainingData:
         needed = "faces" if faces else "classification"
         raise UserError(f"{config.data.name}: is {what}, but the preset is for {needed}")
     if isinstance(data, ImageSet) and not isinstance(config.recipe, FaceRecipe):
+        from facenas.data.augment import crop_side  # with torch
+
         crop_side(config.recipe, data)  # a recipe that does not fit would fail every trial
     return data
 

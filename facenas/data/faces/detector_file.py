@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
-from facenas.data.image_sets import default_cache
+from facenas.data.cache import default_cache
 from facenas.errors import UserError
 from facenas.files import write_atomically
 

@@ -10,7 +10,6 @@ Layout: `deepinsight/insightface:recognition/_evaluation_/ijb/ijb_11.py`, for IJ
 from __future__ import annotations
 
 import hashlib
-import shutil
 import warnings
 from collections.abc import Callable
 from itertools import islice
@@ -20,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.entries import publish
-from facenas.data.image_sets import default_cache
+from facenas.data.cache import default_cache
 from facenas.errors import UserError
+from facenas.files import publish_folder
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -197,9 +196,8 @@ def _kept(path: Path, fields: tuple[str, ...], parse: Callable[[Path], Arrays]) 
         def write(partial: Path) -> None:
             for name, array in arrays.items():
                 np.save(partial / f"{name}.npy", array)
-            shutil.rmtree(entry, ignore_errors=True)  # a torn one
 
-        publish(entry, write)
+        publish_folder(entry, write, remedy="set FACENAS_CACHE to another folder")
         return _load(entry, fields)
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from facenas.data.cache import default_cache
 from facenas.data.faces.loader import ahead
-from facenas.data.image_sets import default_cache
 from facenas.device import core_count, threads
 from facenas.errors import SearchStoppedError, UserError
 from facenas.evaluation.benches.images import Images

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facenas.data import image_sets, open_image_set, prepare
-from facenas.data.config import DataConfig
-from facenas.data.entries import fingerprint, mean_std
+from facenas.data import DataConfig, default_cache, open_image_set, prepare
+from facenas.data import cache as entries
+from facenas.data.cache import fingerprint, mean_std
 from facenas.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def test_an_entry_is_made_once(images, tmp_path, monkeypatch):
     entry = prepare(images, tmp_path / "cache")
     assert contents(tmp_path / "cache") == [entry.name]
     assert contents(entry) == sorted(FILES)
-    monkeypatch.setattr(image_sets, "write_entry", None)
+    monkeypatch.setattr(entries, "write_entry", None)
     assert prepare(images, tmp_path / "cache") == entry
     assert open_image_set(entry).fingerprint == open_image_set(entry).fingerprint
 
@@ -73,13 +73,13 @@ def test_arrays_are_mapped_writable_in_private_and_silent_in_torch(images, tmp_p
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, MemoryError, UserError])
 def test_an_interrupted_write_leaves_nothing(exception, images, tmp_path, monkeypatch):
-    write = image_sets.write_entry
+    write = entries.write_entry
 
     def stop(name, decoded, folder):
         write(name, decoded, folder)
         raise exception
 
-    monkeypatch.setattr(image_sets, "write_entry", stop)
+    monkeypatch.setattr(entries, "write_entry", stop)
     with pytest.raises(exception):
         prepare(images, tmp_path / "cache")
     assert contents(tmp_path / "cache") == []
@@ -91,9 +91,8 @@ def test_a_killed_process_leaves_no_entry(images, tmp_path):
     script = """
 import os, sys
 from pathlib import Path
-from facenas.data.config import DataConfig
-from facenas.data import entries, prepare
-entries.mean_std = lambda images: os._exit(9)
+from facenas.data import DataConfig, cache, prepare
+cache.mean_std = lambda images: os._exit(9)
 prepare(DataConfig(name=sys.argv[1]), Path(sys.argv[2]))
 """
     cache = tmp_path / "cache"
@@ -105,13 +104,13 @@ prepare(DataConfig(name=sys.argv[1]), Path(sys.argv[2]))
 
 def test_many_at_once_agree(images, tmp_path, monkeypatch):
     cache, count = tmp_path / "cache", 4
-    barrier, write, results = threading.Barrier(count), image_sets.write_entry, []
+    barrier, write, results = threading.Barrier(count), entries.write_entry, []
 
     def write_together(name, decoded, folder):
         write(name, decoded, folder)
         barrier.wait(20)
 
-    monkeypatch.setattr(image_sets, "write_entry", write_together)
+    monkeypatch.setattr(entries, "write_entry", write_together)
     threads = [
         threading.Thread(target=lambda: results.append(prepare(images, cache)))
         for _ in range(count)
@@ -128,7 +127,7 @@ def test_many_at_once_agree(images, tmp_path, monkeypatch):
 
 def test_a_cache_that_cannot_be_written_is_named(images, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(UserError, match=r"cache: cannot be written \(.+\); set FACENAS_CACHE"):
+    with pytest.raises(UserError, match=r"cache.*: cannot be written \(.+\); set FACENAS_CACHE"):
         prepare(images, tmp_path / "cache")
 
 
@@ -136,9 +135,9 @@ def test_the_default_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("FACENAS_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert image_sets.default_cache() == tmp_path / ".cache" / "facenas"
+    assert default_cache() == tmp_path / ".cache" / "facenas"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert image_sets.default_cache() == tmp_path / "xdg" / "facenas"
+    assert default_cache() == tmp_path / "xdg" / "facenas"
     monkeypatch.setenv("FACENAS_CACHE", str(tmp_path / "own"))
     assert prepare(DataConfig(name="digits")).parent == tmp_path / "own"
 

@@ -1,27 +1,36 @@
-"""One entry of the cache: four .npy arrays and meta.json, and the set that they hold."""
+"""The cache of decoded sets: four .npy arrays and meta.json an entry, memory-mapped by every process.
+
+The pixels are in memory once, however many processes train on them. An entry's name follows from where its
+images come from and how they are decoded; its fingerprint from the pixels and labels alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
-from collections.abc import Callable, Iterable
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
-from facenas.data.images import Pixels
-from facenas.data.source import Decoded, Labels, Part, slices
+from facenas.data.images import Pixels, resize
 from facenas.errors import UserError
+from facenas.files import publish_folder
+
+Labels = NDArray[np.int64]
 
 # Raise it when a decoded set would look different: old entries are then not used.
 FORMAT_VERSION = 1
 _ARRAYS = {"train_images": 4, "train_labels": 1, "test_images": 4, "test_labels": 1}
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +56,7 @@ class ImageSet:
 
     @property
     def in_channels(self) -> int:
-        """1 for grey images, 3 for colour."""
+        """1 for grey images, 3 for color."""
         return int(self.train_images.shape[3])
 
     @property
@@ -59,6 +68,81 @@ class ImageSet:
     def image_size(self) -> int:
         """Side of the stored images, in pixels."""
         return int(self.train_images.shape[1])
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the test part of a set, not yet in memory.
+
+    shape: (n, h, w, c); blocks: arrays (m, h, w, c) uint8 in order, n images together;
+    labels: (n,) int64. The blocks can be walked through once.
+    """
+
+    shape: tuple[int, int, int, int]
+    blocks: Iterable[Pixels]
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A whole set. `mean` and `std` (per channel, 0..1 scale) at None: compute from training."""
+
+    train: Part
+    test: Part
+    classes: tuple[str, ...]
+    flip: bool
+    crop_size: int
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set that was found but not read.
+
+    identity: JSON values that change whenever the decoded set could (paths, sizes, times, options).
+    """
+
+    name: str
+    identity: list[Any]
+    decode: Callable[[], Decoded]
+
+    def key(self, version: int = FORMAT_VERSION) -> str:
+        """Folder name of the cache entry that format `version` gives this source."""
+        digest = hashlib.sha256(json.dumps([version, self.name, self.identity]).encode())
+        return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', self.name)[:60]}-{digest.hexdigest()[:16]}"
+
+
+def default_cache() -> Path:
+    """`$FACENAS_CACHE`, else `$XDG_CACHE_HOME/facenas`, else `~/.cache/facenas`."""
+    if own := os.environ.get("FACENAS_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "facenas"
+
+
+def cached(source: Source, cache: Path | None = None) -> Path:
+    """The source's entry in `cache`, decoded on the first call only; raises UserError as `decode` does."""
+    entry = (cache or default_cache()) / source.key()
+    if not entry.is_dir():
+        publish_folder(
+            entry,
+            lambda folder: write_entry(source.name, source.decode(), folder),
+            replace=False,
+            remedy="set FACENAS_CACHE to another folder",
+        )
+    return entry
+
+
+def stamp(path: Path) -> list[Any]:
+    """What tells a file's versions apart: resolved path, bytes, modification time in ns."""
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def is_entry(folder: Path) -> bool:
+    """Whether the folder is an entry of the cache."""
+    return all((folder / name).is_file() for name in ("meta.json", "train_images.npy"))
 
 
 def write_entry(name: str, decoded: Decoded, folder: Path) -> None:
@@ -83,8 +167,11 @@ def write_entry(name: str, decoded: Decoded, folder: Path) -> None:
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
-def read_entry(folder: Path) -> ImageSet:
-    """The set in `folder`; raises UserError when a file is missing, torn or of another shape."""
+def open_image_set(folder: Path) -> ImageSet:
+    """The set in a cache entry; its arrays are memory-mapped, copy-on-write.
+
+    Raises UserError when a file is missing, torn or of another shape.
+    """
     arrays: dict[str, Any] = {k: _load(folder / f"{k}.npy", ndim) for k, ndim in _ARRAYS.items()}
     for part in ("train", "test"):
         if len(arrays[f"{part}_images"]) != len(arrays[f"{part}_labels"]):
@@ -110,7 +197,7 @@ def mean_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per-channel mean and standard deviation of images (n, h, w, c) uint8, on the 0..1 scale.
 
     Sums are of whole numbers, so exact in any order. The deviation is 1/255 at least: images of one
-    colour are then normalised to 0, not to NaN.
+    color are then normalized to 0, not to NaN.
     """
     channels = images.shape[3]
     total, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
@@ -122,6 +209,26 @@ def mean_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def slices(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Cuts images (n, h, w, c) uint8 into runs of about 1 MiB: the extra memory of any pass."""
+    step = max(1, _BLOCK_BYTES // math.prod(shape[1:]))
+    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+
+
+def part_of(images: Pixels, labels: Labels, size: int) -> Part:
+    """A part out of images (n, h, w, c) uint8 in memory, resized where they are not size x size."""
+    shape = (len(images), size, size, images.shape[3])
+    return Part(shape, (_resized(images[run], size) for run in slices(images.shape)), labels)
+
+
+def _resized(block: Pixels, size: int) -> Pixels:
+    if block.shape[1:3] == (size, size):
+        return block
+    pictures = (Image.fromarray(image[..., 0] if image.shape[2] == 1 else image) for image in block)
+    stacked = np.stack([np.asarray(resize(picture, size)) for picture in pictures])
+    return stacked.reshape(len(block), size, size, block.shape[3])
 
 
 def _write_images(path: Path, part: Part, label: str) -> None:
@@ -149,32 +256,3 @@ def _damaged(path: Path) -> UserError:
     return UserError(
         f"{path}: is missing or damaged; delete the cache entry {path.parent} to have it made anew"
     )
-
-
-def publish(entry: Path, write: Callable[[Path], object]) -> None:
-    """Has `write` fill a new folder beside `entry`, and renames it: the entry is whole or not there.
-
-    A killed process can leave the other, hidden folder behind, which nothing reads. Raises UserError when
-    the cache cannot be written.
-    """
-    partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
-    try:
-        partial.mkdir(parents=True)
-        write(partial)
-        _rename(partial, entry)
-    except OSError as error:
-        raise UserError(
-            f"{entry.parent}: cannot be written ({error.strerror or error}); set FACENAS_CACHE to another "
-            "folder"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _rename(partial: Path, entry: Path) -> None:
-    try:
-        partial.rename(entry)
-    except OSError:
-        # Another process was faster; what it published is the same.
-        if not entry.is_dir():
-            raise

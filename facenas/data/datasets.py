@@ -1,0 +1,430 @@
+"""Data by name: a known classification set, a folder or .zip of images, a cache entry, or a store of faces.
+
+`prepare` is called by the main process, `open_data` by it and by every worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from facenas.data.cache import (
+    Decoded,
+    ImageSet,
+    Labels,
+    Source,
+    cached,
+    default_cache,
+    is_entry,
+    open_image_set,
+    part_of,
+    stamp,
+)
+from facenas.data.config import DataConfig
+from facenas.data.folders import find_folder
+from facenas.data.images import Pixels
+from facenas.data.splits import TEST_FRACTION, split_indices
+from facenas.errors import UserError
+
+if TYPE_CHECKING:  # zarr takes half a second to import: classification does without
+    from facenas.data.faces.store import FaceStore
+
+TrainingData: TypeAlias = "ImageSet | FaceStore"
+
+DEMO = "demo"  # generated faces, made on first use
+_DEMO_IDENTITIES, _DEMO_IMAGES = 120, 24
+
+HOW_TO_GET_FACES = (
+    "import CASIA-WebFace by `facenas data import faces_webface_112x112 casia.zarr` and give "
+    "casia.zarr as the data, or try at once with the data called demo (generated faces)"
+)
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """What is known of a set: its files, and the authors' numbers.
+
+    reader: the class in torchvision.datasets; folders: where the files may lie, relative to the data root,
+    the first that is whole wins; archive: taken in their place; options: arguments of `reader`.
+    """
+
+    reader: str
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool = True
+    archive: str | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+def _idx_files(train: str = "train", test: str = "t10k") -> tuple[str, ...]:
+    kinds = ("images-idx3", "labels-idx1")
+    return tuple(f"{part}-{kind}-ubyte" for part in (train, test) for kind in kinds)
+
+
+NAMED_SETS = {
+    "cifar10": NamedSet(
+        "CIFAR10",
+        ("cifar-10-batches-py", "."),
+        (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"),
+        (0.49139968, 0.48215827, 0.44653124),
+        (0.24703233, 0.24348505, 0.26158768),
+        archive="cifar-10-python.tar.gz",
+    ),
+    "cifar100": NamedSet(
+        "CIFAR100",
+        ("cifar-100-python", "."),
+        ("train", "test"),
+        (0.5071, 0.4865, 0.4409),
+        (0.2673, 0.2564, 0.2762),
+        archive="cifar-100-python.tar.gz",
+    ),
+    "mnist": NamedSet(
+        "MNIST", ("MNIST/raw", "mnist", "."), _idx_files(), (0.1307,), (0.3081,), flip=False
+    ),
+    "fashion_mnist": NamedSet(
+        "FashionMNIST",
+        ("FashionMNIST/raw", "fashion-mnist", "fashion_mnist", "."),
+        _idx_files(),
+        (0.2860402,),
+        (0.3530236,),
+    ),
+    "kmnist": NamedSet(
+        "KMNIST",
+        ("KMNIST/raw", "kmnist", "."),
+        _idx_files(),
+        (0.19036119,),
+        (0.34719803,),
+        flip=False,
+    ),
+    # Balanced: lower-case letters that look like their capitals are one class with them. The files hold
+    # transposed images, which stay so, as torchvision returns them: numbers are then comparable.
+    "emnist_balanced": NamedSet(
+        "EMNIST",
+        ("EMNIST/raw", "emnist", "emnist-balanced", "emnist_balanced", "gzip", "."),
+        _idx_files("emnist-balanced-train", "emnist-balanced-test"),
+        (0.1751,),
+        (0.3332,),
+        flip=False,
+        options=(("split", "balanced"),),
+    ),
+}
+KNOWN_NAMES = (*NAMED_SETS, "digits")
+
+
+def prepare(config: DataConfig, cache: Path | None = None) -> Path:
+    """The folder that `open_data` opens: a store, or the decoded set in `cache` that `config` names.
+
+    A known name goes first (`./digits` is the folder of that name). Decodes on the first call only; a
+    changed source, size or format gets another folder below `cache`. Raises UserError when the data is
+    unknown, missing or damaged.
+    """
+    cache = cache or default_cache()
+    name, path = known_name(config.name), Path(config.name).expanduser()
+    if config.name == DEMO:
+        return _demo_store(cache)
+    if name is not None:
+        return cached(_find_named(name, config), cache)
+    if _names_store(path):
+        if not path.exists():
+            raise UserError(f"{path}: there is no such store of faces; {HOW_TO_GET_FACES}")
+        return path
+    if is_entry(path):
+        return _entry(path, config.image_size, cache)
+    if path.exists():
+        return cached(find_folder(path, config.image_size), cache)
+    raise UserError(f"{config.name}: {_unknown(config.name, path, cache)}")
+
+
+def open_data(folder: Path) -> TrainingData:
+    """What `prepare` gave, memory-mapped. Raises UserError when a file is missing or torn."""
+    if not _names_store(folder):
+        return open_image_set(folder)
+    from facenas.data.faces.store import open_store
+
+    return open_store(folder)
+
+
+def describe(data: TrainingData) -> dict[str, Any]:
+    """What a run notes of its data."""
+    if isinstance(data, ImageSet):
+        return {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "train_images": len(data.train_labels),
+            "test_images": len(data.test_labels),
+            "classes": data.num_classes,
+            "image_size": data.image_size,
+            "in_channels": data.in_channels,
+        }
+    return {
+        "name": data.path.stem,
+        "source": data.source,
+        "fingerprint": data.fingerprint,
+        "train_images": len(data),
+        "identities": data.identities,
+        "image_size": 112,
+        "in_channels": 3,
+    }
+
+
+def known_name(text: str) -> str | None:
+    """The set that `text` means (`Fashion-MNIST`, `fashion_mnist`, `FashionMNIST`), else None."""
+    plain = text.lower().replace("-", "").replace("_", "")
+    return next((name for name in KNOWN_NAMES if name.replace("_", "") == plain), None)
+
+
+def _unknown(name: str, path: Path, cache: Path) -> str:
+    if path.parent.resolve() == cache.resolve():
+        return "is no longer in the cache; hand over the arrays or the Dataset again"
+    if "/" in name or "\\" in name or name.endswith(".zip"):
+        return "no such file or folder"
+    return (
+        f"unknown data set; there are {', '.join(KNOWN_NAMES)}, or give the path of a folder or .zip of "
+        "images"
+    )
+
+
+def _names_store(path: Path) -> bool:
+    """Whether the path is, or should be, a store of faces."""
+    return path.suffix == ".zarr" or (path / "zarr.json").exists()
+
+
+def _demo_store(cache: Path) -> Path:
+    from facenas.data.faces.generated import VERSION, write_generated
+    from facenas.data.faces.store import open_store
+
+    name = f"generated-{_DEMO_IDENTITIES}x{_DEMO_IMAGES}-v{VERSION}.zarr"
+    store = cache / name
+    try:
+        if store.exists():
+            open_store(store)
+            return store
+    except UserError:  # of an older version: it can be made again
+        shutil.rmtree(store, ignore_errors=True)
+    write_generated(store, _DEMO_IDENTITIES, _DEMO_IMAGES, seed=0)
+    return store
+
+
+def _entry(path: Path, image_size: int | None, cache: Path) -> Path:
+    """The cache entry itself, or another one with its images resized."""
+    images = open_image_set(path)
+    size = image_size or images.image_size
+    if size == images.image_size:
+        return path
+
+    def decode() -> Decoded:
+        return Decoded(
+            part_of(images.train_images, images.train_labels, size),
+            part_of(images.test_images, images.test_labels, size),
+            images.classes,
+            images.flip,
+            crop_size=size,
+        )
+
+    return cached(Source(images.name, [size, images.fingerprint, *images.classes], decode), cache)
+
+
+def _find_named(name: str, config: DataConfig) -> Source:
+    """The known set below `config.root`; fetched when it is missing and that is allowed.
+
+    Raises UserError when its files are not to be had.
+    """
+    if name == "digits":
+        return Source(name, [config.image_size], lambda: _decode_digits(config.image_size))
+    known, root = NAMED_SETS[name], config.root
+    files = _find_files(name, root)
+    if files is None and config.download:
+        _fetch(name, root)
+        files = _find_files(name, root)
+    if files is None:
+        places = ", ".join(str(place) for place in _places(name, root))
+        raise UserError(
+            f"{name}: not found at {places}; put its files at one of them, set data.root to another "
+            "folder, or data.download to fetch it"
+        )
+    identity = [config.image_size, *(stamp(path) for path in files)]
+    return Source(name, identity, lambda: _decode(known, files, config.image_size))
+
+
+def _places(name: str, root: Path) -> list[Path]:
+    known = NAMED_SETS[name]
+    places = [root / folder for folder in known.folders]
+    # MNIST and its successors share their file names: a root named after one is not another.
+    if known_name(root.resolve().name) not in (None, name):
+        places.remove(root)
+    return places + ([root / known.archive] if known.archive else [])
+
+
+def _find_files(name: str, root: Path) -> list[Path] | None:
+    """The files of the first place that has all of them, each with or without `.gz`; or the archive alone."""
+    for place in _places(name, root):
+        if place.is_file():
+            return [place]
+        found = [
+            next((path for path in (place / file, place / f"{file}.gz") if path.is_file()), None)
+            for file in NAMED_SETS[name].files
+        ]
+        whole = [path for path in found if path is not None]
+        if len(whole) == len(found):
+            return whole
+    return None
+
+
+def _fetch(name: str, root: Path) -> None:
+    known = NAMED_SETS[name]
+    try:
+        # torchvision prints; standard output belongs to the commands' own answers.
+        with contextlib.redirect_stdout(sys.stderr):
+            _reader(known)(root, download=True, **dict(known.options))
+    except Exception as error:  # network, disk, checksum: torchvision raises many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{name}: the download into {root} failed ({reason}); try again, or put its files "
+            "there by hand"
+        ) from None
+
+
+def _reader(known: NamedSet) -> Any:
+    import torchvision.datasets  # with torch, a second and a half, and needed on first use only
+
+    return getattr(torchvision.datasets, known.reader)
+
+
+def _decode(known: NamedSet, files: list[Path], image_size: int | None) -> Decoded:
+    read = _read_cifar if known.archive else _read_idx
+    train, train_labels, test, test_labels, classes = read(known, files)
+    own_size = train.shape[1]
+    for images, labels in ((train, train_labels), (test, test_labels)):
+        _check(images, labels, own_size, len(classes), files[0].parent)
+    size = image_size or own_size
+    return Decoded(
+        part_of(train, train_labels, size),
+        part_of(test, test_labels, size),
+        classes,
+        known.flip,
+        # The authors train 28x28 images at 32x32 (pad 4, random crop) and test at 28x28.
+        image_size or 32,
+        known.mean,
+        known.std,
+    )
+
+
+_Arrays: TypeAlias = tuple[Pixels, Labels, Pixels, Labels, tuple[str, ...]]
+
+
+def _read_idx(known: NamedSet, files: list[Path]) -> _Arrays:
+    """Images (n, h, w, 1) and labels (n,) of both parts, and the names of the classes.
+
+    Without the checksums that torchvision's classes insist on: repacked copies of the same images are common.
+    """
+    reader = _reader(known)
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    arrays = []
+    with TemporaryDirectory() as folder:
+        for path, read in zip(files, 2 * (read_image_file, read_label_file), strict=True):
+            with _faults_of(path):
+                arrays.append(read(_unpacked(path, Path(folder))).numpy())
+    splits = getattr(reader, "classes_split_dict", {})
+    classes = splits.get(dict(known.options).get("split"), reader.classes)
+    return arrays[0][..., None], arrays[1], arrays[2][..., None], arrays[3], tuple(classes)
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """The file itself, or a copy in `folder` when its content is gzip: what is called .gz need not be."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path
+    with gzip.open(path) as packed, (folder / path.name).open("wb") as plain:
+        shutil.copyfileobj(packed, plain)
+    return folder / path.name
+
+
+@contextlib.contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a UserError that names the file."""
+    try:
+        yield
+    except Exception as error:  # torchvision asserts, and gzip and zlib have errors of their own
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        told = f" ({reason})" if reason else ""
+        raise UserError(
+            f"{path}: is damaged, or no IDX file of unsigned bytes{told}; delete it and fetch it again"
+        ) from None
+
+
+def _read_cifar(known: NamedSet, files: list[Path]) -> _Arrays:
+    """Images (n, 32, 32, 3) and labels (n,) of both parts, and the names of the classes.
+
+    The files are pickles, which can run any code when they are read. So only the authors' own are read, by
+    their md5: to make another file of a given md5 is beyond anybody's means.
+    """
+    reader = _reader(known)
+    from torchvision.datasets.utils import extract_archive
+
+    with TemporaryDirectory() as folder:
+        place = files[0].parent
+        if files[0].name == known.archive:
+            _check_md5(files[0], reader.tgz_md5)
+            extract_archive(files[0], folder)
+            place = Path(folder, reader.base_folder)
+        meta = (reader.meta["filename"], reader.meta["md5"])
+        for file, md5 in (*reader.train_list, *reader.test_list, meta):
+            _check_md5(place / file, md5)
+        here = type(reader.__name__, (reader,), {"base_folder": ""})
+        train, test = here(place, train=True), here(place, train=False)
+    labels = (np.array(part.targets, np.int64) for part in (train, test))
+    return train.data, next(labels), test.data, next(labels), tuple(train.classes)
+
+
+def _check_md5(path: Path, md5: str) -> None:
+    from torchvision.datasets.utils import check_integrity
+
+    if not check_integrity(path, md5):
+        raise UserError(
+            f"{path}: is missing, damaged or repacked (its md5 is not {md5}), and pickles of unknown origin "
+            "are not read; fetch it again"
+        )
+
+
+def _check(images: Pixels, labels: Labels, size: int, classes: int, where: Path) -> None:
+    """Raises UserError unless images and labels fit each other and the set."""
+    if len(images) != len(labels) or not len(images):
+        fault = f"{len(images):,} images and {len(labels):,} labels"
+    elif images.shape[1:3] != (size, size):
+        fault = f"images of {images.shape[2]}x{images.shape[1]} where {size}x{size} is expected"
+    elif labels.min() < 0 or labels.max() >= classes:
+        fault = f"labels beyond its {classes} classes"
+    else:
+        return
+    raise UserError(
+        f"{where}: one part of the set has {fault}; delete its files and fetch them again"
+    )
+
+
+def _decode_digits(image_size: int | None) -> Decoded:
+    from sklearn.datasets import load_digits  # a second to import
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = digits.target.astype(np.int64)
+    train, test = split_indices(labels, TEST_FRACTION, 1.0, seed=0)
+    size = image_size or images.shape[1]
+    return Decoded(
+        part_of(images[train], labels[train], size),
+        part_of(images[test], labels[test], size),
+        tuple(str(name) for name in digits.target_names),
+        flip=False,
+        crop_size=size,
+    )
