@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from facenas.data.cache import Decoded, Labels, Source, cached, fingerprint, part_of
+from facenas.data.cache import Decoded, Labels, Source, cached, fingerprint
 from facenas.data.images import Pixels, is_grey, to_pixels
-from facenas.data.splits import TEST_FRACTION, split_indices
+from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def from_arrays(
     if test is not None:
         test_images, test_labels = _images(test[0], "test"), _labels(test, "test")
     else:
-        kept, held_out = split_indices(labels, TEST_FRACTION, 1.0, seed=0)
+        kept, held_out = hold_out_test(labels)
         test_images, test_labels = images[held_out], labels[held_out]
         images, labels = images[kept], labels[kept]
     if not len(test_labels):
@@ -68,14 +68,9 @@ def from_arrays(
             "test images: have another number of channels than the train images; convert them"
         )
     names = _class_names(labels, test_labels, classes)
-    arrays = (images, labels, test_images, test_labels)
-
-    def decode() -> Decoded:
-        parts = part_of(images, labels, size), part_of(test_images, test_labels, size)
-        return Decoded(*parts, names, flip, crop_size=size)
-
-    identity = [size, flip, fingerprint(arrays), *names]
-    return str(cached(Source(name, identity, decode), cache).resolve())
+    decoded = Decoded((images, labels), (test_images, test_labels), names, size, flip)
+    identity = [size, flip, fingerprint((images, labels, test_images, test_labels)), *names]
+    return str(cached(Source(name, identity, lambda: decoded), cache).resolve())
 
 
 def from_dataset(

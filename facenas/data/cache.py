@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,28 +70,27 @@ class ImageSet:
         return int(self.train_images.shape[1])
 
 
-@dataclass(frozen=True)
-class Part:
-    """The training or the test part of a set, not yet in memory.
+class Images(Protocol):
+    """Images that may not be in memory: an array (n, h, w, c) uint8 as far as its shape and slices go."""
 
-    shape: (n, h, w, c); blocks: arrays (m, h, w, c) uint8 in order, n images together;
-    labels: (n,) int64. The blocks can be walked through once.
-    """
-
-    shape: tuple[int, int, int, int]
-    blocks: Iterable[Pixels]
-    labels: Labels
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, run: slice, /) -> Pixels: ...
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole set. `mean` and `std` (per channel, 0..1 scale) at None: compute from training."""
+    """A whole set, to be written at `size` x `size` pixels.
 
-    train: Part
-    test: Part
+    `mean` and `std` (per channel, 0..1 scale) at None: compute from training; `crop_size` at None: `size`.
+    """
+
+    train: tuple[Images, Labels]
+    test: tuple[Images, Labels]
     classes: tuple[str, ...]
+    size: int
     flip: bool
-    crop_size: int
+    crop_size: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
@@ -107,9 +106,10 @@ class Source:
     identity: list[Any]
     decode: Callable[[], Decoded]
 
-    def key(self, version: int = FORMAT_VERSION) -> str:
-        """Folder name of the cache entry that format `version` gives this source."""
-        digest = hashlib.sha256(json.dumps([version, self.name, self.identity]).encode())
+    @property
+    def key(self) -> str:
+        """Name of its cache entry."""
+        digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.name, self.identity]).encode())
         return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', self.name)[:60]}-{digest.hexdigest()[:16]}"
 
 
@@ -123,7 +123,7 @@ def default_cache() -> Path:
 
 def cached(source: Source, cache: Path | None = None) -> Path:
     """The source's entry in `cache`, decoded on the first call only; raises UserError as `decode` does."""
-    entry = (cache or default_cache()) / source.key()
+    entry = (cache or default_cache()) / source.key
     if not entry.is_dir():
         publish_folder(
             entry,
@@ -147,21 +147,20 @@ def is_entry(folder: Path) -> bool:
 
 def write_entry(name: str, decoded: Decoded, folder: Path) -> None:
     """Decode the set into `folder`, block by block."""
-    for part, half in (("train", decoded.train), ("test", decoded.test)):
-        _write_images(folder / f"{part}_images.npy", half, f"{name} {part}")
-        np.save(folder / f"{part}_labels.npy", half.labels)
+    for part, (images, labels) in (("train", decoded.train), ("test", decoded.test)):
+        _write_images(folder / f"{part}_images.npy", images, decoded.size, f"{name} {part}")
+        np.save(folder / f"{part}_labels.npy", labels)
     arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in _ARRAYS}
-    if decoded.mean is None or decoded.std is None:
+    mean, std = decoded.mean, decoded.std
+    if mean is None or std is None:
         mean, std = mean_std(arrays["train_images"])
-    else:
-        mean, std = decoded.mean, decoded.std
     meta = {
         "name": name,
         "classes": decoded.classes,
         "mean": mean,
         "std": std,
         "flip": decoded.flip,
-        "crop_size": decoded.crop_size,
+        "crop_size": decoded.crop_size or decoded.size,
         "fingerprint": fingerprint(arrays.values()),
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
@@ -217,29 +216,29 @@ def slices(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
-def part_of(images: Pixels, labels: Labels, size: int) -> Part:
-    """A part out of images (n, h, w, c) uint8 in memory, resized where they are not size x size."""
-    shape = (len(images), size, size, images.shape[3])
-    return Part(shape, (_resized(images[run], size) for run in slices(images.shape)), labels)
+def _write_images(path: Path, images: Images, size: int, label: str) -> None:
+    """Stream blocks into a .npy file: on a full disk, an error where a mapped file would crash."""
+    shape = (images.shape[0], size, size, images.shape[3])
+    bar = tqdm(total=shape[0], desc=label, unit="image", disable=None, leave=False)
+    with bar, path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
+        for run in slices(images.shape):
+            block = _resized(images[run], size)
+            file.write(np.ascontiguousarray(block).data)
+            bar.update(len(block))
 
 
 def _resized(block: Pixels, size: int) -> Pixels:
     if block.shape[1:3] == (size, size):
         return block
-    pictures = (Image.fromarray(image[..., 0] if image.shape[2] == 1 else image) for image in block)
-    stacked = np.stack([np.asarray(resize(picture, size)) for picture in pictures])
-    return stacked.reshape(len(block), size, size, block.shape[3])
-
-
-def _write_images(path: Path, part: Part, label: str) -> None:
-    """Stream blocks into a .npy file: on a full disk, an error where a mapped file would crash."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": part.shape}
-    bar = tqdm(total=part.shape[0], desc=label, unit="image", disable=None, leave=False)
-    with bar, path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in part.blocks:
-            file.write(np.ascontiguousarray(block).data)
-            bar.update(len(block))
+    pictures = (
+        Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image) for image in block
+    )
+    return np.stack([np.asarray(resize(picture, size)) for picture in pictures]).reshape(
+        len(block), size, size, block.shape[3]
+    )
 
 
 def _load(path: Path, ndim: int) -> NDArray[Any]:

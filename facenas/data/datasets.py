@@ -26,13 +26,12 @@ from facenas.data.cache import (
     default_cache,
     is_entry,
     open_image_set,
-    part_of,
     stamp,
 )
 from facenas.data.config import DataConfig
 from facenas.data.folders import find_folder
 from facenas.data.images import Pixels
-from facenas.data.splits import TEST_FRACTION, split_indices
+from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
 
 if TYPE_CHECKING:  # zarr takes half a second to import: classification does without
@@ -143,7 +142,16 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
         return _entry(path, config.image_size, cache)
     if path.exists():
         return cached(find_folder(path, config.image_size), cache)
-    raise UserError(f"{config.name}: {_unknown(config.name, path, cache)}")
+    if path.parent.resolve() == cache.resolve():
+        fault = "is no longer in the cache; hand over the arrays or the Dataset again"
+    elif "/" in config.name or "\\" in config.name or config.name.endswith(".zip"):
+        fault = "no such file or folder"
+    else:
+        known = ", ".join(KNOWN_NAMES)
+        fault = (
+            f"unknown data set; there are {known}, or give the path of a folder or .zip of images"
+        )
+    raise UserError(f"{config.name}: {fault}")
 
 
 def open_data(folder: Path) -> TrainingData:
@@ -184,17 +192,6 @@ def known_name(text: str) -> str | None:
     return next((name for name in KNOWN_NAMES if name.replace("_", "") == plain), None)
 
 
-def _unknown(name: str, path: Path, cache: Path) -> str:
-    if path.parent.resolve() == cache.resolve():
-        return "is no longer in the cache; hand over the arrays or the Dataset again"
-    if "/" in name or "\\" in name or name.endswith(".zip"):
-        return "no such file or folder"
-    return (
-        f"unknown data set; there are {', '.join(KNOWN_NAMES)}, or give the path of a folder or .zip of "
-        "images"
-    )
-
-
 def _names_store(path: Path) -> bool:
     """Whether the path is, or should be, a store of faces."""
     return path.suffix == ".zarr" or (path / "zarr.json").exists()
@@ -218,21 +215,13 @@ def _demo_store(cache: Path) -> Path:
 
 def _entry(path: Path, image_size: int | None, cache: Path) -> Path:
     """The cache entry itself, or another one with its images resized."""
-    images = open_image_set(path)
-    size = image_size or images.image_size
-    if size == images.image_size:
+    own = open_image_set(path)
+    if image_size in (None, own.image_size):
         return path
-
-    def decode() -> Decoded:
-        return Decoded(
-            part_of(images.train_images, images.train_labels, size),
-            part_of(images.test_images, images.test_labels, size),
-            images.classes,
-            images.flip,
-            crop_size=size,
-        )
-
-    return cached(Source(images.name, [size, images.fingerprint, *images.classes], decode), cache)
+    train, test = (own.train_images, own.train_labels), (own.test_images, own.test_labels)
+    decoded = Decoded(train, test, own.classes, image_size or 0, own.flip)
+    identity = [image_size, own.fingerprint, own.flip, *own.classes]
+    return cached(Source(own.name, identity, lambda: decoded), cache)
 
 
 def _find_named(name: str, config: DataConfig) -> Source:
@@ -307,11 +296,11 @@ def _decode(known: NamedSet, files: list[Path], image_size: int | None) -> Decod
     own_size = train.shape[1]
     for images, labels in ((train, train_labels), (test, test_labels)):
         _check(images, labels, own_size, len(classes), files[0].parent)
-    size = image_size or own_size
     return Decoded(
-        part_of(train, train_labels, size),
-        part_of(test, test_labels, size),
+        (train, train_labels),
+        (test, test_labels),
         classes,
+        image_size or own_size,
         known.flip,
         # The authors train 28x28 images at 32x32 (pad 4, random crop) and test at 28x28.
         image_size or 32,
@@ -326,7 +315,7 @@ _Arrays: TypeAlias = tuple[Pixels, Labels, Pixels, Labels, tuple[str, ...]]
 def _read_idx(known: NamedSet, files: list[Path]) -> _Arrays:
     """Images (n, h, w, 1) and labels (n,) of both parts, and the names of the classes.
 
-    Without the checksums that torchvision's classes insist on: repacked copies of the same images are common.
+    No checksums are compared: repacked copies of the same images are common, and nothing in them is run.
     """
     reader = _reader(known)
     from torchvision.datasets.mnist import read_image_file, read_label_file
@@ -419,12 +408,6 @@ def _decode_digits(image_size: int | None) -> Decoded:
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = digits.target.astype(np.int64)
-    train, test = split_indices(labels, TEST_FRACTION, 1.0, seed=0)
-    size = image_size or images.shape[1]
-    return Decoded(
-        part_of(images[train], labels[train], size),
-        part_of(images[test], labels[test], size),
-        tuple(str(name) for name in digits.target_names),
-        flip=False,
-        crop_size=size,
-    )
+    train, test = ((images[part], labels[part]) for part in hold_out_test(labels))
+    names = tuple(str(name) for name in digits.target_names)
+    return Decoded(train, test, names, image_size or images.shape[1], flip=False)

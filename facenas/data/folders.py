@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from facenas.data.cache import Decoded, Part, Source, slices, stamp
+from facenas.data.cache import Decoded, Source, stamp
 from facenas.data.images import (
     Files,
     FolderFiles,
@@ -28,7 +27,7 @@ from facenas.data.images import (
     reason_of,
     to_pixels,
 )
-from facenas.data.splits import TEST_FRACTION, split_indices
+from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
 
 # In any case. Taken for classes, "Training" and "Testing" would make a set that trains all too well.
@@ -81,8 +80,19 @@ def arrange(names: Iterable[str], root: Path) -> Arrangement:
             "remove the class"
         )
     label_of = {name: label for label, name in enumerate(classes)}
-    halves = [[(name, label_of[parts[0]]) for parts, name in half] for half in (train, test)]
-    return Arrangement(classes, *(halves if test else _hold_out(halves[0], root)))
+    kept, held_out = ([(name, label_of[p[0]]) for p, name in part] for part in (train, test))
+    if not test:
+        everything = kept
+        kept, held_out = (
+            [everything[index] for index in part]
+            for part in hold_out_test(np.array([label for _, label in everything], np.int64))
+        )
+    if not held_out:
+        raise UserError(
+            f"{root}: has one image a class, too few to hold out test images; add images, or "
+            "train/ and test/ folders"
+        )
+    return Arrangement(classes, kept, held_out)
 
 
 def _unwrapped(files: list[_File]) -> list[_File]:
@@ -113,20 +123,6 @@ def _test_files(files: list[_File], root: Path) -> list[_File]:
     return found
 
 
-def _hold_out(
-    items: list[tuple[str, int]], root: Path
-) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """(train, test): the same stratified fifth on every call."""
-    labels = np.array([label for _, label in items], np.int64)
-    train, test = split_indices(labels, TEST_FRACTION, 1.0, seed=0)
-    if not len(test):
-        raise UserError(
-            f"{root}: has one image a class, too few to hold out test images; add images, or "
-            "train/ and test/ folders"
-        )
-    return [items[index] for index in train], [items[index] for index in test]
-
-
 def _stamps(files: FolderFiles) -> list[list[object]]:
     try:
         return [[name, *files.stamp(name)] for name in image_names(files)]
@@ -138,53 +134,57 @@ def _decode(files: Files, image_size: int | None) -> Decoded:
     plan = arrange(image_names(files), files.root)
     size = image_size or _own_size(files, plan.train[0][0])
     grey = _all_grey(files, [name for name, _ in plan.train + plan.test])
-    read = partial(_part, files, size=size, grey=grey, may_resize=image_size is not None)
-    return Decoded(read(plan.train), read(plan.test), plan.classes, flip=True, crop_size=size)
+    train, test = (
+        (
+            _FileImages(files, [name for name, _ in part], size, grey, image_size is not None),
+            np.array([label for _, label in part], np.int64),
+        )
+        for part in (plan.train, plan.test)
+    )
+    return Decoded(train, test, plan.classes, size, flip=True)
+
+
+class _FileImages:
+    """The images `names`, decoded when a slice of them is asked for (see `Images`)."""
+
+    def __init__(
+        self, files: Files, names: list[str], size: int, grey: bool, may_resize: bool
+    ) -> None:
+        self.shape = (len(names), size, size, 1 if grey else 3)
+        self._files, self._names, self._grey, self._may_resize = files, names, grey, may_resize
+
+    def __getitem__(self, run: slice) -> Pixels:
+        names, size = self._names[run], self.shape[1]
+        block = np.empty((len(names), *self.shape[1:]), np.uint8)
+        for row, name in enumerate(names):
+            with _opened(self._files, name) as image:
+                if not self._may_resize and image.size != (size, size):
+                    raise _unfit(self._files, name, image, f"where others are {size}x{size}")
+                block[row] = to_pixels(image, self._grey, size)
+        return block
 
 
 def _own_size(files: Files, name: str) -> int:
     with _opened(files, name) as image:
         if image.width != image.height:
-            raise UserError(
-                f"{files.root}: {name} is {image.width}x{image.height} pixels, not square; give "
-                "data.image_size to resize all images"
-            )
+            raise _unfit(files, name, image, "and not square")
         return image.width
 
 
+def _unfit(files: Files, name: str, image: Image.Image, fault: str) -> UserError:
+    return UserError(
+        f"{files.root}: {name} is {image.width}x{image.height} pixels {fault}; give data.image_size to "
+        "resize all images"
+    )
+
+
 def _all_grey(files: Files, names: list[str]) -> bool:
-    """Whether no image has colours. Reads headers, and only up to the first image in colour."""
-    for name in tqdm(names, "looking for colours", disable=None, leave=False, unit="image"):
+    """Whether no image has colors. Reads headers, and only up to the first image in color."""
+    for name in tqdm(names, "looking for colors", disable=None, leave=False, unit="image"):
         with _opened(files, name) as image:
             if not is_grey(image):
                 return False
     return True
-
-
-def _part(
-    files: Files, items: list[tuple[str, int]], size: int, grey: bool, may_resize: bool
-) -> Part:
-    shape = (len(items), size, size, 1 if grey else 3)
-
-    def blocks() -> Iterator[Pixels]:
-        for run in slices(shape):
-            names = [name for name, _ in items[run]]
-            block = np.empty((len(names), *shape[1:]), np.uint8)
-            for row, name in enumerate(names):
-                with _opened(files, name) as image:
-                    if not may_resize and image.size != (size, size):
-                        raise _other_size(files, name, image, size)
-                    block[row] = to_pixels(image, grey, size)
-            yield block
-
-    return Part(shape, blocks(), np.array([label for _, label in items], np.int64))
-
-
-def _other_size(files: Files, name: str, image: Image.Image, size: int) -> UserError:
-    return UserError(
-        f"{files.root}: {name} is {image.width}x{image.height} pixels where others are "
-        f"{size}x{size}; give data.image_size to resize all images"
-    )
 
 
 @contextmanager

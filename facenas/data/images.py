@@ -53,7 +53,6 @@ class FolderFiles:
         self.root = root
 
     def names(self) -> list[str]:
-        """See `Files`."""
         found = []
         for folder, folders, files in os.walk(self.root, onerror=_not_listed, followlinks=True):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -62,13 +61,11 @@ class FolderFiles:
         return sorted(found)
 
     def read(self, name: str) -> bytes:
-        """See `Files`."""
         with (self.root / name).open("rb") as file:
             _check_bytes(os.fstat(file.fileno()).st_size)
             return file.read()
 
     def stamp(self, name: str) -> list[object]:
-        """See `Files`."""
         status = os.stat(self.root / name)
         return [status.st_size, status.st_mtime_ns]
 
@@ -94,11 +91,9 @@ class ZipFiles:
                 raise UserError(f"{path}: member {name!r} points outside the archive; refused")
 
     def names(self) -> list[str]:
-        """See `Files`."""
         return sorted(self._members)
 
     def read(self, name: str) -> bytes:
-        """See `Files`."""
         member = self._members.get(name)
         if member is None:
             raise ValueError("it is not in the archive")
@@ -123,7 +118,6 @@ class ZipFiles:
             raise ValueError("it is damaged in the archive") from None
 
     def stamp(self, name: str) -> list[object]:
-        """See `Files`."""
         member = self._members[name]
         return [member.file_size, member.CRC]
 

@@ -201,7 +201,9 @@ def test_other_sizes_need_image_size(target):
 
 
 def test_oblong_images_need_image_size(target):
-    with pytest.raises(UserError, match=r"0.png is 12x9 pixels, not square; give data.image_size"):
+    with pytest.raises(
+        UserError, match=r"0.png is 12x9 pixels and not square; give data.image_size"
+    ):
         load(write(target, pets(size=(12, 9))))
 
 
