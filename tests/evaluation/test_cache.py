@@ -160,7 +160,7 @@ def test_damage_is_found(fault, tmp_path, caplog):
     if fault == "torn":
         path.write_bytes(content[:-1])
     elif fault == "flipped":
-        content[100] ^= 1
+        content[200] ^= 1  # the first 128 are the header
         path.write_bytes(content)
     elif fault == "gone":
         path.unlink()
@@ -261,7 +261,7 @@ def test_rows_are_counted_only_when_saved(tmp_path):
     again.close()
     assert np.array_equal(again.read(), np.concatenate([rows, rows[2:]]))
     assert RowFile(path, 4, 4).count == 4
-    assert RowFile(path, 5, 4).count == 0  # of another number of images
+    assert RowFile(path, 3, 4).count == 0  # of fewer images
 
 
 def test_a_full_extraction_is_a_plain_npy_file(tmp_path):

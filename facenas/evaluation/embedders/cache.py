@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _VERSION = 1
 _SAVE_SECONDS = 5.0
 _BLOCK = 1 << 16  # rows that are added at a time
-_BLOCK_BYTES = 1 << 24
+_HEADER = 128  # bytes of a .npy file before its first row, whatever the number of rows
 PLAIN, MIRRORED = "plain", "mirrored"
 
 
@@ -187,16 +187,26 @@ class RowFile:
     """A .npy file of (total, size) float32, filled row by row, and `<name>.json`: how many can be trusted.
 
     The record is written after the rows are on disk: what lies behind the rows it counts came to be just
-    before a kill or a full disk, and is written over. A file whose rows do not have the record's CRC-32
-    counts as empty. Rows are appended, not assigned to a memory map: a map on a full disk ends the process
-    by SIGBUS. One process at a time may have it open. Errors of the disk are raised as OSError.
+    before a kill or a full disk, and is written over. Rows that do not have the record's CRC-32 count for
+    nothing. Rows are appended, not assigned to a memory map: a map on a full disk ends the process by SIGBUS.
+    One process at a time may have it open. Errors of the disk are raised as OSError.
     """
 
     def __init__(self, path: Path, total: int, size: int) -> None:
-        self.path, self._shape = path, (total, size)
-        self._record = path.with_suffix(".json")
+        self.path, self._record, self._shape = path, path.with_suffix(".json"), (total, size)
         self._file: IO[bytes] | None = None
-        self.count, self._crc = self._trusted()
+        self.count, self._crc = 0, 0
+        if not self._record.exists():
+            return
+        try:
+            said = json.loads(self._record.read_text(encoding="utf-8"))
+            self.count, self._crc = int(said["rows"]), int(said["crc32"])
+            if self.count <= total and zlib.crc32(self.read().data) == self._crc:
+                return
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        log.warning("%s: is damaged; its embeddings are computed again", self.path)
+        self.count, self._crc = 0, 0
 
     def append(self, rows: Rows) -> None:
         """Writes rows (m, size) behind the others; `save` makes them count."""
@@ -224,51 +234,16 @@ class RowFile:
                 self._file = None
 
     def read(self) -> Rows:
-        """(total, size) once all rows are there, mapped and read-only."""
-        if not self._shape[0]:
-            return np.zeros(self._shape, np.float32)
-        found: Rows = np.load(self.path, mmap_mode="r")
-        return found
+        """(rows so far, size), mapped and read-only."""
+        shape = (self.count, self._shape[1])
+        if not self.count:
+            return np.zeros(shape, np.float32)
+        return np.memmap(self.path, "<f4", "r", _HEADER, shape)
 
     def _open(self) -> IO[bytes]:
         file: IO[bytes] = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
-        if not self.count:
-            header = {"descr": "<f4", "fortran_order": False, "shape": self._shape}
-            np.lib.format.write_array_header_1_0(file, header)
-        else:
-            self._skip_header(file)
-            file.seek(self._bytes(), os.SEEK_CUR)
+        header = {"descr": "<f4", "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.seek(_HEADER + self.count * self._shape[1] * 4)
         file.truncate()
         return file
-
-    def _trusted(self) -> tuple[int, int]:
-        """Rows that the record counts, and their CRC-32."""
-        if not self._record.exists():
-            return 0, 0
-        try:
-            said: Any = json.loads(self._record.read_text(encoding="utf-8"))
-            self.count, crc = int(said["rows"]), int(said["crc32"])
-            if self._crc_of_rows() == crc:
-                return self.count, crc
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        log.warning("%s: is damaged; its embeddings are computed again", self.path)
-        return 0, 0
-
-    def _crc_of_rows(self) -> int | None:
-        """Of the rows counted; None when there are fewer."""
-        crc, length = 0, self._bytes()
-        with self.path.open("rb") as file:
-            self._skip_header(file)
-            while length and (block := file.read(min(length, _BLOCK_BYTES))):
-                crc, length = zlib.crc32(block, crc), length - len(block)
-        return None if length else crc
-
-    def _skip_header(self, file: IO[bytes]) -> None:
-        """Raises ValueError when it is not this file's."""
-        np.lib.format.read_magic(file)
-        if np.lib.format.read_array_header_1_0(file)[0] != self._shape:
-            raise ValueError("another shape")
-
-    def _bytes(self) -> int:
-        return self.count * self._shape[1] * 4

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from facenas.data.faces.jpeg import SIDE
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.embedder import (
@@ -20,7 +21,7 @@ from facenas.evaluation.embedders.embedder import (
     fingerprint,
     first_line,
 )
-from facenas.evaluation.embedders.module import Adapted, as_tensor, raw_embeddings
+from facenas.evaluation.embedders.module import network_input, raw_embeddings
 from facenas.evaluation.embedders.preprocessing import FILE, InputOptions, Preprocessing, usual
 from facenas.models.foreign import Colour, load_foreign
 from facenas.models.ir import build_ir
@@ -39,22 +40,20 @@ class _Opened(NamedTuple):
 
 
 def open_checkpoint(path: Path, options: InputOptions, device: Device) -> PieceEmbedder:
-    """A run's folder, its `checkpoints/model.pt`, an export as safetensors, or a checkpoint of another project.
+    """A run's folder, its `checkpoints/model.pt`, an export as safetensors, or another project's checkpoint.
 
     Raises UserError when the file is damaged or holds no network of faces.
     """
     if options.embedding is not None:
         raise UserError(f"embedding {options.embedding}: {path} has one output; leave it out")
     network, arch, recorded, kind = _open(path, options.color)
-    chosen = recorded.changed(options)
-    if not chosen.unit_range or chosen.color != recorded.color:
-        network = nn.Sequential(Adapted(chosen, back=recorded.color == "bgr"), network)
-    model = device.place(network.eval())
+    chosen, turned = recorded.changed(options), recorded.color == "bgr"
+    model, place = device.place(network.eval()), device.torch_device
 
     def run(images: Pixels) -> Rows:
-        return raw_embeddings(model, as_tensor(images), device).numpy()
+        return raw_embeddings(model, network_input(images, chosen, place, turned), device).numpy()
 
-    gpu = device.torch_device.type != "cpu"
+    gpu = place.type != "cpu"
     file = path / "checkpoints" / "model.pt" if path.is_dir() else path
     precision = "bfloat16" if device.bf16 else "float32"
     return PieceEmbedder(
@@ -64,10 +63,10 @@ def open_checkpoint(path: Path, options: InputOptions, device: Device) -> PieceE
         facts={
             "format": kind,
             "parameters": arch.count_parameters(),
-            "macs": arch.count_macs(112),
+            "macs": arch.count_macs(SIDE),
             **chosen.facts(),
             "precision": precision,
-            "device": str(device.torch_device),
+            "device": str(place),
         },
         run=run,
         piece=None if gpu else CPU_PIECE,

@@ -1,11 +1,11 @@
-"""What every opened network is: images in, raw embeddings out."""
+"""What every embedder is: images in, raw embeddings out; and which output of somebody's network they are."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -13,8 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from facenas.data.faces.jpeg import SIDE
+from facenas.errors import UserError
+
 Pixels = NDArray[np.uint8]
 Rows = NDArray[np.float32]
+Outputs = Mapping[str, Any]  # arrays by name
 
 # On a CPU so few at a time: what one layer hands to the next stays in the cache (1.2 times faster than 64).
 CPU_PIECE = 8
@@ -41,7 +45,7 @@ class Embedder(Protocol):
     def facts(self) -> dict[str, Any]: ...
 
     def __call__(self, images: Pixels) -> Rows:
-        """(m, 112, 112, 3) uint8 RGB -> (m, size) float32, not normalised. Several threads may call at once."""
+        """(m, 112, 112, 3) uint8 RGB -> (m, size) float32, not normalized. Several threads may call at once."""
         ...
 
 
@@ -78,6 +82,85 @@ class PieceEmbedder:
             with turn:
                 found[start : start + count] = self.run(part)[:count]
         return found
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The output `embedding`; AdaFace's networks give a unit vector, and its length as a second output."""
+
+    embedding: str
+    length: str | None
+    size: int
+
+    def __call__(self, outputs: Outputs) -> Rows:
+        """(m, size) float32, not normalized."""
+        rows = np.asarray(outputs[self.embedding], np.float32)
+        rows = rows.reshape(len(rows), -1)
+        if self.length is not None:
+            rows = rows * np.asarray(outputs[self.length], np.float32).reshape(-1, 1)
+        return rows
+
+
+def probe(
+    name: object, run: Callable[[Pixels], Outputs], wanted: str | None, batch: int | None
+) -> tuple[Selection, int | None]:
+    """(the embedding among the outputs of `run`, how many images it takes at once if it takes no other number).
+
+    name: of the network, for messages; wanted: of the output to use; batch: how many images it takes, when its
+    file says so. Tries two images, else one, for it may take no more and not say so. Raises UserError when it
+    gives no embeddings.
+    """
+    rng, reason = np.random.default_rng(0), ""
+    for count in dict.fromkeys((batch or 2, 1)):
+        images = rng.integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+        try:
+            outputs = run(images)
+        except (
+            Exception
+        ) as error:  # onnxruntime, torch and a function of somebody's raise many kinds
+            reason = reason or first_line(error)
+            continue
+        if all(np.ndim(value) and len(value) == count for value in outputs.values()):
+            fixed = batch is not None or count == 1
+            return _select(name, outputs, wanted), count if fixed else None
+        reason = reason or f"its output is {_shapes(outputs)} for {count}"
+    raise UserError(
+        f"{name}: does not take images of {SIDE}x{SIDE} pixels and give a row for each ({reason})"
+    )
+
+
+def _select(name: object, outputs: Outputs, wanted: str | None) -> Selection:
+    sizes = {key: _row_size(value) for key, value in outputs.items()}
+    vectors = [key for key, size in sizes.items() if size > 1]
+    if wanted is not None and wanted not in outputs:
+        raise UserError(f"{name}: has no output {wanted!r} (embedding), but {_shapes(outputs)}")
+    if wanted is None and len(outputs) > 1 and len(vectors) != 1:
+        raise UserError(
+            f"{name}: has the outputs {_shapes(outputs)}; name the embedding among them (embedding)"
+        )
+    chosen = wanted or (vectors[0] if len(outputs) > 1 else next(iter(outputs)))
+    if sizes[chosen] < 2:
+        shape = _shapes({chosen: outputs[chosen]})
+        raise UserError(
+            f"{name}: its output {shape} is no embedding, which is one row of numbers an image"
+        )
+    found = Selection(chosen, None, sizes[chosen])
+    lengths = [key for key, size in sizes.items() if size == 1]
+    if wanted is not None or len(outputs) != 2 or not lengths:
+        return found
+    unit = np.allclose(np.linalg.norm(found(outputs), axis=1), 1, atol=1e-2)
+    return Selection(chosen, lengths[0], found.size) if unit else found
+
+
+def _row_size(value: Any) -> int:
+    """Numbers of a row; 0 when there is more than one axis to it, as of (m, 512, 7, 7)."""
+    axes = [length for length in np.shape(value)[1:] if length != 1]
+    return 0 if len(axes) > 1 else int(np.prod(axes))
+
+
+def _shapes(outputs: Outputs) -> str:
+    parts = (f"{name} ({' x '.join(map(str, np.shape(value)))})" for name, value in outputs.items())
+    return ", ".join(parts)
 
 
 def fingerprint(content: bytes, *settings: object) -> str:

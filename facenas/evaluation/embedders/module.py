@@ -17,11 +17,12 @@ from facenas.data.faces.store import FaceStore
 from facenas.device import Device
 from facenas.evaluation.embedders.embedder import (
     CPU_PIECE,
+    Outputs,
     PieceEmbedder,
     Pixels,
     fingerprint,
+    probe,
 )
-from facenas.evaluation.embedders.outputs import Outputs, probe
 from facenas.evaluation.embedders.preprocessing import USER, InputOptions, Preprocessing, usual
 from facenas.evaluation.metrics.checks import Floats
 from facenas.evaluation.metrics.ten_fold import squared_distances
@@ -32,43 +33,32 @@ _BATCH = 128
 def open_module(module: nn.Module, options: InputOptions) -> PieceEmbedder:
     """A module in memory that takes (n, 3, 112, 112) float RGB in [-1, 1], unless `options` say otherwise.
 
-    It gives (n, E), or several outputs as a tuple or dict, named 0, 1, ... or by their keys. It runs on
-    its own device, in its own dtype, one batch at a time; `evaluation_mode` is its caller's to set. Nothing is
-    kept on disk: the code behind the weights may be another tomorrow.
+    It gives (n, E), or several outputs as a tuple or dict, named 0, 1, ... or by their keys. It runs on its own
+    device, in its own dtype, one batch at a time; `evaluation_mode` is its caller's to set. Nothing is kept on
+    disk: the code behind the weights may be another tomorrow.
     """
     first = next(module.parameters(), torch.empty(0))
     chosen = usual(said_by=USER).changed(options)
-    adapted = Adapted(chosen).to(first.device)
 
     @torch.inference_mode()
     def outputs(images: Pixels) -> Outputs:
-        values = adapted(to_input(as_tensor(images).to(first.device))).to(first.dtype)
-        return _named(module(values))
+        return _named(module(network_input(images, chosen, first.device).to(first.dtype)))
 
-    name = type(module).__name__
-    selection, batch = probe(name, outputs, options.embedding, None)
     weights = hashlib.sha256()
     for key, value in module.state_dict().items():
         weights.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    parameters = sum(p.numel() for p in module.parameters())
-    return PieceEmbedder(
-        name=name,
-        fingerprint=fingerprint(weights.digest(), repr(module), chosen.identity, selection),
-        size=selection.size,
-        facts={
-            "format": "torch module",
-            "parameters": parameters,
-            **chosen.facts(),
-            "precision": str(first.dtype).removeprefix("torch."),
-            "device": str(first.device),
-        },
-        run=lambda images: selection(outputs(images)),
-        piece=batch or (CPU_PIECE if first.device.type == "cpu" else None),
-        fixed=batch is not None,
-        alone=True,
-        cacheable=False,
-    )
+    facts = {
+        "format": "torch module",
+        "parameters": sum(p.numel() for p in module.parameters()),
+        **chosen.facts(),
+        "precision": str(first.dtype).removeprefix("torch."),
+        "device": str(first.device),
+    }
+    piece = CPU_PIECE if first.device.type == "cpu" else None
+    identity = f"{module!r} {chosen.identity}"
+    name = type(module).__name__
+    return _in_memory(name, outputs, options, weights.digest(), identity, facts, piece)
 
 
 def open_callable(function: Callable[[Pixels], Any], options: InputOptions) -> PieceEmbedder:
@@ -77,19 +67,31 @@ def open_callable(function: Callable[[Pixels], Any], options: InputOptions) -> P
     It is called by one thread at a time, and nothing is kept on disk: what it computes may be another tomorrow.
     """
     name = getattr(function, "__qualname__", type(function).__qualname__)
+    where = getattr(function, "__module__", "")
 
     def outputs(images: Pixels) -> Outputs:
         return _named(function(images))
 
+    return _in_memory(name, outputs, options, b"", where, {"format": "function"}, None)
+
+
+def _in_memory(
+    name: str,
+    outputs: Callable[[Pixels], Outputs],
+    options: InputOptions,
+    content: bytes,
+    identity: str,
+    facts: dict[str, Any],
+    piece: int | None,
+) -> PieceEmbedder:
     selection, batch = probe(name, outputs, options.embedding, None)
-    where = getattr(function, "__module__", "")
     return PieceEmbedder(
         name=name,
-        fingerprint=fingerprint(b"", where, name, selection),
+        fingerprint=fingerprint(content, name, identity, selection),
         size=selection.size,
-        facts={"format": "function"},
+        facts=facts,
         run=lambda images: selection(outputs(images)),
-        piece=batch,
+        piece=batch or piece,
         fixed=batch is not None,
         alone=True,
         cacheable=False,
@@ -121,53 +123,38 @@ def _named(found: Any) -> Outputs:
     }
 
 
-class Adapted(nn.Module):
-    """Takes (n, 3, h, w) RGB in [-1, 1] and gives what `preprocessing` says; `back`: in RGB order again."""
+def network_input(
+    images: Pixels, chosen: Preprocessing, device: torch.device, turned: bool = False
+) -> Tensor:
+    """(m, 112, 112, 3) uint8 RGB -> (m, 3, 112, 112) float32 on `device`, as `chosen` says.
 
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, preprocessing: Preprocessing, back: bool = False) -> None:
-        super().__init__()
-        self.preprocessing, self.back = preprocessing, back
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
-            for values in (preprocessing.mean, preprocessing.std)
-        )
-        self.register_buffer("scale", 127.5 / std)
-        self.register_buffer("shift", (127.5 - mean) / std)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Another order, another scale."""
-        if self.preprocessing.color == "bgr":
-            images = images.flip(1)
-        if not self.preprocessing.unit_range:
-            images = images * self.scale + self.shift
-        return images.flip(1) if self.back else images
-
-
-def as_tensor(images: Pixels) -> Tensor:
-    """The same memory where torch can use it: C-ordered and writable."""
-    return torch.from_numpy(np.require(images, requirements=("C", "W")))
+    turned: the network's weights were turned from BGR to RGB, while `chosen` still speaks of the file's.
+    """
+    if chosen.unit_range and turned == (chosen.color == "bgr"):
+        pixels = np.require(images, requirements=("C", "W"))  # else torch cannot share the memory
+        return to_input(torch.from_numpy(pixels).to(device))
+    values = torch.from_numpy(chosen.apply(images)).to(device)
+    return values.flip(1) if turned else values
 
 
 @torch.inference_mode()
-def raw_embeddings(model: nn.Module, images: Tensor, device: Device) -> Tensor:
-    """(m, 112, 112, 3) uint8 RGB -> (m, E) float32 on the CPU, as the model gives them: not normalised."""
+def raw_embeddings(model: nn.Module, values: Tensor, device: Device) -> Tensor:
+    """(m, 3, 112, 112) on the device -> (m, E) float32 on the CPU, as the model gives them: not normalized."""
     with device.autocast():
-        outputs: Tensor = model(to_input(images.to(device.torch_device)))
+        outputs: Tensor = model(values)
     return outputs.float().cpu()
 
 
 def embed(model: nn.Module, batches: Iterable[Tensor], device: Device) -> NDArray[np.float64]:
     """(n, E) unit embeddings of batches (m, 112, 112, 3) uint8 RGB.
 
-    Raw embeddings of image and horizontal flip are added before the normalisation, so the clearer one
+    Raw embeddings of image and horizontal flip are added before the normalization, so the clearer one
     counts more. Source: `mk-minchul/AdaFace:utils.py`, `deepinsight/insightface:.../verification.py`.
     """
     model.eval()
     found = [
-        raw_embeddings(model, batch, device) + raw_embeddings(model, batch.flip(2), device)
+        raw_embeddings(model, to_input(batch.to(device.torch_device)), device)
+        + raw_embeddings(model, to_input(batch.flip(2).to(device.torch_device)), device)
         for batch in batches
     ]
     raw = torch.cat(found).double().numpy()

@@ -14,12 +14,13 @@ from facenas.device import named_device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.embedder import (
     CPU_PIECE,
+    Outputs,
     PieceEmbedder,
     Pixels,
     fingerprint,
     first_line,
+    probe,
 )
-from facenas.evaluation.embedders.outputs import Outputs, probe
 from facenas.evaluation.embedders.preprocessing import (
     ASSUMED,
     FILE,
@@ -63,28 +64,31 @@ def open_onnx(path: Path, options: InputOptions, device: str | None, threads: in
     provider, place = _provider(runtime, device)
     model = onnx_graph.read_graph(path)
     values, content = onnx_graph.constants(model), model.SerializeToString(deterministic=True)
-    known = {"format": "ONNX", "parameters": onnx_graph.count_parameters(model)}
+    facts = {"format": "ONNX", "parameters": onnx_graph.count_parameters(model)}
     if provider == _CPU:
         onnx_graph.use_fast_prelu(model, values)
     session = _session(path, runtime, model.SerializeToString(), provider, threads)
     entry = _input(path, session)
     chosen = _preprocessing(path, model, entry, values).changed(options)
-    _check_bytes(path, entry, chosen)
+    if entry.dtype == np.uint8 and (set(chosen.mean), set(chosen.std)) != ({0.0}, {1.0}):
+        raise UserError(f"{path}: takes pixels as bytes; leave out mean and std")
     names = [output.name for output in session.get_outputs()]
 
     def run(images: Pixels) -> Outputs:
-        found = session.run(names, {entry.name: _values(images, entry, chosen)})
+        pixels = chosen.apply(images)
+        ordered = pixels.transpose(0, 2, 3, 1) if entry.last else pixels
+        found = session.run(names, {entry.name: np.ascontiguousarray(ordered, entry.dtype)})
         return dict(zip(names, found, strict=True))
 
-    chosen_output, batch = probe(path, run, options.embedding, entry.batch)
-    facts = known | _of_architecture(model) | chosen.facts()
+    selection, batch = probe(path, run, options.embedding, entry.batch)
     gpu = provider != _CPU
+    facts |= {**_counts(model), **chosen.facts(), "device": place, "output": selection.embedding}
     return PieceEmbedder(
         name=path.name,
-        fingerprint=fingerprint(content, f"{chosen.identity} {provider}", chosen_output),
-        size=chosen_output.size,
-        facts={**facts, "device": place, "output": chosen_output.embedding},
-        run=lambda images: chosen_output(run(images)),
+        fingerprint=fingerprint(content, f"{chosen.identity} {provider}", selection),
+        size=selection.size,
+        facts=facts,
+        run=lambda images: selection(run(images)),
         piece=batch or (None if gpu else CPU_PIECE),
         fixed=batch is not None,
         alone=gpu,
@@ -135,21 +139,20 @@ def _input(path: Path, session: Any) -> _Input:
         raise UserError(
             f"{path}: should have one input, the images, but has {len(entries)} ({names})"
         )
-    entry = entries[0]
+    entry, told = entries[0], " x ".join(str(size) for size in entries[0].shape)
     if entry.type not in _TYPES:
         raise UserError(
             f"{path}: its input {entry.name} takes {entry.type}, not float or uint8 pixels"
         )
     shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
-    told = " x ".join(str(size) for size in entry.shape)
     if len(shape) != 4 or not {shape[1], shape[3]} & {3, None}:
         raise UserError(
             f"{path}: its input {entry.name} is {told}, but should be n x 3 x {SIDE} x {SIDE} or n x {SIDE} x "
             f"{SIDE} x 3"
         )
     last = shape[3] == 3 and shape[1] != 3
-    height, width = shape[1:3] if last else shape[2:]
-    if {height, width} - {None, SIDE} or (not last and shape[1] not in (3, None)):
+    sides = shape[1:3] if last else shape[2:]
+    if set(sides) - {None, SIDE} or (not last and shape[1] not in (3, None)):
         raise UserError(
             f"{path}: takes images of {told}, but faces are aligned to {SIDE}x{SIDE} in color; give a network "
             "of that size"
@@ -163,8 +166,8 @@ def _preprocessing(
     """From our metadata, else from how the graph begins."""
     from facenas.evaluation.embedders.onnx_graph import start_of
 
-    said = {item.key: item.value for item in model.metadata_props}
-    if "facenas_version" in said:
+    said = _metadata(model)
+    if said:
         return _ours(path, said)
     if entry.dtype == np.uint8:
         return Preprocessing("rgb", (0.0,), (1.0,), ASSUMED, FILE)
@@ -173,6 +176,12 @@ def _preprocessing(
         return usual()
     std = (1.0,) if start.takes_raw else (255.0,)
     return Preprocessing("rgb", (0.0,), std, ASSUMED, GRAPH)
+
+
+def _metadata(model: onnx.ModelProto) -> dict[str, str]:
+    """What `facenas export` wrote into the file; nothing of any other file."""
+    said = {item.key: item.value for item in model.metadata_props}
+    return said if "facenas_version" in said else {}
 
 
 def _ours(path: Path, said: dict[str, str]) -> Preprocessing:
@@ -189,26 +198,10 @@ def _ours(path: Path, said: dict[str, str]) -> Preprocessing:
         ) from None
 
 
-def _of_architecture(model: onnx.ModelProto) -> dict[str, Any]:
-    """Counts of a network of ours, whose export folds some weights into others."""
-    said = {item.key: item.value for item in model.metadata_props}
-    if "facenas_version" not in said:
-        return {}
+def _counts(model: onnx.ModelProto) -> dict[str, int]:
+    """Of a network of ours, whose export folds some weights into others."""
     try:
-        arch = from_json(json.loads(said["architecture"]))
+        arch = from_json(json.loads(_metadata(model)["architecture"]))
     except (KeyError, ValueError, UserError):  # it runs all the same
         return {}
     return {"parameters": arch.count_parameters(), "macs": arch.count_macs(SIDE)}
-
-
-def _check_bytes(path: Path, entry: _Input, chosen: Preprocessing) -> None:
-    if entry.dtype == np.uint8 and (set(chosen.mean), set(chosen.std)) != ({0.0}, {1.0}):
-        raise UserError(f"{path}: takes pixels as bytes; leave out mean and std")
-
-
-def _values(images: Pixels, entry: _Input, chosen: Preprocessing) -> NDArray[Any]:
-    """What the session takes, from (k, 112, 112, 3) RGB."""
-    values = chosen.apply(images)
-    if entry.last:
-        values = values.transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(values, entry.dtype)

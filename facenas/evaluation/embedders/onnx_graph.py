@@ -98,8 +98,9 @@ def use_fast_prelu(model: onnx.ModelProto, values: Constants) -> None:
     """Changes the graph to have PReLU as relu(x) + (-slope) * relu(-x): the same values to the last bit.
 
     On a CPU, onnxruntime's PRelu is slow and breaks its blocked layout; 1x1 depthwise convolutions stay in
-    it: MobileFaceNet takes 0.45 of the time. NaN would become 0, so a network with one in its weights is
-    left as it is.
+    it: MobileFaceNet takes 0.45 of the time, half of what makes LFW's 157 images a second out of 44
+    (docs/results.md, "Evaluation: speed"). NaN would become 0, so a network with one in its weights is left
+    as it is.
     """
     floats = (value for value in values.values() if value.dtype.kind == "f")
     if not all(np.isfinite(value).all() for value in floats):

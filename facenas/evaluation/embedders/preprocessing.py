@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from facenas.errors import UserError
 
 Values = tuple[float, ...]  # one for all channels, or one for each in the network's own order
-_COLORS = ("rgb", "bgr")
 ASSUMED, FILE, GRAPH, USER = "assumed", "the file", "how the graph begins", "options"
 
 
@@ -29,28 +29,18 @@ class InputOptions:
     embedding: str | None = None
 
     def __post_init__(self) -> None:
-        if self.color is not None and self.color.lower() not in _COLORS:
+        if self.color is not None and self.color.lower() not in ("rgb", "bgr"):
             raise UserError(f"color {self.color}: should be rgb or bgr")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            _check(name, values)
-        if self.std is not None and min(self.std) < 1:
-            raise UserError(
-                f"std {_told(self.std)}: is below 1, but counts on pixels of 0..255; multiply mean and std by "
-                "255"
-            )
-
-
-def _check(name: str, values: Values | None) -> None:
-    if values is None:
-        return
-    if len(values) not in (1, 3):
-        raise UserError(f"{name} {_told(values)}: should be one number, or three, one per channel")
-    if not all(math.isfinite(value) for value in values):
-        raise UserError(f"{name} {_told(values)}: should be finite numbers")
-
-
-def _told(values: Values) -> str:
-    return " ".join(f"{value:g}" for value in values)
+            told = f"{name} {' '.join(f'{value:g}' for value in values or ())}"
+            if values is not None and len(values) not in (1, 3):
+                raise UserError(f"{told}: should be one number, or three, one per channel")
+            if not all(math.isfinite(value) for value in values or ()):
+                raise UserError(f"{told}: should be finite numbers")
+            if name == "std" and min(values or (1,)) < 1:
+                raise UserError(
+                    f"{told}: is below 1, but counts on pixels of 0..255; multiply mean and std by 255"
+                )
 
 
 @dataclass(frozen=True)
@@ -68,10 +58,10 @@ class Preprocessing:
         made = self
         if options.color is not None:
             made = replace(made, color=options.color.lower(), color_said_by=USER)
-        for name, values in (("mean", options.mean), ("std", options.std)):
-            if values is not None:
-                new = {name: tuple(map(float, values)), "values_said_by": USER}
-                made = replace(made, **new)  # type: ignore[arg-type]
+        if options.mean is not None:
+            made = replace(made, mean=tuple(map(float, options.mean)), values_said_by=USER)
+        if options.std is not None:
+            made = replace(made, std=tuple(map(float, options.std)), values_said_by=USER)
         return made
 
     @property
@@ -84,15 +74,9 @@ class Preprocessing:
         """What decides the values that the network is given, for its fingerprint."""
         return f"{self.color} {self.mean} {self.std}"
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> dict[str, Any]:
         """For tables and `results.json`; mean and std on the 0..255 scale."""
-        return {
-            "color": self.color,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "color_said_by": self.color_said_by,
-            "values_said_by": self.values_said_by,
-        }
+        return {**vars(self), "mean": list(self.mean), "std": list(self.std)}
 
     def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(m, h, w, 3) uint8 RGB -> (m, 3, h, w) float32, C-ordered."""

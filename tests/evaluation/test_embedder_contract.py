@@ -1,0 +1,129 @@
+"""What every embedder keeps, whatever is behind it: shapes, dtype, determinism, images kept apart."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from onnx_files import summing
+from test_embedders import ARCH, make_run
+
+from facenas.evaluation.benches.images import EncodedImages
+from facenas.evaluation.embedders import Embedder, InputOptions, embedder_of
+from facenas.evaluation.embedders.cache import extract
+from facenas.export.safetensors_file import encode_safetensors
+from facenas.models.ir import build_ir
+from facenas.models.trained import read_trained
+
+IMAGES = np.random.default_rng(2).integers(0, 256, (11, 112, 112, 3), np.uint8)
+OPTIONS = InputOptions("rgb", (127.5,), (127.5,))
+
+
+def drawn_network():
+    network = build_ir(ARCH, seed=7)
+    network(torch.randn(4, 3, 112, 112, generator=torch.Generator().manual_seed(1)))
+    return network
+
+
+def safetensors(folder):
+    path = folder / "net.safetensors"
+    path.write_bytes(encode_safetensors(read_trained(make_run(folder / "run", drawn_network()))))
+    return path
+
+
+def checkpoint(folder):
+    state = {f"model.{key}": value for key, value in drawn_network().state_dict().items()}
+    torch.save({"state_dict": state}, folder / "net.ckpt")
+    return folder / "net.ckpt"
+
+
+def onnx(folder):
+    pytest.importorskip("onnxruntime")
+    return summing(folder / "net.onnx")
+
+
+def onnx_of_three(folder):
+    pytest.importorskip("onnxruntime")
+    return summing(folder / "net.onnx", shape=(3, 3, 112, 112))
+
+
+class Embeds:
+    """Pixels of a coarse grid, scaled."""
+
+    def embed(self, images):
+        return images[:, ::20, ::20].reshape(len(images), -1) / np.float32(255) - 0.5
+
+
+KINDS = {
+    "run": lambda folder: make_run(folder / "run", drawn_network()),
+    "checkpoint": checkpoint,
+    "safetensors": safetensors,
+    "onnx": onnx,
+    "onnx of a fixed batch": onnx_of_three,
+    "module": lambda folder: drawn_network(),
+    "module on floats of 64 bits": lambda folder: drawn_network().double(),
+    "function": lambda folder: Embeds().embed,
+    "object that embeds": lambda folder: Embeds(),
+}
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def embedder(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "_"))
+    options = None if request.param in ("function", "object that embeds") else OPTIONS
+    with embedder_of(KINDS[request.param](folder), options) as opened:
+        yield opened
+
+
+def test_what_it_says_of_itself(embedder):
+    assert isinstance(embedder, Embedder)
+    assert embedder.name
+    assert len(embedder.fingerprint) == 64
+    assert "format" in embedder.facts
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 11])
+def test_a_finite_float32_row_for_each_image(embedder, count):
+    rows = embedder(IMAGES[:count])
+    assert rows.shape == (count, embedder.size)
+    assert rows.dtype == np.float32
+    assert np.isfinite(rows).all()
+
+
+def test_the_same_images_give_the_same_rows_from_any_thread(embedder):
+    first = embedder(IMAGES)
+    with ThreadPoolExecutor(3) as pool:
+        for rows in pool.map(embedder, [IMAGES] * 4):
+            assert np.array_equal(rows, first)
+
+
+def test_no_image_minds_its_neighbors(embedder):
+    whole = embedder(IMAGES)
+    scale = np.abs(whole).max()
+    for order in (np.arange(11)[::-1], np.array([4, 4, 9]), np.array([6])):
+        # Another size of batch may round otherwise, no more.
+        np.testing.assert_allclose(embedder(IMAGES[order]), whole[order], atol=1e-5 * scale)
+
+
+def test_images_are_left_as_they_are_and_may_be_read_only(embedder):
+    images = IMAGES.copy()
+    images.setflags(write=False)
+    rows = embedder(images)
+    assert np.array_equal(images, IMAGES)
+    assert np.array_equal(embedder(images[:, :, ::-1][:, :, ::-1]), rows)
+
+
+def test_extraction_gives_the_rows_it_gives(embedder, tmp_path):
+    from bench_files import encoded
+
+    items = [encoded(image, "png") for image in IMAGES]
+    images = EncodedImages(items, tmp_path / "x.bin", "fingerprint")
+    threads = torch.get_num_threads()
+    found = extract(embedder, images, batch_size=4, cache=tmp_path)
+    wanted = embedder(IMAGES) + embedder(IMAGES[:, :, ::-1])
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+    assert torch.get_num_threads() == threads
+    kept = [path for path in tmp_path.rglob("*.npy") if path.is_file()]
+    assert len(kept) == (2 if embedder.cacheable else 0)
