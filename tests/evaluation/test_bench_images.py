@@ -12,7 +12,7 @@ from bench_files import encoded, face, faces, write
 
 from facenas.data.images import open_files
 from facenas.errors import UserError
-from facenas.evaluation.benches.images import EncodedImages, FileImages
+from facenas.evaluation.benches.images import EncodedImages, file_images
 from facenas.evaluation.benches.locate import locate
 from facenas.evaluation.benches.pair_lists import plain_path
 
@@ -35,7 +35,7 @@ def read(images, *numbers):
 
 
 def test_pixels_are_rgb_in_the_order_asked_for(target):
-    images = FileImages(target(faces(NAMES)), NAMES)
+    images = file_images(target(faces(NAMES)), NAMES)
     found = read(images, 7, 0, 29)
     assert found.shape == (3, 112, 112, 3)
     assert (found.dtype, found.flags.c_contiguous, len(images)) == (np.uint8, True, 30)
@@ -47,7 +47,7 @@ def test_pixels_are_rgb_in_the_order_asked_for(target):
 
 
 def test_threads_read_what_one_reads(target):
-    images = FileImages(target(faces(NAMES)), NAMES)
+    images = file_images(target(faces(NAMES)), NAMES)
     alone = read(images)
     orders = [np.random.default_rng(seed).permutation(30) for seed in range(12)]
     with ThreadPoolExecutor(8) as pool:
@@ -58,7 +58,7 @@ def test_threads_read_what_one_reads(target):
 def test_grey_and_transparent_images_become_rgb(target):
     grey = face(0)[..., 0]
     alpha = np.dstack([face(1), grey])
-    images = FileImages(
+    images = file_images(
         target({"a.jpg": encoded(grey), "b.png": encoded(grey, "png"), "c.png": encoded(alpha, "png")}),
         ["a.jpg", "b.png", "c.png"],
     )  # fmt: skip
@@ -81,7 +81,7 @@ def test_grey_and_transparent_images_become_rgb(target):
     ],
 )
 def test_what_is_no_aligned_face_is_named(target, content, fault):
-    images = FileImages(
+    images = file_images(
         target({"a/1.jpg": encoded(face(1)), "a/2.jpg": content}), ["a/1.jpg", "a/2.jpg"]
     )
     read(images, 0)
@@ -92,12 +92,12 @@ def test_what_is_no_aligned_face_is_named(target, content, fault):
 
 def test_a_file_gone_since_is_named(tmp_path):
     write(tmp_path / "in", faces(["a/1.jpg"]))
-    images = FileImages(open_files(tmp_path / "in"), ["a/1.jpg"])
+    images = file_images(open_files(tmp_path / "in"), ["a/1.jpg"])
     (tmp_path / "in" / "a" / "1.jpg").unlink()
     with pytest.raises(UserError, match=r"a/1\.jpg: it cannot be read \(No such file"):
         read(images)
     with pytest.raises(UserError, match=r"a/1\.jpg: cannot be read"):
-        FileImages(open_files(tmp_path / "in"), ["a/1.jpg"])
+        file_images(open_files(tmp_path / "in"), ["a/1.jpg"])
 
 
 def test_damage_in_an_archive_is_found_by_its_crc(tmp_path):
@@ -106,7 +106,7 @@ def test_damage_in_an_archive_is_found_by_its_crc(tmp_path):
     at = content.index(encoded(face(0))[-60:])
     content[at] ^= 1  # still a JPEG, with another pixel
     path.write_bytes(content)
-    images = FileImages(open_files(path), ["a.jpg", "b.jpg"])
+    images = file_images(open_files(path), ["a.jpg", "b.jpg"])
     read(images, 1)
     with pytest.raises(UserError, match=r"a\.jpg: it is damaged in the archive"):
         read(images, 0)
@@ -118,7 +118,7 @@ def test_archives_of_other_kinds_are_refused_by_name(tmp_path):
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="it is encrypted"):
-        read(FileImages(open_files(path), ["a.jpg"]))
+        read(file_images(open_files(path), ["a.jpg"]))
     (tmp_path / "c.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match="neither a folder nor a readable"):
         open_files(tmp_path / "c.zip")
@@ -128,24 +128,24 @@ def test_the_fingerprint_follows_the_files(tmp_path):
     names = NAMES[:3]
     contents = faces(names)
     folder, archive = (write(tmp_path / name, contents) for name in ("in", "in.zip"))
-    prints = {path: FileImages(open_files(path), names).fingerprint for path in (folder, archive)}
+    prints = {path: file_images(open_files(path), names).fingerprint for path in (folder, archive)}
     for path in (folder, archive):
-        assert FileImages(open_files(path), names).fingerprint == prints[path]
-        assert FileImages(open_files(path), names[::-1]).fingerprint != prints[path]
+        assert file_images(open_files(path), names).fingerprint == prints[path]
+        assert file_images(open_files(path), names[::-1]).fingerprint != prints[path]
     os.utime(folder / names[0], ns=(1, 1))
-    assert FileImages(open_files(folder), names).fingerprint != prints[folder]
+    assert file_images(open_files(folder), names).fingerprint != prints[folder]
     write(archive, contents | {names[1]: encoded(face(99), "png")})
-    assert FileImages(open_files(archive), names).fingerprint != prints[archive]
+    assert file_images(open_files(archive), names).fingerprint != prints[archive]
 
 
 def test_images_in_memory(tmp_path):
     items = [encoded(face(i)) for i in range(3)]
-    images = EncodedImages([*items, b"no"], tmp_path / "x.bin", "f")
-    tree = FileImages(
+    images = EncodedImages("abcd", [*items, b"no"].__getitem__, tmp_path / "x.bin", "f")
+    tree = file_images(
         open_files(write(tmp_path / "in", dict(zip("abc", items, strict=True)))), "abc"
     )
     np.testing.assert_array_equal(read(images, 2, 0), read(tree, 2, 0))
-    with pytest.raises(UserError, match=r"x\.bin: image 3: it is not a JPEG"):
+    with pytest.raises(UserError, match=r"x\.bin: d: it is not a JPEG"):
         read(images)
 
 

@@ -119,7 +119,7 @@ def test_extraction_gives_the_rows_it_gives(embedder, tmp_path):
     from bench_files import encoded
 
     items = [encoded(image, "png") for image in IMAGES]
-    images = EncodedImages(items, tmp_path / "x.bin", "fingerprint")
+    images = EncodedImages([str(i) for i in range(11)], items.__getitem__, tmp_path, "fingerprint")
     threads = torch.get_num_threads()
     found = extract(embedder, images, batch_size=4, cache=tmp_path)
     wanted = embedder(IMAGES) + embedder(IMAGES[:, :, ::-1])

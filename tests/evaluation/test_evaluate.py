@@ -133,10 +133,10 @@ class Doubled(benches.Protocol):
 
     def measure(self, data, extract):
         from facenas.data.images import find_images
-        from facenas.evaluation.benches.images import FileImages
+        from facenas.evaluation.benches.images import file_images
         from facenas.evaluation.benches.result import BenchResult
 
-        images = FileImages(*find_images(data))
+        images = file_images(*find_images(data))
         share = float((extract(images).sum(1) > self.bench.limit).mean())
         return BenchResult(bench=self.bench, images=len(images), rank={1: share})
 

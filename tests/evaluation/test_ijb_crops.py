@@ -78,7 +78,7 @@ def test_an_image_that_claims_to_be_huge(data, cache, monkeypatch):
 
 
 def test_no_room_is_told_before_the_work(data, cache, monkeypatch):
-    monkeypatch.setattr(ijb_crops, "_write", None)
+    monkeypatch.setattr(ijb_crops, "StoreWriter", None)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 5, 5))
     refused(data, cache, r"has 0\.0 GB free, but the aligned crops take 0\.0 GB; make room or set")
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from facenas.data.images import ZipFiles
 from facenas.device import core_count
-from facenas.evaluation.benches.images import FileImages
+from facenas.evaluation.benches.images import file_images
 from facenas.evaluation.embedders import Embedder, open_embedder
 from facenas.evaluation.embedders.cache import extract
 from facenas.models.ir import build_ir
@@ -79,7 +79,7 @@ def compare(
 
 def fresh(embedder: Embedder, crops: Path, names: list[str]) -> NDArray[np.float32]:
     """Ours, with nothing in the cache."""
-    images = FileImages(ZipFiles(crops), names)
+    images = file_images(ZipFiles(crops), names)
     with tempfile.TemporaryDirectory() as cache:
         return extract(embedder, images, batch_size=BATCH, cache=Path(cache))
 

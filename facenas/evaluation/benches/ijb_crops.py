@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,7 @@ class AlignedCrops:
     """Images of a bench out of the store in the cache that `open_crops` keeps."""
 
     def __init__(self, store: FaceStore) -> None:
-        self._store = store
-        self.fingerprint = store.fingerprint
+        self._store, self.fingerprint = store, store.fingerprint
 
     def __len__(self) -> int:
         return len(self._store)
@@ -58,14 +56,28 @@ def open_crops(
     sizes, times or points make another. Raises UserError that names a crop which is missing or
     damaged, and when the cache has no room.
     """
-    key = _key(folder, names, points)
-    path = default_cache() / f"{folder.parent.name.lower()}-crops-{key[:16]}.zarr"
+    cache = default_cache()
+    path = cache / f"{folder.parent.name.lower()}-crops-{_key(folder, names, points)[:16]}.zarr"
     try:
         return AlignedCrops(open_store(path))
     except UserError:  # it is not there, or damaged
         shutil.rmtree(path, ignore_errors=True)
-    _check_room(path.parent, len(names))
-    _write(path, folder, names, points, templates)
+    _check_room(cache, len(names))
+
+    def aligned(row: int) -> Pixels:
+        return _align(folder / str(names[row]), points[row])
+
+    source = f"{folder}, aligned by the points of its meta file"
+    with (
+        StoreWriter(path, source, "raw", overwrite=True) as writer,
+        ThreadPoolExecutor() as pool,
+        tqdm(total=len(names), desc=f"align {folder.parent.name}", disable=None) as bar,
+    ):
+        for start in range(0, len(names), _AT_ONCE):
+            rows = range(start, min(start + _AT_ONCE, len(names)))
+            for row, crop in zip(rows, pool.map(aligned, rows), strict=True):
+                writer.add(str(templates[row]), crop)
+                bar.update()
     return AlignedCrops(open_store(path))
 
 
@@ -99,29 +111,7 @@ def _check_room(cache: Path, images: int) -> None:
         )
 
 
-def _write(
-    path: Path,
-    folder: Path,
-    names: NDArray[np.str_],
-    points: NDArray[np.float32],
-    templates: NDArray[np.int64],
-) -> None:
-    source = f"{folder}, aligned by the points of its meta file"
-    with (
-        StoreWriter(path, source, "raw", overwrite=True) as writer,
-        ThreadPoolExecutor() as pool,
-        tqdm(total=len(names), desc=f"align {folder.parent.name}", disable=None) as bar,
-    ):
-        for start in range(0, len(names), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            crops = pool.map(partial(_aligned, folder), names[some].tolist(), points[some])
-            for template, crop in zip(templates[some].tolist(), crops, strict=True):
-                writer.add(str(template), crop)
-                bar.update()
-
-
-def _aligned(folder: Path, name: str, points: NDArray[np.float32]) -> Pixels:
-    path = folder / name
+def _align(path: Path, points: NDArray[np.float32]) -> Pixels:
     try:
         data = path.read_bytes()
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)

@@ -27,44 +27,54 @@ Arrays = dict[str, NDArray[Any]]
 
 _VERSION = 1  # of what is kept in the cache
 _LONGEST_NAME = 64
-_NAME = ("name", f"U{_LONGEST_NAME}")
+_NAME = ("names", f"U{_LONGEST_NAME}")
 _FACES = np.dtype([_NAME, ("templates", "i8"), ("media", "i8")])
 _POINTS = np.dtype([_NAME, ("points", "f4", (5, 2)), ("scores", "f4")])
 _PAIRS = np.dtype([("first", "i8"), ("second", "i8"), ("same", "i8")])
+_LINES_AT_ONCE = 4096
 
 
 def read_faces(path: Path) -> Arrays:
     """The names (n,) str, templates and media (n,) int64, of `..._face_tid_mid.txt`.
 
-    Raises UserError, naming the line, when one is not as it should be.
+    As the other readers, raises UserError, naming the line, when one is not as it should be.
     """
-    return _kept(path, ("names", "templates", "media"), _parse_faces)
+    return _kept(
+        path,
+        ("names", "templates", "media"),
+        lambda: _images(path, _FACES, "<k>.jpg template medium"),
+    )
 
 
 def read_points(path: Path) -> Arrays:
-    """The names (n,) str, points (n, 5, 2) and scores (n,) float32, of `..._name_5pts_score.txt`.
-
-    Raises UserError, naming the line, when one is not as it should be or has a number that is not finite.
-    """
-    return _kept(path, ("names", "points", "scores"), _parse_points)
+    """The names (n,) str, points (n, 5, 2) and scores (n,) float32, finite, of `..._name_5pts_score.txt`."""
+    form = "<k>.jpg x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 score"
+    return _kept(
+        path,
+        ("names", "points", "scores"),
+        lambda: _check_points(path, _images(path, _POINTS, form)),
+    )
 
 
 def read_template_pairs(path: Path) -> Arrays:
-    """The pairs (p, 2) int64, columns contiguous, and same (p,) bool, of `..._template_pair_label.txt`.
-
-    Raises UserError, naming the line, when one is not as it should be.
-    """
-    return _kept(path, ("pairs", "same"), _parse_pairs)
+    """The pairs (p, 2) int64, columns contiguous, and same (p,) bool, of `..._template_pair_label.txt`."""
+    return _kept(path, ("pairs", "same"), lambda: _pairs(path))
 
 
 def read_subjects(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(t,) rising template ids and (t,) subject ids, of a 1:N list.
 
     A line of headings, then `template,subject`; more columns are ignored, and a template may have a line for
-    each of its images. Raises UserError, naming the line, when one is not as it should be.
+    each of its images.
     """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not a text file; get it anew") from None
     subject_of: dict[int, int] = {}
-    for number, line in enumerate(_text(path).splitlines()[1:], start=2):
+    for number, line in enumerate(lines[1:], start=2):
         try:
             template, subject = (int(np.int64(word)) for word in line.split(",")[:2])
         except (ValueError, OverflowError):
@@ -87,24 +97,28 @@ def line_of(path: Path, row: int) -> int:
         return next(islice(filled, row, None))
 
 
-def _parse_faces(path: Path) -> Arrays:
-    table = _table(path, _FACES, "<k>.jpg template medium")
-    return {"names": _names(path, table), **{what: table[what] for what in ("templates", "media")}}
+def _images(path: Path, dtype: np.dtype[np.void], form: str) -> Arrays:
+    """The columns of a file with names, which become no wider than they need to be."""
+    table = _table(path, dtype, form)
+    longest = int(np.char.str_len(table["names"]).max())
+    if longest == _LONGEST_NAME:  # or longer, and cut
+        raise UserError(f"{path}: has a name of {longest} letters or more; shorten it")
+    columns = {name: table[name] for name in dtype.names or ()}
+    return {**columns, "names": table["names"].astype(f"U{longest}")}
 
 
-def _parse_points(path: Path) -> Arrays:
-    table = _table(path, _POINTS, "<k>.jpg x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 score")
-    finite = np.isfinite(table["points"]).all((1, 2)) & np.isfinite(table["scores"])
+def _check_points(path: Path, found: Arrays) -> Arrays:
+    finite = np.isfinite(found["points"]).all((1, 2)) & np.isfinite(found["scores"])
     if not finite.all():
         row = int(np.argmin(finite))
         raise UserError(
-            f"{path}: line {line_of(path, row)}: {table['name'][row]} has a number that is not finite; "
+            f"{path}: line {line_of(path, row)}: {found['names'][row]} has a number that is not finite; "
             "correct it, or take the image out of all meta files"
         )
-    return {"names": _names(path, table), **{what: table[what] for what in ("points", "scores")}}
+    return found
 
 
-def _parse_pairs(path: Path) -> Arrays:
+def _pairs(path: Path) -> Arrays:
     table = _table(path, _PAIRS, "template template 0|1")
     wrong = (table["same"] != 0) & (table["same"] != 1)
     if wrong.any():
@@ -120,47 +134,39 @@ def _parse_pairs(path: Path) -> Arrays:
 def _table(path: Path, dtype: np.dtype[np.void], form: str) -> NDArray[np.void]:
     """The lines of a file as (rows,) of `dtype`; `form` is what one looks like, for messages."""
     try:
-        with warnings.catch_warnings(action="error"):
-            table = np.loadtxt(path, dtype, comments=None, encoding="utf-8", ndmin=1)
+        return _parsed(path, dtype)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UserWarning:
         raise UserError(f"{path}: is empty; get the file anew") from None
     except (ValueError, DeprecationWarning) as error:  # the latter for 5.5 as a whole number
         raise _first_bad_line(path, dtype, form) or UserError(f"{path}: {error}") from None
-    return table
 
 
-def _names(path: Path, table: NDArray[np.void]) -> NDArray[np.str_]:
-    """(n,) str, no wider than they need to be."""
-    longest = int(np.char.str_len(table["name"]).max())
-    if longest == _LONGEST_NAME:  # or longer, and cut
-        raise UserError(f"{path}: has a name of {longest} letters or more; shorten it")
-    return table["name"].astype(f"U{longest}")
+def _parsed(lines: Path | list[str], dtype: np.dtype[np.void]) -> NDArray[np.void]:
+    with warnings.catch_warnings(action="error"):
+        return np.loadtxt(lines, dtype, comments=None, encoding="utf-8", ndmin=1)
 
 
 def _first_bad_line(path: Path, dtype: np.dtype[np.void], form: str) -> UserError | None:
-    """Looks at line after line, slowly: only where reading all at once has failed."""
-    kinds = [
-        dtype[name].base.kind for name in dtype.names or () for _ in range(_width(dtype[name]))
-    ]
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            words = line.split()
-            if words and not (len(words) == len(kinds) and all(map(_is_a, words, kinds))):
-                return _bad_line(path, number, line, form)
+    """Parses again, in ever smaller parts: NumPy's own messages count rows, of which empty lines are none."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        start = 1
+        while lines := list(islice(file, _LINES_AT_ONCE)):
+            if not _parses(lines, dtype):
+                for number, line in enumerate(lines, start):
+                    if not _parses([line], dtype):
+                        return _bad_line(path, number, line, form)
+            start += len(lines)
     return None
 
 
-def _width(dtype: np.dtype[np.generic]) -> int:
-    return int(np.prod(dtype.shape))
-
-
-def _is_a(word: str, kind: str) -> bool:
-    """Whether the word is a value of that kind of dtype."""
+def _parses(lines: list[str], dtype: np.dtype[np.void]) -> bool:
     try:
-        {"U": str, "i": np.int64, "f": float}[kind](word)
-    except (ValueError, OverflowError):
+        _parsed(lines, dtype)
+    except UserWarning:  # empty lines alone
+        return True
+    except (ValueError, DeprecationWarning):
         return False
     return True
 
@@ -170,16 +176,7 @@ def _bad_line(path: Path, number: int, line: str, form: str) -> UserError:
     return UserError(f'{path}: line {number} is {shown!r}, not "{form}"; get the file anew')
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not a text file; get it anew") from None
-
-
-def _kept(path: Path, fields: tuple[str, ...], parse: Callable[[Path], Arrays]) -> Arrays:
+def _kept(path: Path, fields: tuple[str, ...], parse: Callable[[], Arrays]) -> Arrays:
     """What `parse` makes of the file, memory-mapped from the cache; parsed again when the file has changed."""
     try:
         facts = path.stat()
@@ -191,11 +188,11 @@ def _kept(path: Path, fields: tuple[str, ...], parse: Callable[[Path], Arrays]) 
     try:
         return _load(entry, fields)
     except (OSError, ValueError):  # it is not there, or torn
-        arrays = parse(path)
+        arrays = parse()
 
-        def write(partial: Path) -> None:
+        def write(folder: Path) -> None:
             for name, array in arrays.items():
-                np.save(partial / f"{name}.npy", array)
+                np.save(folder / f"{name}.npy", array)
 
         publish_folder(entry, write, remedy="set FACENAS_CACHE to another folder")
         return _load(entry, fields)

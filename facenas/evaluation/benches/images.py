@@ -36,55 +36,38 @@ class Images(Protocol):
         ...
 
 
-class FileImages:
-    """The images `names` of a folder or .zip, in this order: JPEG, PNG and BMP files."""
+class EncodedImages:
+    """JPEG, PNG and BMP images of `where`, called `names`; `load(i)` gives the bytes of image i."""
 
-    def __init__(self, files: Files, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self._files = files
-        try:
-            stamps = [[name, *files.stamp(name)] for name in self.names]
-        except OSError as error:
-            raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
-        self.fingerprint = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+    def __init__(
+        self, names: Sequence[str], load: Callable[[int], bytes], where: Path, fingerprint: str
+    ) -> None:
+        self.names, self.fingerprint = tuple(names), fingerprint
+        self._load, self._where = load, where
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `Images`."""
-        return _read(self._files.root, self.names, numbers, lambda name, _: self._files.read(name))
+        batch = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
+        for row, number in enumerate(numbers.tolist()):
+            try:
+                _decode(self._load(number), batch[row])
+            except Exception as error:  # Pillow's plugins raise many kinds
+                reason = _reason(error)
+                raise UserError(f"{self._where}: {self.names[number]}: {reason}") from None
+        return batch
 
 
-class EncodedImages:
-    """Image files held in memory, which came out of the file `where`: JPEG, PNG or BMP."""
-
-    def __init__(self, items: Sequence[bytes], where: Path, fingerprint: str) -> None:
-        self.names = tuple(f"image {number}" for number in range(len(items)))
-        self.fingerprint = fingerprint
-        self._items, self._where = items, where
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """See `Images`."""
-        return _read(self._where, self.names, numbers, lambda _, number: self._items[number])
-
-
-def _read(
-    where: Path,
-    names: tuple[str, ...],
-    numbers: NDArray[np.int64],
-    load: Callable[[str, int], bytes],
-) -> NDArray[np.uint8]:
-    batch = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
-    for row, number in enumerate(numbers.tolist()):
-        try:
-            _decode(load(names[number], number), batch[row])
-        except Exception as error:  # Pillow's plugins raise many kinds
-            raise UserError(f"{where}: {names[number]}: {_reason(error)}") from None
-    return batch
+def file_images(files: Files, names: Sequence[str]) -> EncodedImages:
+    """The images `names` of a folder or .zip, in this order; raises UserError when one is not there."""
+    try:
+        stamps = [[name, *files.stamp(name)] for name in names]
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    fingerprint = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+    return EncodedImages(names, lambda number: files.read(names[number]), files.root, fingerprint)
 
 
 def _decode(data: bytes, out: NDArray[np.uint8]) -> None:

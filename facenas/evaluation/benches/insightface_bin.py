@@ -48,7 +48,9 @@ def read_bin(path: Path) -> tuple[EncodedImages, NDArray[np.bool_]]:
         raise UserError(
             f"{path}: holds {len(images)} images and {len(same)} labels; a pair is two images and a label"
         )
-    return EncodedImages(images, path, hashlib.sha256(content).hexdigest()), same
+    names = [f"image {number}" for number in range(len(images))]
+    fingerprint = hashlib.sha256(content).hexdigest()
+    return EncodedImages(names, images.__getitem__, path, fingerprint), same
 
 
 def _parsed(path: Path, content: bytes) -> tuple[list[bytes], NDArray[np.bool_]]:

@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from facenas.data.images import Files, open_files
 from facenas.errors import UserError
 from facenas.evaluation.benches import PROTOCOLS, Bench, BenchNotThereError, Extract, Protocol
-from facenas.evaluation.benches.images import FileImages, Images
+from facenas.evaluation.benches.images import Images, file_images
 from facenas.evaluation.benches.insightface_bin import read_bin
 from facenas.evaluation.benches.locate import find_list, find_place, locate, open_list
 from facenas.evaluation.benches.pair_lists import PairList, read_pair_list
@@ -131,7 +131,7 @@ def _with_images(listed: PairList, files: Files, where: str, folds: int) -> Pair
             f"{files.root}: {missing[0]} is missing; in all {len(missing)} of the {len(found)} images that "
             f"{where} names are"
         )
-    images = FileImages(files, [name for name in found if name is not None])
+    images = file_images(files, [name for name in found if name is not None])
     return PairData(images, listed.pairs, listed.same, listed.folds or folds, listed.paths)
 
 

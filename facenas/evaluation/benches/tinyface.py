@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from facenas.data.images import Files, image_names, open_files
 from facenas.errors import UserError
 from facenas.evaluation.benches import PROTOCOLS, BenchNotThereError, Extract, Protocol
-from facenas.evaluation.benches.images import FileImages
+from facenas.evaluation.benches.images import EncodedImages, file_images
 from facenas.evaluation.benches.result import Mistake, RankResult
 from facenas.evaluation.metrics.checks import Floats, unit_rows
 from facenas.evaluation.metrics.ranking import Ranking, rank_k
@@ -46,8 +46,8 @@ class _Folder:
 class RankData:
     """Probes to find in a gallery. probe_ids: (p,) int64, gallery_ids: (g,) int64, -100 for distractors."""
 
-    probe: FileImages
-    gallery: FileImages
+    probe: EncodedImages
+    gallery: EncodedImages
     probe_ids: NDArray[np.int64]
     gallery_ids: NDArray[np.int64]
     warnings: tuple[str, ...]
@@ -119,8 +119,8 @@ def read_tinyface(data: Path) -> RankData:
     if not probe or not match:
         raise UserError(f"{data}: {pixels.name} has no image that {official.name} lists")
     return RankData(
-        FileImages(files, [pixels.images[key] for key in probe]),
-        FileImages(files, [pixels.images[key] for key in match + others]),
+        file_images(files, [pixels.images[key] for key in probe]),
+        file_images(files, [pixels.images[key] for key in match + others]),
         np.array([_person(data, key) for key in probe], np.int64),
         np.array([*(_person(data, key) for key in match), *[DISTRACTOR] * len(others)], np.int64),
         tuple(_warnings(official, pixels)),
@@ -157,7 +157,7 @@ def _aligned(files: Files, folders: list[_Folder]) -> _Folder:
             "give a folder with one"
         )
     try:
-        FileImages(files, [min(chosen[0].images.values())]).read(np.zeros(1, np.int64))
+        file_images(files, [min(chosen[0].images.values())]).read(np.zeros(1, np.int64))
     except UserError as error:
         raise UserError(f"{error}; published numbers used {_CROPS}") from None
     return chosen[0]
