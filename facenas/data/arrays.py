@@ -45,9 +45,9 @@ def from_arrays(
     numbers; flip: whether training may mirror images. The same arrays are the same data, and are written
     once. Raises UserError for anything else.
     """
-    images, labels = _images(train[0], "train"), _labels(train, "train")
+    images, labels = _pair(train, "train")
     if test is not None:
-        test_images, test_labels = _images(test[0], "test"), _labels(test, "test")
+        test_images, test_labels = _pair(test, "test")
     else:
         kept, held_out = hold_out_test(labels)
         test_images, test_labels = images[held_out], labels[held_out]
@@ -105,6 +105,15 @@ def from_dataset(
     )
 
 
+def _pair(given: Any, part: str) -> tuple[Pixels, Labels]:
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise UserError(
+            f"{part}: a {type(given).__name__}, where a pair (images, labels) is needed"
+        )
+    images = _images(given[0], part)
+    return images, _labels(given[1], len(images), part)
+
+
 def _images(given: Any, part: str) -> Pixels:
     images = np.asarray(given)
     if images.ndim == 3:
@@ -119,12 +128,12 @@ def _images(given: Any, part: str) -> Pixels:
     return images
 
 
-def _labels(given: _Arrays, part: str) -> Labels:
-    labels = np.asarray(given[1])
-    if labels.shape != (len(given[0]),) or labels.dtype.kind not in "iu":
+def _labels(given: Any, images: int, part: str) -> Labels:
+    labels = np.asarray(given)
+    if labels.shape != (images,) or labels.dtype.kind not in "iu":
         raise UserError(
             f"{part} labels: {labels.dtype} of shape {labels.shape}, where an integer for each of "
-            f"{len(given[0]):,} images is needed"
+            f"{images:,} images is needed"
         )
     return labels.astype(np.int64)
 

@@ -111,6 +111,8 @@ def test_image_size_resizes_as_it_does_everywhere():
 @pytest.mark.parametrize(
     ("train", "options", "message"),
     [
+        (IMAGES, {"test": LABELS}, "train: a ndarray, where a pair"),
+        ((IMAGES, LABELS, IMAGES, LABELS), {}, "train: a tuple, where a pair"),
         ((IMAGES / 255, LABELS), {}, r"train images: float64 of shape \(40, 12, 12, 3\), where uint8"),
         ((IMAGES.transpose(0, 3, 1, 2), LABELS), {}, r"shape \(40, 3, 12, 12\).* channels last"),
         ((IMAGES[0], LABELS), {}, "train labels: int64 of shape .40,., where an integer for each of 12"),
