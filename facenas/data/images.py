@@ -102,7 +102,7 @@ class ZipFiles:
         _check_bytes(member.file_size)
         try:
             # `zipfile` guards its reads, but not its count of open members. One handle for all threads: half
-            # a million members take a second and 300 MB to list, too much for a handle of each.
+            # a million members take seconds and 300 MB to list, too much for a handle of each.
             with self._lock:
                 stream = self._archive.open(member)
             try:

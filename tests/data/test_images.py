@@ -154,6 +154,7 @@ def test_every_kind_of_pixel_becomes_rgb(array, expected):
 
 
 def png_that_claims(width, height):
+    """A PNG whose header promises width x height pixels; Pillow warns from 89 million on."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunk + encoded(GREY)[33:]
@@ -165,6 +166,7 @@ def png_that_claims(width, height):
         (b"", "it is no image"),
         (b"<svg/>", "it is no image"),
         (png_that_claims(10_000, 5_001), "it has more than 50 megapixels"),
+        (png_that_claims(10_000, 10_000), "it has more than 50 megapixels"),
         (png_that_claims(100_000, 100_000), "it has more than 50 megapixels"),
         (encoded(np.zeros((4, 4), np.float32), "tiff"), "floating-point numbers"),
         (encoded(COLORS[..., :3], "jpeg")[:-200], "Truncated File Read"),
