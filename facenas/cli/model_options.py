@@ -92,29 +92,28 @@ class ModelOptions:
 
 def with_model(command: Callable[..., None]) -> Callable[..., None]:
     """The command with all options of `ModelOptions` in place of its parameter `model`, as typer reads them."""
-    signature = inspect.signature(command, eval_str=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
     hints = get_type_hints(ModelOptions, include_extras=True)
     shared = [
         inspect.Parameter(
             one.name,
-            inspect.Parameter.KEYWORD_ONLY,
+            keyword,
             default=inspect.Parameter.empty if one.default is MISSING else one.default,
             annotation=hints[one.name],
         )
         for one in fields(ModelOptions)
     ]
-    own = [one for one in signature.parameters.values() if one.name != "model"]
 
     def run(**given: Any) -> None:
         model = ModelOptions(**{one.name: given.pop(one.name) for one in shared})
         command(model=model, **given)
 
-    keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
-    first = [one for one in keywords if one.default is inspect.Parameter.empty]
-    rest = [one for one in keywords if one.default is not inspect.Parameter.empty]
+    options: list[inspect.Parameter] = []
+    for one in inspect.signature(command, eval_str=True).parameters.values():
+        options += shared if one.name == "model" else [one.replace(kind=keyword)]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
-    run.__signature__ = inspect.Signature([*first, *shared, *rest])  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in options}
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     return run
 
 

@@ -182,7 +182,11 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 
 def _search(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
-    """`search` for a few probes: what a block has above a probe's k-th score so far is merged with its best."""
+    """`search` for a few probes: what a block has above a probe's k-th score so far is merged with its best.
+
+    torch.topk of each block takes as long for one probe and 1.5 times as long for 1,024, and leaves it open
+    which of equal scores it gives.
+    """
     count = len(probes)
     scores = np.full((count, k), -np.inf, np.float32)
     numbers = np.full((count, k), len(templates), np.int64)

@@ -100,30 +100,6 @@ def test_a_file_gone_since_is_named(tmp_path):
         file_images(open_files(tmp_path / "in"), ["a/1.jpg"])
 
 
-def test_damage_in_an_archive_is_found_by_its_crc(tmp_path):
-    path = write(tmp_path / "a.zip", faces(["a.jpg", "b.jpg"]))
-    content = bytearray(path.read_bytes())
-    at = content.index(encoded(face(0))[-60:])
-    content[at] ^= 1  # still a JPEG, with another pixel
-    path.write_bytes(content)
-    images = file_images(open_files(path), ["a.jpg", "b.jpg"])
-    read(images, 1)
-    with pytest.raises(UserError, match=r"a\.jpg: it is damaged in the archive"):
-        read(images, 0)
-
-
-def test_archives_of_other_kinds_are_refused_by_name(tmp_path):
-    path = write(tmp_path / "b.zip", faces(["a.jpg"]))
-    content = bytearray(path.read_bytes())
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="it is encrypted"):
-        read(file_images(open_files(path), ["a.jpg"]))
-    (tmp_path / "c.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match="neither a folder nor a readable"):
-        open_files(tmp_path / "c.zip")
-
-
 def test_the_fingerprint_follows_the_files(tmp_path):
     names = NAMES[:3]
     contents = faces(names)
