@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOWEST := .venv-lowest
+# A few of each: command line with small searches, stores, an evolution.
+SMOKE := tests/test_cli.py tests/test_cli_data.py tests/data/faces/test_store.py tests/strategies/test_evolution.py
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-lowest check install clean
 
 demo: $(INSTALLED)
 	rm -rf runs/demo
@@ -13,6 +16,18 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# With the lowest versions that pyproject.toml allows. torch and torchvision are left to pip: those of
+# 2025 are gigabytes with all they need of CUDA; and onnxscript's lowest is the one that torch 2.14 takes.
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest $(SMOKE)
+
+$(LOWEST)/.installed: pyproject.toml tools/lowest_versions.py
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python tools/lowest_versions.py --extra onnx --keep torch torchvision > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '.[onnx]' \
+		hypothesis psutil pytest pytest-timeout
+	touch $@
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -30,4 +45,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,6 +21,9 @@ from facenas.data.images import Pixels
 from facenas.errors import UserError
 
 _LEAST_SCORE = 0.8  # 0..1
+_LEAST_SIDE = (
+    10  # pixels: no room for a face, and of one row OpenCV 4 reads memory beyond the picture
+)
 _FAR_SIDE = 1280  # pixels of the longest side, at most: for faces that are small in the picture
 _NEAR_SIDE = 320  # pixels of the longest side, border included: for faces that fill the picture
 _BORDER = 0.25  # of the longest side; landmarks at the rim of a picture are poor without it
@@ -97,6 +100,8 @@ class Detector:
     def _look(self, image: Pixels, scale: float, border: int) -> list[Face]:
         """The faces seen in the image at `scale`, with `border` black pixels of the image's around it."""
         height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+        if min(height, width) < _LEAST_SIDE:
+            return []
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         small = cv2.cvtColor(
             cv2.resize(image, (width, height), interpolation=how), cv2.COLOR_RGB2BGR

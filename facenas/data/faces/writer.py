@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import zarr
 
 from facenas.data.faces.jpeg import SIDE, decode, encode
 from facenas.data.faces.layout import COLOUR, FIELDS, FORMAT, VERSION, Layout, fingerprint
@@ -52,6 +51,8 @@ class StoreWriter:
         self.images = 0
 
     def __enter__(self) -> StoreWriter:
+        import zarr  # half a second: too long to be told of a wrong argument
+
         with self.disk():
             self.folder = folder_beside(self.path)
             self._group = zarr.create_group(self.folder, zarr_format=3)
