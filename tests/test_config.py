@@ -19,7 +19,7 @@ from facenas.errors import UserError
 from facenas.execution.config import ExecutionConfig
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config, preset_names
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces import Plain
 from facenas.strategies.settings import SearchConfig
 from facenas.training.recipes import Recipe
 
@@ -56,7 +56,7 @@ AUTHORS_RECIPE = {
     "cutout": 16,
     "final_epochs": 600,
 }
-MODELS = [RunConfig, DataConfig, SpaceConfig, SearchConfig, Recipe, ExecutionConfig]
+MODELS = [RunConfig, DataConfig, Plain.Settings, SearchConfig, Recipe, ExecutionConfig]
 
 
 def loaded(*settings: str, preset: str = "tiny", **overrides: Any) -> RunConfig:

@@ -68,7 +68,6 @@ def test_counts_and_model_file(facenas, tmp_path, arch_file):
     """The test accuracy is that of the saved weights, by a plain loop over the test images."""
     from facenas.data import open_image_set, prepare
     from facenas.data.config import DataConfig
-    from facenas.models.plain import build_module
 
     done = facenas(*arguments("net"), "--json")
     result = json.loads(done.stdout.splitlines()[-1])
@@ -76,7 +75,7 @@ def test_counts_and_model_file(facenas, tmp_path, arch_file):
     assert (result["epochs"], result["train_images"]) == (EPOCHS, 1438)
     assert result["test_accuracy"] == 100 * result["test_correct"] / result["test_images"]
 
-    model = build_module(ARCH, 0)
+    model = ARCH.build(0)
     model.load_state_dict(weights(run))
     model.eval()
     images = open_image_set(prepare(DataConfig(name="digits")))

@@ -24,8 +24,7 @@ from facenas.report.reading import read_run
 from facenas.runs import Run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
-from facenas.spaces.cell_block import ACTIVATIONS, Block
-from facenas.spaces.cells import MERGES, Cell, CellArchitecture
+from facenas.spaces.cells import ACTIVATIONS, MERGES, Block, Cell, CellArchitecture
 
 CONVOLUTIONS = (("conv", 3), ("conv", 5), ("conv", 7), ("separable", 3), ("separable", 5))
 FOUND = "as found"

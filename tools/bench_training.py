@@ -72,7 +72,6 @@ def theirs(depth: int, width: int, seconds: float, threads: int) -> float:
     from torch import nn
     from torchvision import transforms
 
-    from facenas.models.plain import build_module
     from facenas.spaces import PlainArchitecture
 
     torch.set_num_threads(threads)
@@ -106,7 +105,7 @@ def theirs(depth: int, width: int, seconds: float, threads: int) -> float:
         mask[max(row - half, 0) : row + half, max(column - half, 0) : column + half] = 0
         return image * torch.from_numpy(mask).expand_as(image)
 
-    model = build_module(PlainArchitecture.uniform(depth, width, 3, 10), 0)
+    model = PlainArchitecture.uniform(depth, width, 3, 10).build(0)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
     loader = torch.utils.data.DataLoader(

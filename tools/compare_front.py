@@ -39,7 +39,7 @@ from facenas.report.reading import read_run
 from facenas.runs import Run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
-from facenas.spaces import GraphArchitecture, GraphSpace, build_space
+from facenas.spaces import Graph, GraphArchitecture, ImageFacts
 
 FOUND, RESNET, MOBILENET, RANDOM = "found", "ResNet-20", "MobileNetV2", "random"
 MOBILENET_EXPANSION = 6
@@ -67,8 +67,9 @@ def entries(run: Run, limits: list[str], randoms: int) -> list[Entry]:
     if read.front_settings is None:
         raise UserError(f"{run.folder}: is no search for a Pareto front; give one")
     size = facts["image_size"]
-    space = build_space(run.config.space, facts["in_channels"], facts.get("classes", 0), size)
-    if not isinstance(space, GraphSpace) or space.task == "face":
+    images = ImageFacts(facts["in_channels"], facts.get("classes", 0), size)
+    space = run.config.space.owner(run.config.space).bind(images)
+    if not isinstance(space, Graph) or images.task == "face":
         raise UserError(f"{run.folder}: give a classification search in the three-level space")
     front, rng = front_of(read, weighed(read)), random.Random(run.config.seed)
     found = []
@@ -87,7 +88,7 @@ def entries(run: Run, limits: list[str], randoms: int) -> list[Entry]:
     return found
 
 
-def hand_made(space: GraphSpace, operation: str, expansion: int, limit: float) -> GraphArchitecture:
+def hand_made(space: Graph, operation: str, expansion: int, limit: float) -> GraphArchitecture:
     """Three stages of three equal blocks, each twice as wide as the one before: the widest within the limit.
 
     The first stage grows by sixteenths of a channel, and all are rounded, so that one stage widens at a time:
@@ -97,18 +98,18 @@ def hand_made(space: GraphSpace, operation: str, expansion: int, limit: float) -
 
     def network(sixteenths: int) -> GraphArchitecture:
         widths = tuple(max(1, round(sixteenths * times / 16)) for times in (1, 2, 4))
-        ends = (space.in_channels, space.num_classes)
+        ends = (space.images.in_channels, space.images.num_classes)
         return GraphArchitecture("classification", widths, stages, 1, expansion, *ends)
 
     wider = map(network, count(1))
-    fitting = list(takewhile(lambda a: a.count_macs(space.image_size) <= limit, wider))
+    fitting = list(takewhile(lambda a: a.count_macs(space.images.image_size) <= limit, wider))
     if not fitting:
         raise UserError(f"--macs {limit:.0f}: three stages of {operation} cost more at any width")
     return fitting[-1]
 
 
 def random_networks(
-    space: GraphSpace, limit: float, wanted: int, rng: random.Random
+    space: Graph, limit: float, wanted: int, rng: random.Random
 ) -> list[GraphArchitecture]:
     """Different networks, drawn like the candidates of random search until they cost nearly the limit."""
     drawn: dict[GraphArchitecture, None] = {}
@@ -116,7 +117,7 @@ def random_networks(
         if len(drawn) == wanted:
             return list(drawn)
         arch = space.sample(rng)
-        if LEAST_SHARE * limit <= arch.count_macs(space.image_size) <= limit:
+        if LEAST_SHARE * limit <= arch.count_macs(space.images.image_size) <= limit:
             drawn[arch] = None
     raise UserError(f"--macs {limit:.0f}: too few networks of the space cost as much")
 

@@ -23,7 +23,6 @@ from facenas.execution.trial import TrialResult, TrialSpec
 from facenas.runs import SearchRecord
 from facenas.runs.driver import Search
 from facenas.runs.replay import RecordedSearch, read_recorded
-from facenas.spaces import build_space
 from facenas.spaces.plain import PlainArchitecture
 from facenas.strategies import Candidate, MacroMicro
 from facenas.training.recipes import Recipe
@@ -83,9 +82,7 @@ class SimulatedExecutor:
 
 def simulate(recorded: RecordedSearch, slots: int) -> tuple[float, float]:
     """(wall clock, worker time spent) in seconds of the recorded search on `slots` workers."""
-    space = build_space(
-        recorded.space, recorded.in_channels, recorded.num_classes, recorded.image_size
-    )
+    space = recorded.space.owner(recorded.space).bind(recorded.images)
     executor = SimulatedExecutor(recorded, slots)
 
     def spec_of(candidate: Candidate) -> TrialSpec:

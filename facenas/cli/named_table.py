@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from facenas.spaces.named import CASIA_IDENTITIES, NAMED, REPRODUCES
+from facenas.spaces.ir import CASIA_IDENTITIES, NAMED, REPRODUCES
 
 
 def list_models() -> list[dict[str, Any]]:
     """One row a network: parameters of backbone, head (of CASIA-WebFace) and both, MACs of the backbone."""
     rows = []
     for name, arch in NAMED.items():
-        backbone, head = arch.count_parameters(), arch.head_parameters(CASIA_IDENTITIES)
+        backbone, head = arch.count_parameters(), arch.embedding * CASIA_IDENTITIES
         row = {"name": name, "backbone": backbone, "head": head, "total": backbone + head}
         rows.append({**row, "macs": arch.count_macs(), "reproduces": REPRODUCES.get(name)})
     return rows

@@ -121,4 +121,4 @@ def describe(candidate: Candidate) -> str:
     arch = candidate.architecture
     phase = PHASES[candidate.phase].label if candidate.phase in PHASES else candidate.phase
     epochs = f", {many(candidate.epochs, 'epoch')}" if candidate.epochs else ""
-    return f"{phase}, {candidate.reason}: {arch.words()}{epochs}"
+    return f"{phase}, {candidate.reason}: {arch.summary()}{epochs}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from facenas.data.config import DataConfig
-from facenas.spaces import AnyArchitecture, GraphSpace
+from facenas.spaces import Architecture, Graph
 from facenas.spaces.base import fingerprint
 from facenas.training.recipes import FaceRecipe, Recipe
 
@@ -29,7 +29,7 @@ class SupernetUse:
 
     path: Path
     fingerprint: str
-    space: GraphSpace
+    space: Graph
     recalibration: int
 
 
@@ -37,7 +37,7 @@ class SupernetUse:
 class TrialSpec:
     """All that decides a trial's result; its sha256 is the trial key, which also seeds its random draws."""
 
-    architecture: AnyArchitecture
+    architecture: Architecture
     epochs: int
     data: DataConfig
     data_fingerprint: str

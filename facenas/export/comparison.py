@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from facenas.errors import SearchStoppedError
-from facenas.models.trained import TrainedNetwork
+from facenas.models.load import TrainedNetwork
 
 Floats = NDArray[np.float32]
 # (n, c, h, w) normalised images -> (n, outputs).

@@ -10,7 +10,7 @@ from facenas.export.comparison import Agreement, require_agreement
 from facenas.export.onnx_file import encode_onnx, load_onnx
 from facenas.export.safetensors_file import encode_safetensors, load_safetensors
 from facenas.files import write_atomically
-from facenas.models.trained import read_trained
+from facenas.models.load import read_trained
 
 _FORMATS = {
     "onnx": (encode_onnx, load_onnx),

@@ -9,7 +9,7 @@ import torch
 
 from facenas.errors import UserError
 from facenas.export.comparison import Floats, Reloaded
-from facenas.models.trained import TrainedNetwork
+from facenas.models.load import TrainedNetwork
 
 _INPUT = "images"
 _OPSET = 18

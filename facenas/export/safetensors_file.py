@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from facenas.export.comparison import Floats, Reloaded
-from facenas.models.trained import TrainedNetwork, build_network
+from facenas.models.load import TrainedNetwork
 
 
 def encode_safetensors(trained: TrainedNetwork) -> bytes:
@@ -19,7 +19,7 @@ def encode_safetensors(trained: TrainedNetwork) -> bytes:
 
 def load_safetensors(trained: TrainedNetwork, path: Path) -> Reloaded:
     """The file's weights in a network built anew."""
-    network = build_network(trained.arch, seed=1)
+    network = trained.arch.build(1)
     network.load_state_dict(load_file(path))
     network.eval()
 

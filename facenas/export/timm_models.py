@@ -29,10 +29,9 @@ from torch.nn import functional as F
 
 from facenas.errors import UserError
 from facenas.files import read_json
-from facenas.models.trained import build_network
 from facenas.spaces import IRArchitecture, PlainArchitecture, from_json
-from facenas.spaces.ir_block import IMAGE_SIZE
-from facenas.spaces.named import NAMED
+from facenas.spaces.base import FACE_SIZE
+from facenas.spaces.ir import NAMED
 from facenas.spaces.plain import PLAIN
 
 Supported = PlainArchitecture | IRArchitecture  # timm knows what lies where in these alone
@@ -52,7 +51,7 @@ class TimmNetwork(nn.Module):
         architecture: Supported,
         num_classes: int,
         in_chans: int,
-        img_size: int | Sequence[int] = IMAGE_SIZE,
+        img_size: int | Sequence[int] = FACE_SIZE,
         drop_rate: float = 0.0,
         global_pool: str = "avg",
     ) -> None:
@@ -61,7 +60,7 @@ class TimmNetwork(nn.Module):
         self.in_chans, self.drop_rate = in_chans, drop_rate
         self.feature_info = _maps(architecture)
         seed = int(torch.randint(2**62, (), device="cpu"))
-        for name, child in build_network(architecture, seed).named_children():
+        for name, child in architecture.build(seed).named_children():
             self.add_module(name, child)
         names = list(self._modules)
         if isinstance(architecture, IRArchitecture):
@@ -117,9 +116,9 @@ def _check_input(arch: Supported, in_chans: int, img_size: int | Sequence[int]) 
     if in_chans != arch.in_channels:
         raise UserError(f"the network takes {arch.in_channels} channels, not in_chans={in_chans}")
     sides = {img_size} if isinstance(img_size, int) else set(img_size)
-    if isinstance(arch, IRArchitecture) and sides != {IMAGE_SIZE}:
+    if isinstance(arch, IRArchitecture) and sides != {FACE_SIZE}:
         raise UserError(
-            f"face networks take {IMAGE_SIZE}x{IMAGE_SIZE} pixels, not img_size={img_size}"
+            f"face networks take {FACE_SIZE}x{FACE_SIZE} pixels, not img_size={img_size}"
         )
 
 
@@ -158,7 +157,7 @@ def _describe(arch: Supported) -> PretrainedCfg:
     half = (0.5,) * arch.in_channels
     if isinstance(arch, IRArchitecture):
         return PretrainedCfg(
-            input_size=(arch.in_channels, IMAGE_SIZE, IMAGE_SIZE),
+            input_size=(arch.in_channels, FACE_SIZE, FACE_SIZE),
             fixed_input_size=True,
             crop_pct=1.0,
             mean=half,
@@ -198,8 +197,8 @@ def facenas_found(
     arch = from_json(tree.get("architecture", tree))
     if not isinstance(arch, Supported):
         raise UserError(
-            f"networks of kind {arch.kind} are not made for timm; build them by "
-            "facenas.models.trained.build_network"
+            f"networks of kind {arch.kind} are not made for timm; build them by their own "
+            "architecture.build(seed)"
         )
     options["pretrained_cfg"] = options.get("pretrained_cfg") or asdict(_describe(arch))
     return _build("facenas_found", arch, pretrained, **options)

@@ -13,8 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from facenas.spaces.cell_block import IDENTITY, Block, PlacedBlock, side
-from facenas.spaces.cells import CellArchitecture, PlacedCell
+from facenas.spaces.cells import IDENTITY, Block, CellArchitecture, PlacedBlock, PlacedCell, side
 
 # By which factor weights are larger for what the activation takes away from the mean square. SiLU takes more
 # of small values, but large ones would explode with more than ReLU's.
@@ -26,12 +25,9 @@ _GAINS = {
 }
 
 
-def build_cells(arch: CellArchitecture, seed: int) -> nn.Module:
-    """(n, in_channels, h, w) float32 -> (n, num_classes) logits; weights drawn from `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        # Of the CPU alone: torch.manual_seed takes GPUs too.
-        torch.default_generator.manual_seed(seed)
-        return CellNetwork(arch)
+def build_module(arch: CellArchitecture) -> nn.Module:
+    """(n, in_channels, h, w) float32 -> (n, num_classes) logits."""
+    return CellNetwork(arch)
 
 
 class CellNetwork(nn.Module):

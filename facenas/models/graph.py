@@ -1,4 +1,4 @@
-"""Three-level networks as modules: whatever `facenas.spaces.graph_dag.Graph` describes, executed edge by edge.
+"""Three-level networks as modules: whatever `facenas.spaces.graph_ops.Dag` describes, executed edge by edge.
 
 Parameters and multiply-accumulates equal the graph's counts exactly.
 """
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from facenas.models.ir import SqueezeExcite
+from facenas.spaces.base import check_face_size
 from facenas.spaces.graph import GraphArchitecture
-from facenas.spaces.graph_dag import Edge, Graph
-from facenas.spaces.graph_operations import (
+from facenas.spaces.graph_ops import (
     Convolution,
+    Dag,
+    Edge,
     Embedding,
     Gate,
     GlobalConvolution,
@@ -25,26 +27,20 @@ from facenas.spaces.graph_operations import (
     Mean,
     Pooling,
 )
-from facenas.spaces.ir_block import check_image_size
 
 
-def build_graph(arch: GraphArchitecture, seed: int) -> nn.Module:
-    """(n, in_channels, h, w) float32 -> logits (n, classes), or z (n, embedding), not normalised.
+def build_module(arch: GraphArchitecture) -> nn.Module:
+    """(n, in_channels, h, w) float32 -> logits (n, classes), or z (n, embedding), not normalized.
 
-    Weights are drawn from `seed` alone. Faces: images are (n, 3, 112, 112).
+    Faces: images are (n, 3, 112, 112).
     """
-    with torch.random.fork_rng(devices=[]):
-        # Of the CPU alone: torch.manual_seed takes GPUs too.
-        torch.default_generator.manual_seed(seed)
-        network = GraphNetwork(arch.graph())
-        network.apply(initialise)
-    return network
+    return GraphNetwork(arch.graph()).apply(initialize)
 
 
 class GraphNetwork(nn.Module):
     """A graph's edges as modules, run in order; a feature map is freed after its last use."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Dag) -> None:
         super().__init__()
         self.input, self.output = graph.input.name, graph.output.name
         self.edges = nn.ModuleDict({edge.name: edge_module(edge) for edge in graph.edges})
@@ -56,7 +52,7 @@ class GraphNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images in, what the graph's last node holds out. Raises UserError for faces that are not 112x112."""
         if self.for_faces:
-            check_image_size(images.shape[2], images.shape[3])
+            check_face_size(images.shape[2], images.shape[3])
         maps = {self.input: images}
         for (source, target, last), edge in zip(self.steps, self.edges.values(), strict=True):
             x = maps.pop(source) if last else maps[source]
@@ -84,11 +80,11 @@ def edge_module(edge: Edge) -> nn.Module:
             return nn.Identity()
         case Mean():
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        case Linear():
-            return nn.Linear(before, after)
         case Embedding():
             linear = nn.Linear(before, after, bias=False)
             return nn.Sequential(linear, nn.BatchNorm1d(after, affine=False))
+        case Linear():
+            return nn.Linear(before, after)
     raise TypeError(f"no module for {edge.operation}")
 
 
@@ -102,7 +98,7 @@ def _convolution(operation: Convolution, before: int, after: int) -> nn.Module:
     return nn.Sequential(convolution, nn.BatchNorm2d(after), *relu)
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Kaiming by fan-out for convolutions, as residual networks have it; the rest is torch's default."""
     if isinstance(module, nn.Conv2d):
         # A depthwise convolution feeds one channel from one: its fan-in is right, torch's fan-out counts all.

@@ -10,21 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from facenas.models.dropout import SeededDropout
-from facenas.spaces.ir import LAST_SIZE, IRArchitecture
-from facenas.spaces.ir_block import Block, check_image_size
+from facenas.spaces.base import check_face_size
+from facenas.spaces.ir import LAST_SIZE, Block, IRArchitecture
 from facenas.spaces.plain import PLAIN
 
 DROPOUT = 0.4
 
 
-def build_ir(arch: IRArchitecture, seed: int) -> nn.Module:
-    """(n, 3, 112, 112) float32 RGB in [-1, 1] -> z (n, embedding), not normalised; the seed decides."""
-    with torch.random.fork_rng(devices=[]):
-        # Of the CPU alone: torch.manual_seed takes GPUs too.
-        torch.default_generator.manual_seed(seed)
-        network = IRNetwork(arch)
-        network.apply(_initialise)
-    return network
+def build_module(arch: IRArchitecture) -> nn.Module:
+    """(n, 3, 112, 112) float32 RGB in [-1, 1] -> z (n, embedding), not normalized."""
+    return IRNetwork(arch).apply(_initialize)
 
 
 class IRNetwork(nn.Module):
@@ -49,7 +44,7 @@ class IRNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, 112, 112) -> z (n, embedding): direction is the identity, length the quality."""
-        check_image_size(images.shape[2], images.shape[3])
+        check_face_size(images.shape[2], images.shape[3])
         z: Tensor = self.output_layer(self.body(self.input_layer(images)))
         return z
 
@@ -120,7 +115,7 @@ def _convolution(block: Block, before: int, stride: int) -> nn.Module:
     )
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """AdaFace's: Kaiming by fan-out for convolutions and the linear layer; the rest is torch's default."""
     if not isinstance(module, nn.Conv2d | nn.Linear):
         return

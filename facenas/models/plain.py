@@ -6,27 +6,22 @@ Source: `siddikui/Efficient-Macro-Micro-NAS:NetworkMix.py`. Its parameters equal
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from facenas.spaces.plain import PLAIN, Layer, PlainArchitecture
 
 
-def build_module(arch: PlainArchitecture, seed: int) -> nn.Module:
-    """(n, in_channels, h, w) float32 -> (n, num_classes) logits; weights drawn from `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            seed
-        )  # of the CPU alone: torch.manual_seed takes GPUs too
-        stem = arch.in_channels, 2 * arch.width
-        layers = list(arch.layers())
-        return nn.Sequential(
-            nn.Sequential(nn.Conv2d(*stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem[1])),
-            *(_layer(layer) for layer in layers),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(layers[-1].out_channels, arch.num_classes),
-        )
+def build_module(arch: PlainArchitecture) -> nn.Module:
+    """(n, in_channels, h, w) float32 -> (n, num_classes) logits."""
+    stem = arch.in_channels, 2 * arch.width
+    layers = list(arch.layers())
+    return nn.Sequential(
+        nn.Sequential(nn.Conv2d(*stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem[1])),
+        *(_layer(layer) for layer in layers),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(layers[-1].out_channels, arch.num_classes),
+    )
 
 
 def _layer(layer: Layer) -> nn.Sequential:

@@ -7,21 +7,24 @@ A path runs in the very module that the network has when it stands alone, filled
 tensors: so both compute the same.
 
 Operations of a block must agree on what channels mean, or the supernet hardly learns. Two things see to that:
-the operations of a block share its shortcut (`facenas.spaces.graph_blocks`), and what they add to it begins at
+the operations of a block share its shortcut (`facenas.spaces.graph_ops`), and what they add to it begins at
 zero (arXiv 1706.02677, section 5.1). Networks that stand alone learn faster when it does not.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from facenas.errors import UserError
-from facenas.models.graph import GraphNetwork, edge_module, initialise
+from facenas.models.build import seeded
+from facenas.models.graph import GraphNetwork, edge_module, initialize
+from facenas.spaces import Graph
 from facenas.spaces.graph import GraphArchitecture
-from facenas.spaces.graph_operations import Convolution
-from facenas.spaces.graph_space import GraphSpace
+from facenas.spaces.graph_ops import Convolution
 
 
 class Supernet(nn.Module):
@@ -31,16 +34,14 @@ class Supernet(nn.Module):
     `extract` needs `facenas.models.graph.recalibrate`.
     """
 
-    def __init__(self, space: GraphSpace, seed: int) -> None:
+    def __init__(self, space: Graph, seed: int) -> None:
         super().__init__()
-        graphs = [space.uniform(name).graph() for name in space.config.operations]
+        graphs = [space.uniform(name).graph() for name in space.settings.operations]
         edges = {edge.name: edge for graph in graphs for edge in graph.edges}
-        with torch.random.fork_rng(devices=[]):
-            # Of the CPU alone: torch.manual_seed takes GPUs too.
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             modules = {name: edge_module(edge) for name, edge in edges.items()}
             self.edges = nn.ModuleDict(modules)
-            self.apply(initialise)
+            self.apply(initialize)
         for name, edge in edges.items():
             if isinstance(edge.operation, Convolution) and edge.operation.added:
                 nn.init.zeros_(self.get_parameter(f"edges.{name}.1.weight"))  # of BatchNorm
@@ -52,7 +53,8 @@ class Supernet(nn.Module):
         statistics of BatchNorm.
         """
         network = _skeleton(arch).train(self.training)
-        result: Tensor = functional_call(network, self._slices(network), (images,), strict=True)
+        state = self._slices(network)
+        result: Tensor = functional_call(network, state, (images,), strict=True)
         return result
 
     def path_state(self, arch: GraphArchitecture) -> dict[str, Tensor]:
@@ -80,7 +82,9 @@ class Supernet(nn.Module):
         return found
 
 
+# The largest and the smallest path of a sandwich come again in every batch, and so do those of a small space.
+@lru_cache(maxsize=256)
 def _skeleton(arch: GraphArchitecture) -> GraphNetwork:
-    """The network's module without any values."""
+    """The network's module without any values; one that is shared, so nobody may keep anything in it."""
     with torch.device("meta"):
         return GraphNetwork(arch.graph())

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from facenas.report.terms import CLASSIFICATION, FACES
 from facenas.report.wording import many, ranges
-from facenas.spaces import AnyArchitecture, IRArchitecture, PlainArchitecture
+from facenas.spaces import Architecture, IRArchitecture, PlainArchitecture
 from facenas.spaces.plain import PLAIN, SEPARABLE
 
 Chain = PlainArchitecture | IRArchitecture  # a single path, that macro-micro search finds
 
 
-def describe(arch: AnyArchitecture) -> str:
+def describe(arch: Architecture) -> str:
     """The network in one sentence; layers, of faces blocks, are counted from 1."""
     if not isinstance(arch, Chain):
-        return arch.words()
+        return arch.summary()
     terms = FACES if isinstance(arch, IRArchitecture) else CLASSIFICATION
     special = [f"{what} at {_units(places, terms.unit)}" for what, places in _special(arch)]
     operation, _, kernel = terms.usual.partition(" ")

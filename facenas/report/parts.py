@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from facenas.report.describing import Chain
 from facenas.report.wording import many
 from facenas.spaces import IRArchitecture, PlainArchitecture
-from facenas.spaces.ir import LAST_SIZE
-from facenas.spaces.ir_block import IMAGE_SIZE, Block
+from facenas.spaces.base import FACE_SIZE
+from facenas.spaces.ir import LAST_SIZE, Block
 from facenas.spaces.plain import PLAIN
 
 LETTER = 7.0  # width of a caption's letter, on average
@@ -59,13 +59,13 @@ def _plain_parts(arch: PlainArchitecture, image_size: int | None) -> Iterator[Pa
 
 
 def _ir_parts(arch: IRArchitecture) -> Iterator[Part]:
-    side = _side(IMAGE_SIZE, 1)
+    side = _side(FACE_SIZE, 1)
     title = f"Stem: 3×3 convolution, {arch.in_channels} → {arch.width} channels, {side}"
     caption: tuple[str, ...] = ("stem", side, f"{arch.width} ch")
     yield Part("stem", "3", title, caption, 0, 1.0, 1, _room(caption))
     stages = [count for count in arch.stages for _ in range(count)]
     for number, (block, count) in enumerate(zip(arch.blocks(), stages, strict=True), start=1):
-        caption = ("units", _side(IMAGE_SIZE, block.shrink), f"{block.out_channels} ch")
+        caption = ("units", _side(FACE_SIZE, block.shrink), f"{block.out_channels} ch")
         yield Part(
             _kind(block.operation),
             str(block.kernel),
@@ -87,7 +87,7 @@ def _title(number: int, block: Block) -> str:
     facts = [
         f"Block {number}: two {_kind(block.operation)} {kernel} convolutions",
         f"{block.in_channels} → {block.out_channels} channels, stride {block.stride}",
-        _side(IMAGE_SIZE, block.shrink),
+        _side(FACE_SIZE, block.shrink),
         "squeeze-and-excitation" if block.squeezed else "",
         "projected shortcut" if block.projected else "",
     ]

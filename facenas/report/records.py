@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, model_validator
 from pydantic_core import PydanticCustomError
 
 from facenas.config import Config
 from facenas.errors import UserError
 from facenas.runs.config import RunConfig
-from facenas.spaces import AnyArchitecture, from_json
+from facenas.spaces import Architecture, from_json
 from facenas.strategies.settings import Cost
 
 COSTS: tuple[str, ...] = get_args(Cost)  # what a search may weigh beside the error
@@ -26,25 +25,18 @@ def _text(value: Any) -> Any:
     return value if value is None else str(value)
 
 
-def _architecture(tree: Any) -> AnyArchitecture:
+def _architecture(tree: Any) -> Architecture:
     try:
         return from_json(tree)
     except UserError as error:
         raise PydanticCustomError("architecture", "{fault}", {"fault": str(error)}) from None
 
 
-def _own_fields(line: dict[str, Any]) -> dict[str, Any]:
-    """The architecture's part of a line, for kinds that put up with no other fields."""
-    for kind in get_args(AnyArchitecture):
-        names = {"kind", *(field.name for field in fields(kind))}
-        if kind.kind == line.get("kind") and names <= line.keys():
-            return {name: line[name] for name in names}
-    return line
-
-
 Number = Annotated[float | None, BeforeValidator(_finite)]  # a diverged training leaves NaN behind
 Text = Annotated[str | None, BeforeValidator(_text)]  # YAML makes dates and numbers of some words
-Described = Annotated[AnyArchitecture, BeforeValidator(_architecture)]  # its JSON, of either kind
+Described = Annotated[
+    Architecture, InstanceOf(), BeforeValidator(_architecture)
+]  # its JSON, of any kind
 
 
 class Record(Config):
@@ -112,7 +104,7 @@ class Trial(Record):
         if not isinstance(line, dict):
             return line
         costs = {name: line[name] for name in COSTS if line.get(name) is not None}
-        return {**line, "architecture": _own_fields(line), "costs": costs}
+        return {**line, "architecture": line, "costs": costs}
 
     @property
     def failed(self) -> bool:

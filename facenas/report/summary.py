@@ -9,8 +9,8 @@ from facenas.report.phases import PHASES, Phase
 from facenas.report.reading import RunFolder
 from facenas.report.records import DataFacts, Trial
 from facenas.report.wording import count
-from facenas.spaces import AnyArchitecture
-from facenas.spaces.settings import Bounds
+from facenas.spaces import Architecture
+from facenas.spaces.plain import Bounds
 from facenas.strategies.settings import SearchConfig
 
 TAKEN = (
@@ -46,7 +46,7 @@ class Network:
     """
 
     title: str
-    architecture: AnyArchitecture
+    architecture: Architecture
     parameters: int
     macs: int | None
     head_parameters: int | None = None

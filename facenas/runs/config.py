@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from facenas.config import Config
+from facenas.config import Config, choice
 from facenas.data.config import DataConfig
 from facenas.execution.config import ExecutionConfig
-from facenas.spaces.cell_settings import CellSpaceConfig
-from facenas.spaces.graph_settings import GraphSpaceConfig
-from facenas.spaces.settings import IRSpaceConfig, SpaceConfig
+from facenas.spaces import SPACES, Graph, Plain
+from facenas.spaces.plain import ChainSpace
 from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
 from facenas.training.recipes import FaceRecipe, Recipe
 
@@ -34,18 +33,18 @@ def _search_kind(tree: Any) -> str:
     return "macro_micro" if strategy == "macro_micro" else "multi_objective"
 
 
+if TYPE_CHECKING:  # a type checker knows nothing of types that a registry makes
+    SpaceChoice = Config
+else:
+    SpaceChoice = choice(SPACES, "kind", "plain")
+
+
 class RunConfig(Config):
     """All settings of one search, as written to `run.yaml`."""
 
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
-    space: Annotated[
-        Annotated[SpaceConfig, Tag("plain")]
-        | Annotated[IRSpaceConfig, Tag("ir")]
-        | Annotated[CellSpaceConfig, Tag("cells")]
-        | Annotated[GraphSpaceConfig, Tag("graph")],
-        Discriminator(_kind_or("plain")),
-    ] = SpaceConfig()
+    space: SpaceChoice = Plain.Settings()
     search: Annotated[
         Annotated[SearchConfig, Tag("macro_micro")]
         | Annotated[MultiObjectiveConfig, Tag("multi_objective")],
@@ -59,18 +58,16 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _one_task(self) -> Self:
-        # The graph space serves both tasks.
-        if self.space.kind != "graph" and (self.space.kind == "ir") != (
-            self.recipe.kind == "faces"
-        ):
+        space, task = self.space.owner, "face" if self.recipe.kind == "faces" else "classification"
+        if task not in space.tasks:
             raise ValueError(
-                f"a space of kind {self.space.kind} cannot be trained by a recipe for {self.recipe.kind}"
+                f"a space of kind {space.name} cannot be trained by a recipe for {self.recipe.kind}"
             )
         macro_micro = self.search.strategy == "macro_micro"
-        if macro_micro != (self.space.kind in ("plain", "ir")):
+        if macro_micro != (issubclass(space, ChainSpace)):
             raise ValueError(
-                f"a space of kind {self.space.kind} cannot be searched by {self.search.strategy}"
+                f"a space of kind {space.name} cannot be searched by {self.search.strategy}"
             )
-        if getattr(self.search, "supernet", None) and self.space.kind != "graph":
-            raise ValueError(f"a space of kind {self.space.kind} has no supernet")
+        if getattr(self.search, "supernet", None) and space is not Graph:
+            raise ValueError(f"a space of kind {space.name} has no supernet")
         return self

@@ -15,7 +15,7 @@ from facenas.errors import SearchStoppedError
 from facenas.execution import Executor, build_executor
 from facenas.execution.trial import SupernetUse, TrialResult, TrialSpec
 from facenas.runs import MAX_FAILURES_IN_A_ROW, Run, SearchRecord
-from facenas.spaces import AnySpace, GraphSpace, build_space, from_json
+from facenas.spaces import Graph, ImageFacts, SearchSpace, from_json
 from facenas.strategies import Candidate, Outcome, Strategy, build_strategy
 
 SpecOf = Callable[[Candidate], TrialSpec]
@@ -135,9 +135,8 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
         check_packages()
     data_folder = run.find_data()
     facts = run.about["data"]
-    space = build_space(
-        config.space, facts["in_channels"], facts.get("classes", 0), facts["image_size"]
-    )
+    images = ImageFacts(facts["in_channels"], facts.get("classes", 0), facts["image_size"])
+    space = config.space.owner(config.space).bind(images)
     strategy = build_strategy(space, config.search, config.seed, facts["image_size"])
     record = SearchRecord(run.folder, facts["image_size"])
 
@@ -169,11 +168,11 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
 
 
 def _supernet(
-    run: Run, space: AnySpace, data_folder: Path, observer: Observer
+    run: Run, space: SearchSpace[Any], data_folder: Path, observer: Observer
 ) -> SupernetUse | None:
     """The trained supernet that candidates of 0 epochs are judged by, if the search has one."""
     settings = getattr(run.config.search, "supernet", None)
-    if settings is None or not isinstance(space, GraphSpace):
+    if settings is None or not isinstance(space, Graph):
         return None
     from facenas.runs.supernet_training import train_supernet  # needs torch
 

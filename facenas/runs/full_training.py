@@ -21,7 +21,7 @@ from facenas.errors import SearchStoppedError, UserError
 from facenas.files import write_json, write_text
 from facenas.runs import Run
 from facenas.runs.journal import read_journal
-from facenas.spaces import AnyArchitecture, from_json
+from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import fingerprint
 from facenas.training import checkpoint as checkpoints
 from facenas.training import distributed
@@ -69,9 +69,7 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
     return _conclude(run, arch, data, course)
 
 
-def _conclude(
-    run: Run, arch: AnyArchitecture, data: TrainingData, course: Course
-) -> dict[str, Any]:
+def _conclude(run: Run, arch: Architecture, data: TrainingData, course: Course) -> dict[str, Any]:
     """Tests the weights that are kept, once, and writes `train.json`."""
     training, last = course.training, course.history[-1]
     if course.best_epoch is None:
@@ -97,7 +95,7 @@ def _conclude(
     return result
 
 
-def _key(run: Run, arch: AnyArchitecture, epochs: int) -> str:
+def _key(run: Run, arch: Architecture, epochs: int) -> str:
     """Of all that decides the training: its checkpoint carries the key, and it seeds the random draws."""
     data = run.config.data.model_dump(include={"validation_fraction", "test_fraction", "pairs"})
     settings = {
@@ -110,7 +108,7 @@ def _key(run: Run, arch: AnyArchitecture, epochs: int) -> str:
     return fingerprint(settings)
 
 
-def _set_up(run: Run, arch: AnyArchitecture, data: TrainingData, epochs: int) -> Course:
+def _set_up(run: Run, arch: Architecture, data: TrainingData, epochs: int) -> Course:
     """A training at its start, or where its last checkpoint left it."""
     key, config = _key(run, arch, epochs), run.config
     checkpoint = checkpoints.read(_checkpoint_path(run), key)
@@ -129,7 +127,7 @@ def _set_up(run: Run, arch: AnyArchitecture, data: TrainingData, epochs: int) ->
 
 
 def _fit(
-    run: Run, arch: AnyArchitecture, data: TrainingData, course: Course, on_epoch: OnEpoch
+    run: Run, arch: Architecture, data: TrainingData, course: Course, on_epoch: OnEpoch
 ) -> None:
     """Trains what is left: after every epoch the score, the best weights and a checkpoint."""
     training, started = course.training, time.perf_counter() - course.seconds
@@ -171,7 +169,7 @@ def _write_checkpoint(run: Run, course: Course) -> None:
     )
 
 
-def _save_model(run: Run, arch: AnyArchitecture, data: TrainingData, training: Trainer) -> None:
+def _save_model(run: Run, arch: Architecture, data: TrainingData, training: Trainer) -> None:
     """Weights and all that is needed to use them; loads with `torch.load(weights_only=True)`."""
     about: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3}
     if isinstance(data, ImageSet):

@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facenas.config import read_yaml, validate
+from facenas.config import Config, read_yaml, validate
 from facenas.errors import UserError
 from facenas.files import read_json
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
-from facenas.spaces import IRArchitecture, PlainArchitecture, SpaceSettings, build_space, from_json
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces import ImageFacts, IRArchitecture, Plain, PlainArchitecture, from_json
 from facenas.strategies import Candidate, Outcome, Strategy, build_strategy
 from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
 
@@ -30,14 +29,12 @@ _FINAL = ("depth", "width", "ops", "kernels", *_OPTIONAL)
 class RecordedSearch:
     """A search as it was recorded: its settings, its trials in order, and what it found (None: unfinished)."""
 
-    space: SpaceSettings
+    space: Config
     search: SearchConfig | MultiObjectiveConfig
-    in_channels: int
-    num_classes: int
+    images: ImageFacts
     trials: list[dict[str, Any]]
     final: dict[str, Any] | None
     seed: int = 0
-    image_size: int = 32
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,8 @@ class Comparison:
 def replay(path: Path) -> Comparison:
     """Replays the log at `path`; raises UserError when it is missing or not a log."""
     recorded = read_recorded(path)
-    space = build_space(
-        recorded.space, recorded.in_channels, recorded.num_classes, recorded.image_size
-    )
-    strategy = build_strategy(space, recorded.search, recorded.seed, recorded.image_size)
+    space = recorded.space.owner(recorded.space).bind(recorded.images)
+    strategy = build_strategy(space, recorded.search, recorded.seed, recorded.images.image_size)
     for number, trial in enumerate(recorded.trials):
         difference = _compare_trial(number, strategy.ask(), trial)
         if difference:
@@ -151,14 +146,13 @@ def _read_log(path: Path) -> RecordedSearch:
             raise UserError(f"{path}: is not a recorded search: it lacks {field!r}")
     if not all(isinstance(trial, dict) for trial in tree["trials"]):
         raise UserError(f"{path}: is not a recorded search: a trial is not a JSON object")
-    space = _settings(SpaceConfig, tree["settings"], path)
+    space = _settings(Plain.Settings, tree["settings"], path)
     search = _settings(SearchConfig, tree["settings"], path)
     final = tree.get("final")
     if not isinstance(final, dict | None):
         raise UserError(f"{path}: is not a recorded search: its final is not a JSON object")
-    return RecordedSearch(
-        space, search, tree["input_channels"], tree["num_classes"], tree["trials"], final
-    )
+    images = ImageFacts(tree["input_channels"], tree["num_classes"], 32)
+    return RecordedSearch(space, search, images, tree["trials"], final)
 
 
 def _settings(model: type[Any], settings: dict[str, Any], path: Path) -> Any:
@@ -183,8 +177,6 @@ def _read_run(path: Path) -> RecordedSearch:
             raise UserError(f"{best}: has no architecture; remove it and resume the run")
         final = {**final, **final["architecture"]}
     facts = about.get("data", {})
-    channels, classes = facts.get("in_channels", 1), facts.get("classes", 0)
     size = facts.get("image_size", 32)
-    return RecordedSearch(
-        config.space, config.search, channels, classes, trials, final, config.seed, size
-    )
+    images = ImageFacts(facts.get("in_channels", 1), facts.get("classes", 0), size)
+    return RecordedSearch(config.space, config.search, images, trials, final, config.seed)

@@ -23,8 +23,8 @@ from facenas.files import write_text
 from facenas.models.supernet import Supernet
 from facenas.runs import Run, open_run
 from facenas.runs.journal import read_journal
+from facenas.spaces import Graph
 from facenas.spaces.base import fingerprint
-from facenas.spaces.graph_space import GraphSpace
 from facenas.strategies.settings import SupernetConfig
 from facenas.training import checkpoint as checkpoints
 from facenas.training.supernet import Paths, SupernetTask
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def train_supernet(
-    run: Run, space: GraphSpace, settings: SupernetConfig, data_folder: Path, on_epoch: OnEpoch
+    run: Run, space: Graph, settings: SupernetConfig, data_folder: Path, on_epoch: OnEpoch
 ) -> SupernetUse:
     """The supernet of `run`, trained to its last epoch if it is not yet.
 
@@ -84,7 +84,7 @@ def _alike(run: Run, other: Run) -> bool:
 
 
 def _set_up(
-    run: Run, space: GraphSpace, settings: SupernetConfig, data_folder: Path, key: str
+    run: Run, space: Graph, settings: SupernetConfig, data_folder: Path, key: str
 ) -> Trainer:
     config, seed, device = run.config, int(key[:16], 16) >> 1, pick_device()
     first = space.largest()
@@ -136,10 +136,11 @@ def _fit(
 
 def _key(run: Run, settings: SupernetConfig) -> str:
     """Of all that decides the weights."""
+    space = run.config.space
     data = run.config.data.model_dump(exclude={"name", "root", "image_size", "download"})
     return fingerprint(
         {
-            "space": run.config.space.model_dump(mode="json"),
+            "space": {"kind": space.owner.name, **space.model_dump(mode="json")},
             "recipe": run.config.recipe.model_dump(mode="json"),
             "supernet": settings.model_dump(include={"epochs", "sandwich"}),
             "data": {**data, "fingerprint": run.about["data"]["fingerprint"]},

@@ -8,24 +8,66 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Self
+
+from pydantic import Field, PositiveInt, model_validator
 
 from facenas.errors import UserError
-from facenas.spaces.base import put, whole
-from facenas.spaces.ir_block import IMAGE_SIZE, REDUCTION, Block, check_image_size
-from facenas.spaces.plain import KERNELS, OPERATIONS, PLAIN, SEPARABLE
-from facenas.spaces.settings import IRSpaceConfig
+from facenas.spaces.base import FACE, FACE_SIZE, SPACES, check_face_size
+from facenas.spaces.plain import KERNELS, OPERATIONS, PLAIN, SEPARABLE, Bounds, Chain, ChainSpace
 
-LAST_SIZE = 7  # after the four strides of 2
+LAST_SIZE = 7  # pixels a side after the four strides of 2
+REDUCTION = 16  # squeeze-and-excitation works on a sixteenth of the channels
 
 Gene = tuple[int, int]  # operation and kernel of a block
 
 
 @dataclass(frozen=True)
-class IRArchitecture:
+class Block:
+    """Two convolutions beside a shortcut; an image is `shrink` times larger than the block's output.
+
+    `projected`: the shortcut is a 1x1 convolution with BatchNorm, else it takes every `stride`-th pixel.
+    `squeezed`: channels inside squeeze-and-excitation, 0 without it.
+    """
+
+    in_channels: int
+    out_channels: int
+    operation: int
+    kernel: int
+    stride: int
+    shrink: int
+    projected: bool
+    squeezed: int
+
+    def convolutions(self) -> Iterator[tuple[int, int]]:
+        """(weights, side of the output) of each convolution; a separable pair counts as one."""
+        before, after, area = self.in_channels, self.out_channels, self.kernel**2
+        side = FACE_SIZE // self.shrink
+        # The second convolution has the stride; of a separable one, its depthwise part.
+        if self.operation == PLAIN:
+            yield before * after * area, side * self.stride
+            yield after * after * area, side
+        else:
+            yield before * (area + after), side * self.stride
+            yield after * (area + after), side
+        if self.projected:
+            yield before * after, side
+        yield 2 * after * self.squeezed, 1
+
+    def count_parameters(self) -> int:
+        """Convolutions, three or four BatchNorms (two for a channel) and the PReLU (one)."""
+        norms = 2 * self.in_channels + (6 if self.projected else 4) * self.out_channels
+        return sum(weights for weights, _ in self.convolutions()) + norms + self.out_channels
+
+    def count_macs(self) -> int:
+        """Multiply-accumulates of the convolutions for one image."""
+        return sum(weights * side**2 for weights, side in self.convolutions())
+
+
+@dataclass(frozen=True)
+class IRArchitecture(Chain):
     """Blocks of the four stages (W, 2W, 4W, 8W wide), operation and kernel of each block, length of z.
 
     Both convolutions of a block have its operation and kernel. `se`: squeeze-and-excitation in every block.
@@ -35,26 +77,19 @@ class IRArchitecture:
 
     width: int
     stages: tuple[int, ...]
-    operations: tuple[int, ...]
+    operations: tuple[int, ...] = field(metadata={"json": "ops"})
     kernels: tuple[int, ...]
     embedding: int = 512
     se: bool = False
     project_first: bool = False
 
-    kind = "ir"
+    task = FACE
     in_channels = 3
+    num_classes = 0
 
     def __post_init__(self) -> None:
-        fits = (
-            len(self.stages) == 4
-            and min(self.stages) > 0
-            and sum(self.stages) == len(self.operations) == len(self.kernels)
-            and self.width > 0
-            and self.embedding > 0
-            and set(self.operations) <= set(OPERATIONS)
-            and all(kernel > 0 and kernel % 2 for kernel in self.kernels)
-        )
-        if not fits:
+        fits = len(self.stages) == 4 and min(*self.stages, self.embedding) > 0
+        if not fits or not self._choices_fit(sum(self.stages)):
             raise UserError(f"not an ir architecture: {self}")
 
     @classmethod
@@ -84,83 +119,22 @@ class IRArchitecture:
                 yield Block(before, channels, *next(genes), stride, shrink, projected, squeezed)
                 before = channels
 
-    def count_parameters(self) -> int:
-        """Exact number of parameters of the built module: the backbone, without a classification head."""
-        return _count_parameters(self)
-
-    def head_parameters(self, identities: int) -> int:
-        """Parameters of a head that tells this many identities apart: one vector each."""
-        return self.embedding * identities
-
-    def count_macs(self, image_size: int = IMAGE_SIZE) -> int:
+    def count_macs(self, image_size: int = FACE_SIZE) -> int:
         """Multiply-accumulates of convolutions and the linear layer for one image, which must be 112x112."""
-        check_image_size(image_size, image_size)
-        stem = self.in_channels * self.width * 9 * IMAGE_SIZE**2
-        return stem + sum(block.count_macs() for block in self.blocks()) + _linear(self)
+        check_face_size(image_size, image_size)
+        stem = self.in_channels * self.width * 9 * FACE_SIZE**2
+        return stem + sum(block.count_macs() for block in self.blocks()) + self._linear()
 
-    def words(self) -> str:
-        """What it is in a few words."""
-        return f"depth {self.depth}, width {self.width}"
+    def _count_parameters(self) -> int:
+        stem = (
+            self.in_channels * self.width * 9 + 3 * self.width
+        )  # BatchNorm 2, PReLU 1 for a channel
+        body = sum(block.count_parameters() for block in self.blocks())
+        return stem + body + 2 * 8 * self.width + self._linear() + self.embedding
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; depth is told too, for people who read the file."""
-        return {
-            "kind": self.kind,
-            "depth": self.depth,
-            "width": self.width,
-            "stages": list(self.stages),
-            "ops": list(self.operations),
-            "kernels": list(self.kernels),
-            "embedding": self.embedding,
-            "se": self.se,
-            "project_first": self.project_first,
-        }
-
-    @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> IRArchitecture:
-        """The inverse of `to_json`; raises UserError when a field is missing or wrong."""
-        stages, ops, kernels = (whole(tree, n, several=True) for n in ("stages", "ops", "kernels"))
-        width, embedding = (whole(tree, name)[0] for name in ("width", "embedding"))
-        se, project_first = (_flag(tree, name) for name in ("se", "project_first"))
-        made = cls(width, stages, ops, kernels, embedding, se, project_first)
-        if tree.get("depth", made.depth) != made.depth:
-            raise UserError(
-                f"an architecture says depth {tree['depth']} but lists blocks for {made.depth} layers"
-            )
-        return made
-
-    def with_width(self, width: int) -> IRArchitecture:
-        """The same network with a first stage of `width` channels."""
-        return replace(self, width=width)
-
-    def with_operation(self, index: int, operation: int) -> IRArchitecture:
-        """The same network with another operation in block `index`."""
-        return replace(self, operations=put(self.operations, index, operation))
-
-    def with_kernel(self, index: int, kernel: int) -> IRArchitecture:
-        """The same network with another kernel in block `index`."""
-        return replace(self, kernels=put(self.kernels, index, kernel))
-
-
-@lru_cache(maxsize=65_536)  # micro search counts the same narrow variants over and over
-def _count_parameters(arch: IRArchitecture) -> int:
-    stem = arch.in_channels * arch.width * 9 + 3 * arch.width  # BatchNorm 2, PReLU 1 for a channel
-    body = sum(block.count_parameters() for block in arch.blocks())
-    return stem + body + 2 * 8 * arch.width + _linear(arch) + arch.embedding
-
-
-def _linear(arch: IRArchitecture) -> int:
-    """Weights of the last layer, without its bias."""
-    return 8 * arch.width * LAST_SIZE**2 * arch.embedding
-
-
-def _flag(tree: dict[str, Any], name: str) -> bool:
-    value = tree.get(name, False)
-    if not isinstance(value, bool):
-        raise UserError(
-            f"an architecture's field {name!r} is {value!r}, but should be true or false"
-        )
-    return value
+    def _linear(self) -> int:
+        """Weights of the last layer, without its bias."""
+        return 8 * self.width * LAST_SIZE**2 * self.embedding
 
 
 def share_out(blocks: int, ratio: Sequence[int]) -> tuple[int, ...]:
@@ -175,71 +149,51 @@ def share_out(blocks: int, ratio: Sequence[int]) -> tuple[int, ...]:
     return tuple(stages)
 
 
-@dataclass(frozen=True)
-class IRSpace:
-    """All face networks within the bounds of `config`; depth and ratio decide how many blocks a stage has."""
+@SPACES.register("ir")
+class IR(ChainSpace[IRArchitecture]):
+    """All face networks within the bounds; depth and ratio decide how many blocks a stage has."""
 
-    config: IRSpaceConfig
+    class Settings(Bounds):
+        """Bounds of the face space (`facenas.spaces.ir`). Depth counts layers: 2 * blocks + 2.
 
-    # What micro search offers to each block in place of a plain 3x3.
+        `ratio`: how the four stages share the blocks; `embedding`: how long z is.
+        """
+
+        min_depth: int = Field(10, ge=10)
+        min_width: int = Field(8, ge=1)
+        max_width: int = Field(32, ge=1)
+        ratio: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 2, 4, 1)
+        embedding: int = Field(512, ge=1)
+        se: bool = False
+
+        @model_validator(mode="after")
+        def _even_depths(self) -> Self:
+            if self.min_depth % 2 or self.max_depth % 2:
+                raise ValueError("depths are even: two layers a block, the stem and the last layer")
+            return self
+
+    Architecture = IRArchitecture
+    tasks = (FACE,)
+    settings: Settings
+
     swap_operation = SEPARABLE
-    swap_kernel = 5
     unit = "block"
 
     def at(self, depth: int, width: int) -> IRArchitecture:
         """All plain 3x3 at this depth, an even number of layers, and width: the networks of macro search."""
         if depth < 10 or depth % 2:
             raise UserError(f"a face network has an even number of layers, 10 or more, not {depth}")
-        stages = share_out((depth - 2) // 2, self.config.ratio)
-        return IRArchitecture.uniform(width, stages, self.config.embedding, self.config.se)
-
-    def start(self) -> IRArchitecture:
-        """Shallowest and widest: macro search grows its depth, then prunes its width."""
-        return self.at(self.config.min_depth, self.config.max_width)
+        stages = share_out((depth - 2) // 2, self.settings.ratio)
+        return IRArchitecture.uniform(width, stages, self.settings.embedding, self.settings.se)
 
     def depths(self) -> range:
         """Depths from the shallowest up, one block apart."""
-        return range(self.config.min_depth, self.config.max_depth + 1, 2)
-
-    def widths(self) -> range:
-        """Widths on the grid, from the widest down."""
-        return range(self.config.max_width, self.config.min_width - 1, -self.config.width_step)
-
-    def size(self, depth: int | None = None) -> int:
-        """Number of networks; with `depth`, Eq. 1 of the paper: (O*K)^blocks * depths * widths."""
-        depths = self.depths()
-        counted = depths if depth is None else [depth] * len(depths)
-        choices = len(OPERATIONS) * len(KERNELS)
-        return sum(int(choices ** ((layers - 2) // 2)) for layers in counted) * len(self.widths())
-
-    def contains(self, arch: IRArchitecture) -> bool:
-        """Whether all lies within the bounds (any width, as for plain networks) and stages follow the rule."""
-        if arch.depth not in self.depths() or arch.width > self.config.max_width:
-            return False
-        macro = self.at(arch.depth, arch.width)
-        same = replace(macro, operations=arch.operations, kernels=arch.kernels)
-        return set(arch.kernels) <= set(KERNELS) and same == arch
+        return range(self.settings.min_depth, self.settings.max_depth + 1, 2)
 
     def sample(self, rng: random.Random) -> IRArchitecture:
         """Depth, width, operations and kernels each drawn uniformly."""
         arch = self.at(rng.choice(self.depths()), rng.choice(self.widths()))
         return _filled(arch, lambda stage, i: (rng.choice(OPERATIONS), rng.choice(KERNELS)))
-
-    def neighbours(self, arch: IRArchitecture) -> list[IRArchitecture]:
-        """One block more or less at the end of a stage, one width step, one operation or one kernel changed."""
-        bounds = range(self.config.min_width, self.config.max_width + 1)
-        widths = (arch.width - self.config.width_step, arch.width + self.config.width_step)
-        found = [arch.with_width(width) for width in widths if width in bounds]
-        depths = (arch.depth - 2, arch.depth + 2)
-        found += [self._resized(arch, depth) for depth in depths if depth in self.depths()]
-        for i in range(len(arch.operations)):
-            found += [arch.with_operation(i, o) for o in OPERATIONS if o != arch.operations[i]]
-            found += [arch.with_kernel(i, k) for k in KERNELS if k != arch.kernels[i]]
-        return found
-
-    def mutate(self, arch: IRArchitecture, rng: random.Random) -> IRArchitecture:
-        """One random neighbour."""
-        return rng.choice(self.neighbours(arch))
 
     def crossover(
         self, first: IRArchitecture, second: IRArchitecture, rng: random.Random
@@ -255,7 +209,6 @@ class IRSpace:
         return _filled(self.at(depth, width), pick)
 
     def _resized(self, arch: IRArchitecture, depth: int) -> IRArchitecture:
-        """The same genes at another depth; a block that is new is plain 3x3."""
         genes = _by_stage(arch)
 
         def pick(stage: int, i: int) -> Gene:
@@ -274,3 +227,30 @@ def _filled(arch: IRArchitecture, pick: Callable[[int, int], Gene]) -> IRArchite
     places = ((stage, i) for stage, count in enumerate(arch.stages) for i in range(count))
     operations, kernels = zip(*(pick(*place) for place in places), strict=True)
     return replace(arch, operations=operations, kernels=kernels)
+
+
+CASIA_IDENTITIES = (
+    10_572  # what the head of the literature's "R-18 29.4M" tells apart: CASIA-WebFace
+)
+
+NAMED = {
+    "ir18": IRArchitecture.uniform(64, (2, 2, 2, 2)),
+    "ir34": IRArchitecture.uniform(64, (3, 4, 6, 3)),
+    "ir50": IRArchitecture.uniform(64, (3, 4, 14, 3)),
+    "ir101": IRArchitecture.uniform(64, (3, 13, 30, 3)),
+    "irse50": IRArchitecture.uniform(64, (3, 4, 14, 3), se=True),
+    "r34_512": IRArchitecture.uniform(64, (2, 4, 8, 2)),
+    "r58_256": IRArchitecture.uniform(32, (3, 7, 15, 3)),
+}
+
+# Sources: `mk-minchul/AdaFace:net.py`, counted; the tables of "Efficient Global Neural Architecture Search".
+# Of r34_512 and r58_256 only depth, last width and the count are published: the stages are ours.
+REPRODUCES = {
+    "ir18": "AdaFace IR-18: 24,020,352; paper R-18-512: 29.4M with head",
+    "ir34": "AdaFace IR-34: 34,134,080",
+    "ir50": "AdaFace IR-50: 43,585,600; paper R-50-512: 49.0M with head",
+    "ir101": "AdaFace IR-101: 65,150,912",
+    "irse50": "AdaFace IR-SE-50: 43,808,320",
+    "r34_512": "paper R-34-512: 37.1M with head",
+    "r58_256": "paper R-58-256: 14.6M without head",
+}

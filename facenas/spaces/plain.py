@@ -2,23 +2,161 @@
 
 No skips, no pooling, no fully connected trunk. Source: "Efficient Global Neural Architecture Search",
 section 3.1, and `siddikui/Efficient-Macro-Micro-NAS:NetworkMix.py` for what the paper leaves open.
+`Chain` and `ChainSpace` are what this space shares with the face space (`facenas.spaces.ir`).
 """
 
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self, TypeVar
 
+from pydantic import Field, model_validator
+
+from facenas.config import Config
 from facenas.errors import UserError
-from facenas.spaces.base import put, whole
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces.base import SPACES, Architecture, SearchSpace, replaced
 
 SEPARABLE, PLAIN = 0, 1
 OPERATIONS = (SEPARABLE, PLAIN)
 KERNELS = (3, 5)
+
+
+class Chain(Architecture):
+    """A network of one width and of layers, or blocks, that each choose an operation and a kernel."""
+
+    width: int
+    operations: tuple[int, ...]
+    kernels: tuple[int, ...]
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """Number of layers."""
+
+    @abstractmethod
+    def _count_parameters(self) -> int: ...
+
+    def count_parameters(self) -> int:
+        """Exact number of parameters of the built module; of face networks without a classification head."""
+        return _counted(self)
+
+    def summary(self) -> str:
+        """What it is in a few words."""
+        return f"depth {self.depth}, width {self.width}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; depth is told too, for people who read the file."""
+        tree = super().to_json()
+        return {"kind": tree.pop("kind"), "depth": self.depth, **tree}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Self:
+        """The inverse of `to_json`; raises UserError when a field is missing or wrong."""
+        made = super().from_json(tree)
+        if tree.get("depth", made.depth) != made.depth:
+            raise UserError(
+                f"an architecture says depth {tree['depth']}, but what it lists has {made.depth} layers"
+            )
+        return made
+
+    def with_width(self, width: int) -> Self:
+        """The same network, `width` channels wide."""
+        return self._with(width=width)
+
+    def with_operation(self, index: int, operation: int) -> Self:
+        """The same network with another operation in layer, or block, `index`."""
+        return self._with(operations=replaced(self.operations, index, operation))
+
+    def with_kernel(self, index: int, kernel: int) -> Self:
+        """The same network with another kernel in layer, or block, `index`."""
+        return self._with(kernels=replaced(self.kernels, index, kernel))
+
+    def _with(self, **changes: Any) -> Self:
+        this: Any = self  # a dataclass, as all subclasses are
+        changed: Self = replace(this, **changes)
+        return changed
+
+    def _choices_fit(self, count: int) -> bool:
+        """Whether there are operations and kernels for `count` layers, or blocks."""
+        return (
+            len(self.operations) == len(self.kernels) == count > 0
+            and self.width > 0
+            and set(self.operations) <= set(OPERATIONS)
+            and all(kernel > 0 and kernel % 2 for kernel in self.kernels)
+        )
+
+
+@lru_cache(maxsize=65_536)  # micro search counts the same narrow variants over and over
+def _counted(arch: Chain) -> int:
+    return arch._count_parameters()
+
+
+C = TypeVar("C", bound=Chain)
+
+
+class Bounds(Config):
+    """Bounds of a space of chains; widths are channels of its first layer, or first stage."""
+
+    min_depth: int = Field(10, ge=1)
+    max_depth: int = Field(100, ge=1)
+    min_width: int = Field(16, ge=1)
+    max_width: int = Field(64, ge=1)
+    width_step: int = Field(2, ge=1)
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_depth > self.max_depth or self.min_width > self.max_width:
+            raise ValueError("a minimum is above its maximum")
+        return self
+
+
+class ChainSpace(SearchSpace[C]):
+    """All chains within bounds of depth and width: what macro-micro search works on.
+
+    swap_operation, swap_kernel: what micro search offers to each `unit` in place of what macro search uses.
+    """
+
+    swap_operation: int
+    swap_kernel = 5
+    unit: str
+
+    @abstractmethod
+    def at(self, depth: int, width: int) -> C:
+        """The network of macro search, all layers alike, at this depth and width."""
+
+    @abstractmethod
+    def _resized(self, arch: C, depth: int) -> C:
+        """The same choices at another depth; a layer that is new is as macro search has it."""
+
+    def start(self) -> C:
+        """Shallowest and widest: macro search grows its depth, then prunes its width."""
+        return self.at(self.settings.min_depth, self.settings.max_width)
+
+    def depths(self) -> range:
+        """Depths from the shallowest up."""
+        return range(self.settings.min_depth, self.settings.max_depth + 1)
+
+    def widths(self) -> range:
+        """Widths on the grid, from the widest down."""
+        return range(
+            self.settings.max_width, self.settings.min_width - 1, -self.settings.width_step
+        )
+
+    def mutate(self, arch: C, rng: random.Random) -> C:
+        """One layer, or block, more or less, one width step, one operation or one kernel changed."""
+        step, grow = self.settings.width_step, self.depths().step
+        allowed = range(self.settings.min_width, self.settings.max_width + 1)
+        found = [arch.with_width(w) for w in (arch.width - step, arch.width + step) if w in allowed]
+        depths = (arch.depth - grow, arch.depth + grow)
+        found += [self._resized(arch, depth) for depth in depths if depth in self.depths()]
+        for i, (operation, kernel) in enumerate(zip(arch.operations, arch.kernels, strict=True)):
+            found += [arch.with_operation(i, other) for other in OPERATIONS if other != operation]
+            found += [arch.with_kernel(i, other) for other in KERNELS if other != kernel]
+        return rng.choice(found)
 
 
 @dataclass(frozen=True)
@@ -32,9 +170,15 @@ class Layer:
     stride: int
     shrink: int
 
+    def weights(self) -> int:
+        """Weights of its convolutions, which have no bias."""
+        if self.operation == PLAIN:
+            return self.in_channels * self.out_channels * self.kernel**2
+        return self.in_channels * (self.kernel**2 + self.out_channels)
+
 
 @dataclass(frozen=True)
-class PlainArchitecture:
+class PlainArchitecture(Chain):
     """(depth, width, operation and kernel of each layer), and what goes in and out.
 
     `width` is the channels of the first layer; the stem has twice as many. Raises UserError when
@@ -42,23 +186,16 @@ class PlainArchitecture:
     """
 
     width: int
-    operations: tuple[int, ...]
+    operations: tuple[int, ...] = field(metadata={"json": "ops"})
     kernels: tuple[int, ...]
     in_channels: int
     num_classes: int
 
-    kind = "plain"
-
     def __post_init__(self) -> None:
-        fits = (
-            len(self.operations) == len(self.kernels) > 0
-            and self.width > 0
-            and self.in_channels > 0
-            and self.num_classes > 0
-            and set(self.operations) <= set(OPERATIONS)
-            and all(kernel > 0 and kernel % 2 for kernel in self.kernels)
-        )
-        if not fits:
+        if (
+            not self._choices_fit(len(self.operations))
+            or min(self.in_channels, self.num_classes) < 1
+        ):
             raise UserError(f"not a plain architecture: {self}")
 
     @classmethod
@@ -82,160 +219,59 @@ class PlainArchitecture:
             yield Layer(before, channels, operation, kernel, stride, shrink)
             before = channels
 
-    def count_parameters(self) -> int:
-        """Exact number of parameters of the built module."""
-        return _count_parameters(self)
-
     def count_macs(self, image_size: int) -> int:
         """Multiply-accumulates of convolutions and the classifier for one `image_size` x `image_size` image."""
+        layers = list(self.layers())
         macs = self.in_channels * 2 * self.width * 9 * image_size**2
-        side = image_size
-        for layer in self.layers():
-            side = -(-side // layer.stride)
-            macs += _weights(layer) * side**2
-        return macs + self._last_channels() * self.num_classes
+        # Each halving rounds up, so the side is the image's divided by all strides at once, rounded up.
+        macs += sum(layer.weights() * (-(-image_size // layer.shrink)) ** 2 for layer in layers)
+        return macs + layers[-1].out_channels * self.num_classes
 
-    def words(self) -> str:
-        """What it is in a few words."""
-        return f"depth {self.depth}, width {self.width}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; depth is told too, for people who read the file."""
-        return {
-            "kind": self.kind,
-            "depth": self.depth,
-            "width": self.width,
-            "ops": list(self.operations),
-            "kernels": list(self.kernels),
-            "in_channels": self.in_channels,
-            "num_classes": self.num_classes,
-        }
-
-    @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> PlainArchitecture:
-        """The inverse of `to_json`; raises UserError when a field is missing or wrong."""
-        ops, kernels = (whole(tree, name, several=True) for name in ("ops", "kernels"))
-        names = ("width", "in_channels", "num_classes")
-        width, in_channels, num_classes = (whole(tree, name)[0] for name in names)
-        made = cls(width, ops, kernels, in_channels, num_classes)
-        if tree.get("depth", made.depth) != made.depth:
-            raise UserError(
-                f"an architecture says depth {tree['depth']} but lists {made.depth} layers"
-            )
-        return made
-
-    def with_width(self, width: int) -> PlainArchitecture:
-        """The same network, `width` channels wide."""
-        return replace(self, width=width)
-
-    def with_operation(self, index: int, operation: int) -> PlainArchitecture:
-        """The same network with another operation at layer `index`."""
-        return replace(self, operations=put(self.operations, index, operation))
-
-    def with_kernel(self, index: int, kernel: int) -> PlainArchitecture:
-        """The same network with another kernel at layer `index`."""
-        return replace(self, kernels=put(self.kernels, index, kernel))
-
-    def _last_channels(self) -> int:
-        return list(self.layers())[-1].out_channels
+    def _count_parameters(self) -> int:
+        layers = list(self.layers())
+        stem = self.in_channels * 2 * self.width * 9 + 2 * 2 * self.width
+        trunk = sum(layer.weights() + 2 * layer.out_channels for layer in layers)
+        return stem + trunk + (layers[-1].out_channels + 1) * self.num_classes
 
 
-@lru_cache(maxsize=65_536)  # micro search counts the same narrow variants over and over
-def _count_parameters(arch: PlainArchitecture) -> int:
-    stem = arch.in_channels * 2 * arch.width * 9 + 2 * 2 * arch.width
-    trunk = sum(_weights(layer) + 2 * layer.out_channels for layer in arch.layers())
-    return stem + trunk + (arch._last_channels() + 1) * arch.num_classes
+@SPACES.register("plain")
+class Plain(ChainSpace[PlainArchitecture]):
+    """All plain architectures within the bounds, for one kind of input and output."""
 
+    class Settings(Bounds):
+        """Bounds of the classification space (`facenas.spaces.plain`)."""
 
-def _weights(layer: Layer) -> int:
-    if layer.operation == PLAIN:
-        return layer.in_channels * layer.out_channels * layer.kernel**2
-    return layer.in_channels * (layer.kernel**2 + layer.out_channels)
+    Architecture = PlainArchitecture
+    settings: Settings
 
-
-@dataclass(frozen=True)
-class PlainSpace:
-    """All plain architectures within the bounds of `config`, for one kind of input and output."""
-
-    config: SpaceConfig
-    in_channels: int
-    num_classes: int
-
-    # What micro search offers to each layer in place of a separable 3x3.
     swap_operation = PLAIN
-    swap_kernel = 5
     unit = "layer"
 
     def at(self, depth: int, width: int) -> PlainArchitecture:
         """All separable 3x3 at this depth and width: the networks of macro search."""
-        return PlainArchitecture.uniform(depth, width, self.in_channels, self.num_classes)
-
-    def start(self) -> PlainArchitecture:
-        """Shallowest and widest: macro search grows its depth, then prunes its width."""
-        return self.at(self.config.min_depth, self.config.max_width)
-
-    def depths(self) -> range:
-        """Depths from the shallowest up."""
-        return range(self.config.min_depth, self.config.max_depth + 1)
-
-    def widths(self) -> range:
-        """Widths on the grid, from the widest down."""
-        return range(self.config.max_width, self.config.min_width - 1, -self.config.width_step)
-
-    def size(self, depth: int | None = None) -> int:
-        """Number of networks; with `depth`, Eq. 1 of the paper: (O*K)^depth * depths * widths."""
-        depths = self.depths()
-        choices = len(OPERATIONS) * len(KERNELS)
-        counted = depths if depth is None else [depth] * len(depths)
-        return sum(int(choices**layers) for layers in counted) * len(self.widths())
-
-    def contains(self, arch: PlainArchitecture) -> bool:
-        """Whether depth, width and choices lie within the bounds (any width: micro search leaves the grid)."""
-        return (
-            self.config.min_depth <= arch.depth <= self.config.max_depth
-            and arch.width <= self.config.max_width
-            and set(arch.kernels) <= set(KERNELS)
-            and (arch.in_channels, arch.num_classes) == (self.in_channels, self.num_classes)
-        )
+        images = self.images
+        return PlainArchitecture.uniform(depth, width, images.in_channels, images.num_classes)
 
     def sample(self, rng: random.Random) -> PlainArchitecture:
         """Depth, width, operations and kernels each drawn uniformly."""
-        depth = rng.randint(self.config.min_depth, self.config.max_depth)
+        depth = rng.randint(self.settings.min_depth, self.settings.max_depth)
         operations = tuple(rng.choice(OPERATIONS) for _ in range(depth))
         kernels = tuple(rng.choice(KERNELS) for _ in range(depth))
         width = rng.choice(self.widths())
-        return PlainArchitecture(width, operations, kernels, self.in_channels, self.num_classes)
-
-    def neighbours(self, arch: PlainArchitecture) -> list[PlainArchitecture]:
-        """One layer more or less at the end, one width step, one operation or one kernel changed."""
-        step = self.config.width_step
-        widths = (arch.width - step, arch.width + step)
-        bounds = range(self.config.min_width, self.config.max_width + 1)
-        found = [arch.with_width(width) for width in widths if width in bounds]
-        if arch.depth > self.config.min_depth:
-            found.append(replace(arch, operations=arch.operations[:-1], kernels=arch.kernels[:-1]))
-        if arch.depth < self.config.max_depth:
-            deeper = (*arch.operations, SEPARABLE), (*arch.kernels, 3)
-            found.append(replace(arch, operations=deeper[0], kernels=deeper[1]))
-        for i in range(arch.depth):
-            found += [arch.with_operation(i, o) for o in OPERATIONS if o != arch.operations[i]]
-            found += [arch.with_kernel(i, k) for k in KERNELS if k != arch.kernels[i]]
-        return found
-
-    def mutate(self, arch: PlainArchitecture, rng: random.Random) -> PlainArchitecture:
-        """One random neighbour."""
-        return rng.choice(self.neighbours(arch))
+        return replace(self.at(depth, width), operations=operations, kernels=kernels)
 
     def crossover(
         self, first: PlainArchitecture, second: PlainArchitecture, rng: random.Random
     ) -> PlainArchitecture:
         """Depth and width from either parent; each layer from a parent that has it."""
         depth = rng.choice((first.depth, second.depth))
-        genes = []
-        for i in range(depth):
-            parents = [p for p in (first, second) if i < p.depth]
-            parent = rng.choice(parents)
-            genes.append((parent.operations[i], parent.kernels[i]))
-        operations, kernels = zip(*genes, strict=True)
+        parents = [rng.choice([p for p in (first, second) if i < p.depth]) for i in range(depth)]
+        operations = tuple(parent.operations[i] for i, parent in enumerate(parents))
+        kernels = tuple(parent.kernels[i] for i, parent in enumerate(parents))
         width = rng.choice((first.width, second.width))
         return replace(first, width=width, operations=operations, kernels=kernels)
+
+    def _resized(self, arch: PlainArchitecture, depth: int) -> PlainArchitecture:
+        new = depth - arch.depth
+        operations = (*arch.operations[:depth], *(SEPARABLE,) * new)
+        return replace(arch, operations=operations, kernels=(*arch.kernels[:depth], *(3,) * new))

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from facenas.spaces import AnyArchitecture
+from facenas.spaces import Architecture
 
 
 @dataclass(frozen=True)
 class Candidate:
     """An architecture, how long to train it, and why it is proposed."""
 
-    architecture: AnyArchitecture
+    architecture: Architecture
     epochs: int
     phase: str
     reason: str

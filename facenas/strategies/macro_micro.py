@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from facenas.spaces import IRArchitecture, IRSpace, PlainArchitecture, PlainSpace
+from facenas.spaces import IR, IRArchitecture, Plain, PlainArchitecture
 from facenas.spaces.plain import PLAIN
 from facenas.strategies.base import Candidate, Known, Outcome
 from facenas.strategies.settings import SearchConfig
@@ -25,7 +25,7 @@ Steps = Generator[Candidate, Outcome, None]
 class MacroMicro:
     """The strategy. `space` bounds depth and width; `settings` has epochs, tolerances and stopping rules."""
 
-    def __init__(self, space: PlainSpace | IRSpace, settings: SearchConfig) -> None:
+    def __init__(self, space: Plain | IR, settings: SearchConfig) -> None:
         self.space = space
         self.settings = settings
         self.best: Arch = space.start()
@@ -117,7 +117,7 @@ class MacroMicro:
             epochs += s.width_epoch_step
             arch = self.best.with_width(width)
             outcome = yield Candidate(
-                arch, epochs, "width", f"width - {self.space.config.width_step}"
+                arch, epochs, "width", f"width - {self.space.settings.width_step}"
             )
             if self._at_least(outcome, 0.0):
                 self._drops = 0
@@ -155,7 +155,7 @@ class MacroMicro:
         """As wide as `parameters` allow: a costlier network is narrowed, a cheaper one widened."""
         most = parameters + self.settings.param_slack
         if arch.count_parameters() < parameters:
-            while arch.width < self.space.config.max_width:
+            while arch.width < self.space.settings.max_width:
                 wider = arch.with_width(arch.width + 1)
                 if wider.count_parameters() > most:
                     break

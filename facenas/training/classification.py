@@ -13,7 +13,6 @@ from facenas.data import ImageSet, split_indices
 from facenas.data.augment import Augment, Normalize
 from facenas.data.config import DataConfig
 from facenas.device import Device
-from facenas.models.trained import build_network
 from facenas.training.recipes import Recipe
 from facenas.training.tasks import Score, TaskContext
 
@@ -41,7 +40,7 @@ class ClassificationTask:
         )
         self.augment = Augment(recipe, image_set, on)
         self.generator = torch.Generator().manual_seed(context.seed)
-        model = context.model or build_network(context.arch, context.seed)
+        model = context.model or context.arch.build(context.seed)
         self.model = self.device.place(model)
         self.network = Classifier(self.model)
 

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from facenas.models.joint import join_statistics
+from facenas.models.sync_batchnorm import join_statistics
 
 
 def start() -> None:

@@ -25,8 +25,6 @@ from facenas.evaluation.embedders.module import pair_distances
 from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
 from facenas.evaluation.metrics.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout
-from facenas.models.trained import build_network
-from facenas.spaces import GraphArchitecture, IRArchitecture
 from facenas.training import distributed
 from facenas.training.recipes import FaceRecipe
 from facenas.training.tasks import Score, TaskContext
@@ -47,7 +45,6 @@ class FaceTask:
 
     def __init__(self, context: TaskContext) -> None:
         arch, store, recipe = context.arch, context.data, context.recipe
-        assert isinstance(arch, IRArchitecture | GraphArchitecture)
         assert isinstance(store, FaceStore)
         assert isinstance(recipe, FaceRecipe)
         self.store, self.seed, self.device = store, context.seed, context.device
@@ -69,7 +66,7 @@ class FaceTask:
             distributed.rank(),
             distributed.world(),
         )
-        self.model = self.device.place(context.model or build_network(arch, self.seed))
+        self.model = self.device.place(context.model or arch.build(self.seed))
         # The head's class is known by its settings: a head of one's own needs no line here.
         head = recipe.head.owner(arch.embedding, self.identities, self.seed, recipe.head)
         self.network = FaceNetwork(self.model, head.to(self.device.torch_device))

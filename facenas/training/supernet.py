@@ -20,8 +20,8 @@ from facenas.device import Device
 from facenas.errors import UserError
 from facenas.models.graph import recalibrate
 from facenas.models.supernet import Supernet
+from facenas.spaces import Graph
 from facenas.spaces.graph import GraphArchitecture
-from facenas.spaces.graph_space import GraphSpace
 from facenas.strategies.settings import SupernetConfig
 from facenas.training.tasks import Score, Task
 
@@ -48,7 +48,7 @@ class SupernetTask:
     """
 
     def __init__(
-        self, task: Task, paths: Paths, space: GraphSpace, settings: SupernetConfig, seed: int
+        self, task: Task, paths: Paths, space: Graph, settings: SupernetConfig, seed: int
     ) -> None:
         self.task, self.paths, self.space, self.settings = task, paths, space, settings
         self._rng = random.Random(seed)
@@ -108,7 +108,7 @@ def judge(task: Task, images: int, device: Device) -> Score:
 
 
 @lru_cache(maxsize=1)  # a worker judges hundreds of paths of one supernet
-def read_supernet(path: Path, space: GraphSpace) -> Supernet:
+def read_supernet(path: Path, space: Graph) -> Supernet:
     """The trained supernet of `space` in the file `path`; raises UserError when it is missing or damaged."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

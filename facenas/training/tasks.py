@@ -14,7 +14,7 @@ from facenas.data import ImageSet, TrainingData
 from facenas.data.config import DataConfig
 from facenas.device import Device
 from facenas.errors import UserError
-from facenas.spaces import AnyArchitecture, is_face
+from facenas.spaces import Architecture
 from facenas.training.recipes import FaceRecipe, Recipe
 
 
@@ -78,7 +78,7 @@ class TaskContext:
     not to be built anew.
     """
 
-    arch: AnyArchitecture
+    arch: Architecture
     data: TrainingData
     data_config: DataConfig
     recipe: Recipe | FaceRecipe
@@ -98,7 +98,7 @@ def build_task(context: TaskContext) -> Task:
     from facenas.training.faces import FaceTask
 
     faces = not isinstance(context.data, ImageSet)
-    if faces == is_face(context.arch) == isinstance(context.recipe, FaceRecipe):
+    if faces == (context.arch.task == "face") == isinstance(context.recipe, FaceRecipe):
         return FaceTask(context) if faces else ClassificationTask(context)
     raise UserError(
         f"{context.data_config.name}: an architecture of kind {context.arch.kind} and a recipe for "

@@ -13,9 +13,7 @@ from facenas.device import named_device
 from facenas.errors import UserError
 from facenas.evaluation.embedders import InputOptions, embedder_of, open_embedder
 from facenas.export.safetensors_file import encode_safetensors
-from facenas.models.ir import build_ir
-from facenas.models.plain import build_module
-from facenas.models.trained import read_trained
+from facenas.models.load import read_trained
 from facenas.spaces import IRArchitecture, PlainArchitecture
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 112, 112, 3), np.uint8)
@@ -24,7 +22,7 @@ ARCH = IRArchitecture.uniform(4, (1, 1, 1, 1), 16, False)
 
 @pytest.fixture(scope="module")
 def network():
-    made = build_ir(ARCH, seed=3)
+    made = ARCH.build(3)
     drawn = torch.Generator().manual_seed(5)
     made(
         torch.randn(8, 3, 112, 112, generator=drawn)
@@ -111,7 +109,7 @@ def test_checkpoints_of_others(network, tmp_path):
 
 def test_what_is_no_network_of_faces(network, tmp_path):
     plain = PlainArchitecture(4, (0, 0), (3, 3), 1, 10)
-    run = make_run(tmp_path / "run", build_module(plain, seed=0), plain)
+    run = make_run(tmp_path / "run", plain.build(0), plain)
     assert "is a classification network" in sentence(run)
     assert "has one output" in sentence(run, InputOptions(embedding="z"))
     assert "no such file or run" in sentence(tmp_path / "nowhere")

@@ -21,8 +21,6 @@ from trained_runs import FACE_ARCH, PLAIN_ARCH, face_network, make_run, plain_ne
 from facenas import __version__
 from facenas.errors import SearchStoppedError, UserError
 from facenas.export import export_run, exporting
-from facenas.models.ir import build_ir
-from facenas.models.plain import build_module
 from facenas.spaces import from_json
 
 NETWORKS = {"ir": face_network(), "plain": plain_network()}
@@ -91,7 +89,7 @@ def test_safetensors_in_a_network_built_from_its_metadata(exported, kind):
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     arch = from_json(json.loads(metadata["architecture"]))
-    network = (build_ir if kind == "ir" else build_module)(arch, seed=9)
+    network = arch.build(9)
     weights = load_file(path)
     network.load_state_dict(weights)
     assert {w.dtype for n, w in weights.items() if "num_batches" not in n} == {torch.float32}

@@ -18,7 +18,7 @@ import facenas.export.timm_models
 from facenas.errors import UserError
 from facenas.export import export_run
 from facenas.spaces import PlainArchitecture
-from facenas.spaces.named import NAMED
+from facenas.spaces.ir import NAMED
 
 COLOUR_PLAIN = PlainArchitecture(4, (0, 1, 1, 0, 1), (3, 5, 3, 3, 3), 3, 10)
 ARCHS = {"ir": FACE_ARCH, "plain": COLOUR_PLAIN}

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from facenas.models.ir import build_ir
-from facenas.models.plain import build_module
 from facenas.spaces import IRArchitecture, PlainArchitecture
 
 FACE_ARCH = IRArchitecture(4, (1, 1, 1, 1), (1, 0, 1, 0), (3, 5, 5, 3), embedding=32, se=True)
@@ -29,11 +27,11 @@ def lived_in(network: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
 
 
 def face_network() -> nn.Module:
-    return lived_in(build_ir(FACE_ARCH, seed=3), (3, 112, 112))
+    return lived_in(FACE_ARCH.build(3), (3, 112, 112))
 
 
 def plain_network() -> nn.Module:
-    return lived_in(build_module(PLAIN_ARCH, seed=3), (1, 12, 12))
+    return lived_in(PLAIN_ARCH.build(3), (1, 12, 12))
 
 
 def make_run(folder: Path, kind: str, network: nn.Module, **changes: Any) -> Path:

@@ -12,14 +12,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facenas.models.cells import build_cells
-from facenas.spaces.cell_block import Block
-from facenas.spaces.cell_settings import CellSpaceConfig
-from facenas.spaces.cell_space import CellSpace
-from facenas.spaces.cells import Cell, CellArchitecture
+from facenas.spaces import Cells, ImageFacts
+from facenas.spaces.cells import Block, Cell, CellArchitecture
 
 BARE = Block("identity", 1, False, "none", False)
-NARROW = CellSpaceConfig(min_cells=1, max_cells=3, base_widths=(2, 3, 4, 5), min_side=2)
+NARROW = Cells.Settings(min_cells=1, max_cells=3, base_widths=(2, 3, 4, 5), min_side=2)
 
 
 def network(*cells: Cell, channels: int = 2) -> CellArchitecture:
@@ -43,14 +40,13 @@ def count_macs(module: nn.Module) -> list[int]:
 def test_a_drawn_network_builds_counts_and_trains(seed):
     rng = random.Random(seed)
     size = rng.choice((8, 9, 11, 12))
-    space = CellSpace(NARROW, rng.randint(1, 3), 5, size)
+    space = Cells(NARROW).bind(ImageFacts(rng.randint(1, 3), 5, size))
     row = [rng.randint(*pair) for pair in zip(*space.bounds(), strict=True)]
     arch = space.decode(row)
-    assert space.contains(arch)
     assert space.decode(space.encode(arch)) == arch
     assert CellArchitecture.from_json(json.loads(json.dumps(arch.to_json()))) == arch
 
-    module = build_cells(arch, seed).to(memory_format=torch.channels_last)
+    module = arch.build(seed).to(memory_format=torch.channels_last)
     assert sum(p.numel() for p in module.parameters()) == arch.count_parameters()
     macs = count_macs(module)
     shape, generator = (4, arch.in_channels, size, size), torch.Generator().manual_seed(seed)
@@ -69,10 +65,10 @@ def test_a_drawn_network_builds_counts_and_trains(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_networks_of_full_size_count_as_torch_counts(seed):
-    space = CellSpace(CellSpaceConfig(), 3, 10, 32)
+    space = Cells(Cells.Settings()).bind(ImageFacts(3, 10, 32))
     arch = space.sample(random.Random(seed))
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        module = build_cells(arch, seed)
+        module = arch.build(seed)
         module.eval()(torch.zeros(1, 3, 32, 32))
     assert sum(p.numel() for p in module.parameters()) == arch.count_parameters()
     assert counter.get_total_flops() == 2 * arch.count_macs(32)
@@ -80,7 +76,7 @@ def test_networks_of_full_size_count_as_torch_counts(seed):
 
 @pytest.mark.parametrize("activation", ["none", "relu", "silu", "prelu"])
 def test_the_deepest_networks_keep_their_scale_without_any_batch_norm(activation):
-    config = CellSpaceConfig(
+    config = Cells.Settings(
         min_cells=12,
         max_cells=12,
         min_blocks=4,
@@ -90,9 +86,9 @@ def test_the_deepest_networks_keep_their_scale_without_any_batch_norm(activation
         batch_norm=(False,),
         activations=(activation,),
     )
-    space, rng = CellSpace(config, 1, 5, 12), random.Random(0)
+    space, rng = Cells(config).bind(ImageFacts(1, 5, 12)), random.Random(0)
     for seed in range(4):
-        module = build_cells(space.sample(rng), seed)
+        module = space.sample(rng).build(seed)
         logits = module(torch.randn(6, 1, 12, 12, generator=torch.Generator().manual_seed(seed)))
         assert 0.01 < logits.abs().max() < 1000
         logits.sum().backward()
@@ -103,15 +99,15 @@ def test_the_deepest_networks_keep_their_scale_without_any_batch_norm(activation
 def test_images_of_any_size_go_in_and_logits_come_out(size):
     roles = ("down", "down", "same", "up", "down", "up")
     cells = [Cell(role, "concat", 3, ((BARE,), (conv(3), conv(1)))) for role in roles]
-    logits = build_cells(network(*cells), 0).eval()(torch.randn(2, 2, *size))
+    logits = network(*cells).build(0).eval()(torch.randn(2, 2, *size))
     assert logits.shape == (2, 5)
     assert torch.isfinite(logits).all()
 
 
 def test_one_image_alone_can_be_trained_on():
-    space = CellSpace(NARROW, 1, 5, 8)
+    space = Cells(NARROW).bind(ImageFacts(1, 5, 8))
     for seed in range(10):
-        build_cells(space.sample(random.Random(seed)), seed)(torch.randn(1, 1, 8, 8))
+        space.sample(random.Random(seed)).build(seed)(torch.randn(1, 1, 8, 8))
 
 
 def conv(kernel: int, **options: object) -> Block:
@@ -122,7 +118,7 @@ def conv(kernel: int, **options: object) -> Block:
 
 def cell_output(*cells: Cell, x: torch.Tensor) -> torch.Tensor:
     """What the last cell makes of `x`, which the first cell gets."""
-    module = build_cells(network(*cells, channels=x.shape[1]), 0).eval()
+    module = network(*cells, channels=x.shape[1]).build(0).eval()
     for cell in module.cells:
         x = cell(x, 5, 7)
     return x.detach()
@@ -158,18 +154,18 @@ def test_a_skip_adds_the_input_of_the_block():
 
 def test_a_strided_1x1_convolution_sees_every_second_pixel():
     arch = network(Cell("down", "add", 3, ((conv(1, batch_norm=False, activation="none"),),)))
-    module = build_cells(arch, 1)
+    module = arch.build(1)
     weights = next(p for p in module.cells.parameters() if p.dim() == 4)
     expected = torch.einsum("oi,nihw->nohw", weights[:, :, 0, 0], X[:, :, ::2, ::2])
     torch.testing.assert_close(module.cells[0](X, 5, 7), expected)
 
 
 def test_weights_depend_on_the_seed_alone():
-    arch = CellSpace(CellSpaceConfig(max_cells=3), 3, 10, 28).sample(random.Random(8))
+    arch = Cells(Cells.Settings(max_cells=3)).bind(ImageFacts(3, 10, 28)).sample(random.Random(8))
     torch.manual_seed(123)
-    first = build_cells(arch, 4).state_dict()
+    first = arch.build(4).state_dict()
     torch.manual_seed(456)
-    again, other = (build_cells(arch, seed).state_dict() for seed in (4, 5))
+    again, other = (arch.build(seed).state_dict() for seed in (4, 5))
     assert all(torch.equal(weights, again[name]) for name, weights in first.items())
     drawn = [name for name, weights in first.items() if weights.dim() > 1]
     assert drawn
@@ -178,14 +174,14 @@ def test_weights_depend_on_the_seed_alone():
 
 def test_the_global_random_sources_are_left_alone():
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-    build_cells(network(DOWN, UP), seed=6)
+    network(DOWN, UP).build(6)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
     np.testing.assert_array_equal(before[2], np.random.get_state()[1])
 
 
 def test_images_in_a_batch_do_not_see_each_other():
-    arch = CellSpace(NARROW, 1, 5, 9).sample(random.Random(3))
-    module = build_cells(arch, 7).eval()
+    arch = Cells(NARROW).bind(ImageFacts(1, 5, 9)).sample(random.Random(3))
+    module = arch.build(7).eval()
     images = torch.randn(2, 1, 9, 9)
     torch.testing.assert_close(module(images)[:1], module(images[:1]))

@@ -7,8 +7,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from facenas.models.foreign import Foreign, load_foreign
-from facenas.models.ir import build_ir
+from facenas.models.import_weights import Foreign, load_foreign
 
 IMAGES = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(5)) * 2 - 1
 SMALL = (1, 2, 1, 1)
@@ -122,7 +121,7 @@ def trained(network: nn.Module, insight: bool = False) -> nn.Module:
 
 
 def z_of(foreign: Foreign) -> torch.Tensor:
-    network = build_ir(foreign.architecture, seed=0)
+    network = foreign.architecture.build(0)
     network.load_state_dict(foreign.backbone)
     with torch.inference_mode():
         return network.eval()(IMAGES)

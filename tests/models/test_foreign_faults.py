@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from facenas.errors import UserError
-from facenas.models.foreign import load_foreign
-from facenas.models.ir import build_ir
+from facenas.models.import_weights import load_foreign
 from facenas.spaces import IRArchitecture
 
-NETWORK = build_ir(IRArchitecture.uniform(4, (1, 1, 1, 1), 8), seed=0)
+NETWORK = IRArchitecture.uniform(4, (1, 1, 1, 1), 8).build(0)
 
 
 class Evil:

@@ -15,16 +15,24 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from facenas.errors import UserError
-from facenas.models.graph import GraphNetwork, build_graph, recalibrate
-from facenas.spaces.graph import GraphArchitecture
-from facenas.spaces.graph_dag import Edge, Graph
-from facenas.spaces.graph_operations import WHOLE, Convolution, Gate, Identity, Linear, Mean, Node
-from facenas.spaces.graph_settings import GraphOperation, GraphSpaceConfig
-from facenas.spaces.graph_space import GraphSpace
+from facenas.models.graph import GraphNetwork, recalibrate
+from facenas.spaces import Graph, ImageFacts
+from facenas.spaces.graph import GraphArchitecture, Operation
+from facenas.spaces.graph_ops import (
+    WHOLE,
+    Convolution,
+    Dag,
+    Edge,
+    Gate,
+    Identity,
+    Linear,
+    Mean,
+    Node,
+)
 
-ALL = get_args(GraphOperation)
-NARROW = GraphSpaceConfig(operations=ALL, widths=(2, 4, 6), max_blocks=2, embedding=6)
-FACES = GraphSpace(NARROW.model_copy(update={"widths": (2, 3, 4, 4)}), 3, 0, 112, "face")
+ALL = get_args(Operation)
+NARROW = Graph.Settings(operations=ALL, widths=(2, 4, 6), max_blocks=2, embedding=6)
+FACES = Graph(NARROW.model_copy(update={"widths": (2, 3, 4, 4)})).bind(ImageFacts(3, 0, 112))
 
 
 def drawn(seed: int, *shape: int) -> torch.Tensor:
@@ -46,7 +54,7 @@ def count_macs(module: nn.Module) -> list[int]:
 
 
 def check_counts_and_a_step(arch: GraphArchitecture, seed: int, size: int) -> None:
-    module = build_graph(arch, seed).to(memory_format=torch.channels_last)
+    module = arch.build(seed).to(memory_format=torch.channels_last)
     assert sum(p.numel() for p in module.parameters()) == arch.count_parameters()
     macs, images = count_macs(module), drawn(seed, 4, arch.in_channels, size, size)
     result = module(images)
@@ -65,7 +73,7 @@ def check_counts_and_a_step(arch: GraphArchitecture, seed: int, size: int) -> No
 def test_a_drawn_network_builds_counts_and_trains(seed):
     rng = random.Random(seed)
     size = rng.choice((8, 9, 11, 12))
-    space = GraphSpace(NARROW, rng.randint(1, 3), 5, size)
+    space = Graph(NARROW).bind(ImageFacts(rng.randint(1, 3), 5, size))
     arch = space.decode([rng.randint(*pair) for pair in zip(*space.bounds(), strict=True)])
     assert space.decode(space.encode(arch)) == arch
     assert GraphArchitecture.from_json(json.loads(json.dumps(arch.to_json()))) == arch
@@ -78,9 +86,11 @@ def test_a_drawn_face_network_builds_counts_and_trains(seed):
 
 
 @pytest.mark.parametrize("operation", ALL)
-@pytest.mark.parametrize("space", [GraphSpace(GraphSpaceConfig(operations=ALL), 3, 10, 32), FACES])
+@pytest.mark.parametrize(
+    "space", [Graph(Graph.Settings(operations=ALL)).bind(ImageFacts(3, 10, 32)), FACES]
+)
 def test_networks_of_full_size_count_as_torch_counts(operation, space):
-    arch, size = space.uniform(operation), space.image_size
+    arch, size = space.uniform(operation), space.images.image_size
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         module = GraphNetwork(arch.graph()).eval()
         module(torch.zeros(1, 3, size, size))
@@ -99,9 +109,11 @@ def measured_memory(module: nn.Module, image: torch.Tensor) -> int:
 def test_memory_is_what_is_measured(seed):
     rng = random.Random(seed)
     size = rng.choice((28, 32, 64))
-    space = GraphSpace(GraphSpaceConfig(operations=ALL, max_blocks=3), rng.randint(1, 3), 10, size)
+    space = Graph(Graph.Settings(operations=ALL, max_blocks=3)).bind(
+        ImageFacts(rng.randint(1, 3), 10, size)
+    )
     arch = (space.sample(rng), space.uniform(ALL[seed % len(ALL)], largest=False))[seed % 2]
-    module = build_graph(arch, seed).eval().to(memory_format=torch.channels_last)
+    module = arch.build(seed).eval().to(memory_format=torch.channels_last)
     measured = measured_memory(module, drawn(seed, 1, arch.in_channels, size, size))
     assert arch.count_memory(size) == pytest.approx(measured, rel=0.01)
 
@@ -109,7 +121,7 @@ def test_memory_is_what_is_measured(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_memory_of_faces_is_what_is_measured(seed):
     arch = FACES.sample(random.Random(seed))
-    module = build_graph(arch, seed).eval()
+    module = arch.build(seed).eval()
     measured = measured_memory(module, drawn(seed, 1, 3, 112, 112))
     assert arch.count_memory(112) == pytest.approx(measured, rel=0.01)
 
@@ -128,7 +140,7 @@ def test_any_graph_can_be_built():
         Edge("mean", d, vector, Mean()),
         Edge("classifier", vector, out, Linear()),
     )
-    graph = Graph((image, a, b, c, d, vector, out), edges[::-1])
+    graph = Dag((image, a, b, c, d, vector, out), edges[::-1])
     module, x = GraphNetwork(graph), drawn(0, 2, 3, 5, 5)
     e = module.edges
     in_a = F.relu(e["to_a"][1](e["to_a"][0](x)))
@@ -145,13 +157,13 @@ def test_any_graph_can_be_built():
 
 def test_the_mean_pool_does_not_count_what_lies_outside():
     arch = GraphArchitecture("classification", (2,), (("avg_pool3",),), 1, 1, 1, 2)
-    pool = build_graph(arch, 0).edges["stage1_block1_avg_pool"]
+    pool = arch.build(0).edges["stage1_block1_avg_pool"]
     assert torch.equal(pool(torch.ones(1, 2, 3, 3)), torch.ones(1, 2, 3, 3))
 
 
 def test_recalibration_takes_the_mean_of_the_batches():
-    arch = GraphSpace(NARROW, 1, 5, 8).uniform("bottleneck3")
-    module, batches = build_graph(arch, 0), [drawn(seed, 6, 1, 8, 8) for seed in range(3)]
+    arch = Graph(NARROW).bind(ImageFacts(1, 5, 8)).uniform("bottleneck3")
+    module, batches = arch.build(0), [drawn(seed, 6, 1, 8, 8) for seed in range(3)]
     module.train()
     module(100 * drawn(9, 6, 1, 8, 8))  # statistics to be forgotten
     weights = {name: p.clone() for name, p in module.named_parameters()}
@@ -173,8 +185,8 @@ def test_recalibration_takes_the_mean_of_the_batches():
 
 
 def test_recalibrated_on_one_batch_evaluation_gives_what_training_gives():
-    arch = GraphSpace(NARROW, 1, 5, 8).sample(random.Random(1))
-    module, batch = build_graph(arch, 0), drawn(0, 512, 1, 8, 8)
+    arch = Graph(NARROW).bind(ImageFacts(1, 5, 8)).sample(random.Random(1))
+    module, batch = arch.build(0), drawn(0, 512, 1, 8, 8)
     expected = module.train()(batch)
     recalibrate(module, [batch])
     # Running variances divide by n - 1, a batch's own by n.
@@ -186,9 +198,9 @@ def test_recalibrated_on_one_batch_evaluation_gives_what_training_gives():
 def test_weights_depend_on_the_seed_alone():
     arch = FACES.sample(random.Random(8))
     torch.manual_seed(123)
-    first = build_graph(arch, 4).state_dict()
+    first = arch.build(4).state_dict()
     torch.manual_seed(456)
-    again, other = (build_graph(arch, seed).state_dict() for seed in (4, 5))
+    again, other = (arch.build(seed).state_dict() for seed in (4, 5))
     assert all(torch.equal(weights, again[name]) for name, weights in first.items())
     drawn_weights = [name for name, weights in first.items() if weights.dim() > 1]
     assert drawn_weights
@@ -197,7 +209,7 @@ def test_weights_depend_on_the_seed_alone():
 
 def test_the_global_random_sources_are_left_alone():
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-    build_graph(FACES.start(), seed=6)
+    FACES.start().build(6)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
     np.testing.assert_array_equal(before[2], np.random.get_state()[1])
@@ -205,4 +217,4 @@ def test_the_global_random_sources_are_left_alone():
 
 def test_faces_of_another_size_are_refused():
     with pytest.raises(UserError, match="112x112"):
-        build_graph(FACES.start(), 0)(torch.zeros(2, 3, 96, 96))
+        FACES.start().build(0)(torch.zeros(2, 3, 96, 96))

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from facenas.errors import UserError
-from facenas.models.ir import IRNetwork, build_ir
+from facenas.models.ir import IRNetwork
 from facenas.spaces import IRArchitecture
-from facenas.spaces.named import NAMED
+from facenas.spaces.ir import NAMED
 
 MIXED = IRArchitecture(4, (1, 2, 1, 1), (1, 0, 1, 0, 1), (3, 5, 5, 3, 3), 6, se=True)
 IMAGES = torch.rand(3, 3, 112, 112, generator=torch.Generator().manual_seed(5)) * 2 - 1
@@ -67,7 +67,7 @@ def restated(weights: dict[str, torch.Tensor], arch: IRArchitecture) -> torch.Te
 
 def trained(arch: IRArchitecture) -> nn.Module:
     """A network none of whose tensors has the value it began with."""
-    network, drawn = build_ir(arch, seed=1), torch.Generator().manual_seed(2)
+    network, drawn = arch.build(1), torch.Generator().manual_seed(2)
     for name, value in network.state_dict().items():
         if value.is_floating_point():
             value.add_(torch.rand(value.shape, generator=drawn), alpha=0.1)
@@ -132,7 +132,7 @@ def test_it_computes_what_the_description_says(arch):
 @pytest.mark.parametrize("se", [False, True])
 def test_every_parameter_gets_a_gradient(se):
     arch = IRArchitecture(4, (2, 1, 1, 1), (1, 0, 1, 0, 1), (3, 5, 5, 3, 3), 6, se=se)
-    network = build_ir(arch, seed=3)
+    network = arch.build(3)
     with torch.no_grad():
         for name, value in network.named_parameters():
             if "fc" in name:
@@ -147,7 +147,7 @@ def test_every_parameter_gets_a_gradient(se):
 
 def test_initial_weights_follow_the_fan_out():
     arch = IRArchitecture(32, (1, 1, 1, 1), (1, 0, 1, 1), (3, 5, 3, 3), 64)
-    found = build_ir(arch, seed=4).state_dict()
+    found = arch.build(4).state_dict()
     for name, fan in {
         "input_layer.0.weight": 32 * 9,
         "body.0.res_layer.4.weight": 32 * 9,
@@ -164,10 +164,10 @@ def test_initial_weights_follow_the_fan_out():
 
 def test_weights_depend_on_the_seed_alone():
     torch.manual_seed(123)
-    first = build_ir(MIXED, seed=4).state_dict()
+    first = MIXED.build(4).state_dict()
     torch.manual_seed(456)
     before = torch.get_rng_state()
-    again, other = build_ir(MIXED, seed=4).state_dict(), build_ir(MIXED, seed=5).state_dict()
+    again, other = MIXED.build(4).state_dict(), MIXED.build(5).state_dict()
     assert torch.equal(before, torch.get_rng_state())
     for name, weights in first.items():
         assert torch.equal(weights, again[name]), name
@@ -175,7 +175,7 @@ def test_weights_depend_on_the_seed_alone():
 
 
 def test_dropout_acts_in_training_alone():
-    network = build_ir(MIXED, seed=6)
+    network = MIXED.build(6)
     network.train()
     assert not torch.equal(network(IMAGES), network(IMAGES))
     network.eval()
@@ -185,4 +185,4 @@ def test_dropout_acts_in_training_alone():
 @pytest.mark.parametrize("size", [(64, 64), (112, 96), (224, 224)])
 def test_other_image_sizes_are_told_in_a_sentence(size):
     with pytest.raises(UserError, match="112x112"):
-        build_ir(MIXED, seed=7)(torch.zeros(1, 3, *size))
+        MIXED.build(7)(torch.zeros(1, 3, *size))

@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from facenas.models.dropout import SeededDropout, place_dropout
-from facenas.models.joint import JointBatchNorm, join_statistics
+from facenas.models.sync_batchnorm import JointBatchNorm, join_statistics
 
 
 def test_dropout_draws_the_joint_mask():

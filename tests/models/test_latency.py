@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 from facenas.models.latency import measure_latency
-from facenas.models.trained import build_network
 from facenas.spaces import PlainArchitecture
 
 
 def test_a_hundred_times_larger_network_is_slower():
     small, large = (
-        build_network(PlainArchitecture.uniform(depth, width, 3, 10, operation=1), 0)
+        PlainArchitecture.uniform(depth, width, 3, 10, operation=1).build(0)
         for depth, width in ((2, 4), (8, 32))
     )
     assert measure_latency(large, (3, 32, 32)) > 2 * measure_latency(small, (3, 32, 32)) > 0

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from facenas.models.plain import build_module
 from facenas.spaces import PlainArchitecture
 
 MIXED = ((0, 1, 1, 0, 0, 1), (3, 5, 3, 5, 3, 3))
@@ -21,7 +20,7 @@ def mixed(channels: int, classes: int = 7) -> PlainArchitecture:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [8, 28, 32])
 def test_images_go_in_and_logits_come_out(size, channels):
-    logits = build_module(mixed(channels), seed=1)(torch.randn(2, channels, size, size))
+    logits = mixed(channels).build(1)(torch.randn(2, channels, size, size))
     assert logits.shape == (2, 7)
     assert torch.isfinite(logits).all()
 
@@ -29,7 +28,7 @@ def test_images_go_in_and_logits_come_out(size, channels):
 @pytest.mark.parametrize("depth", [1, 2, 3, 7])
 @pytest.mark.parametrize("operation", [0, 1])
 def test_any_depth_builds_and_gives_every_parameter_a_gradient(depth, operation):
-    module = build_module(PlainArchitecture.uniform(depth, 4, 3, 5, operation), seed=2)
+    module = PlainArchitecture.uniform(depth, 4, 3, 5, operation).build(2)
     torch.nn.functional.cross_entropy(
         module(torch.randn(6, 3, 12, 12)), torch.arange(6) % 5
     ).backward()
@@ -40,18 +39,18 @@ def test_any_depth_builds_and_gives_every_parameter_a_gradient(depth, operation)
 
 
 def test_the_mixed_network_gives_every_parameter_a_gradient():
-    module = build_module(mixed(1), seed=3)
+    module = mixed(1).build(3)
     torch.nn.functional.cross_entropy(module(torch.randn(7, 1, 16, 16)), torch.arange(7)).backward()
     assert all(p.grad is not None and p.grad.any() for p in module.parameters())
 
 
 def test_weights_depend_on_the_seed_alone():
     torch.manual_seed(123)
-    first = build_module(mixed(3), seed=4).state_dict()
+    first = mixed(3).build(4).state_dict()
     torch.manual_seed(456)
     again, other = (
-        build_module(mixed(3), seed=4).state_dict(),
-        build_module(mixed(3), seed=5).state_dict(),
+        mixed(3).build(4).state_dict(),
+        mixed(3).build(5).state_dict(),
     )
     for name, weights in first.items():
         assert torch.equal(weights, again[name]), name
@@ -62,7 +61,7 @@ def test_weights_depend_on_the_seed_alone():
 
 def test_the_global_random_sources_are_left_alone():
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-    build_module(mixed(3), seed=6)
+    mixed(3).build(6)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
     np.testing.assert_array_equal(before[2], np.random.get_state()[1])
@@ -70,7 +69,7 @@ def test_the_global_random_sources_are_left_alone():
 
 def test_the_output_moves_with_the_input_only_where_the_layers_say():
     """Two images in one batch do not see each other once BatchNorm's statistics are fixed."""
-    module = build_module(mixed(1), seed=7).eval()
+    module = mixed(1).build(7).eval()
     images = torch.randn(2, 1, 9, 9)
     together = module(images)
     torch.testing.assert_close(together[:1], module(images[:1]))

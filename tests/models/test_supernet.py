@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 
 from facenas.errors import UserError
-from facenas.models.graph import build_graph, recalibrate
+from facenas.models.graph import recalibrate
 from facenas.models.supernet import Supernet
-from facenas.spaces.graph_settings import GraphOperation, GraphSpaceConfig
-from facenas.spaces.graph_space import GraphSpace
+from facenas.spaces import Graph, ImageFacts
+from facenas.spaces.graph import Operation
 
-CONFIG = GraphSpaceConfig(
-    operations=get_args(GraphOperation), widths=(4, 8, 12), max_blocks=2, embedding=8
+CONFIG = Graph.Settings(
+    operations=get_args(Operation), widths=(4, 8, 12), max_blocks=2, embedding=8
 )
-SPACE = GraphSpace(CONFIG, 1, 5, 9)
+SPACE = Graph(CONFIG).bind(ImageFacts(1, 5, 9))
 
 
 def drawn(seed: int, count: int = 4, *shape: int) -> torch.Tensor:
@@ -27,7 +27,7 @@ def drawn(seed: int, count: int = 4, *shape: int) -> torch.Tensor:
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def lived(space: GraphSpace = SPACE) -> Supernet:
+def lived(space: Graph = SPACE) -> Supernet:
     """A supernet none of whose tensors has the value it began with."""
     supernet, generator = Supernet(space, 1), torch.Generator().manual_seed(2)
     for name, value in supernet.state_dict().items():
@@ -46,7 +46,7 @@ def test_a_path_gives_what_the_extracted_network_gives(seed):
     arch, images = SPACE.sample(random.Random(seed)), drawn(seed)
     alone = SUPERNET.extract(arch)
     assert sum(p.numel() for p in alone.parameters()) == arch.count_parameters()
-    assert alone.state_dict().keys() == build_graph(arch, 0).state_dict().keys()
+    assert alone.state_dict().keys() == arch.build(0).state_dict().keys()
     with torch.no_grad():
         torch.testing.assert_close(SUPERNET(images, arch), alone(images), rtol=0, atol=1e-6)
 
@@ -61,7 +61,7 @@ def test_a_path_in_training_gives_what_the_extracted_network_gives():
 
 def test_faces_have_a_supernet_too():
     config = CONFIG.model_copy(update={"widths": (2, 3, 4, 4)})
-    space = GraphSpace(config, 3, 0, 112, "face")
+    space = Graph(config).bind(ImageFacts(3, 0, 112))
     supernet, arch, images = (
         lived(space).eval(),
         space.sample(random.Random(0)),
@@ -85,7 +85,7 @@ def test_gradients_reach_the_path_alone(seed):
     supernet, arch = lived().train(), SPACE.sample(random.Random(seed))
     F.cross_entropy(supernet(drawn(seed), arch), torch.arange(4)).backward()
     shapes = {name: value.shape for name, value in supernet.path_state(arch).items()}
-    alone = build_graph(arch, 0)
+    alone = arch.build(0)
     alone.load_state_dict(lived().path_state(arch))
     F.cross_entropy(alone.train()(drawn(seed)), torch.arange(4)).backward()
     gradients = {name: p.grad for name, p in alone.named_parameters()}
@@ -124,9 +124,9 @@ def test_the_extracted_network_is_a_copy():
 
 def test_training_lowers_the_loss_of_paths():
     """Images of four brightnesses; by the sandwich rule: largest, smallest and one random path a step."""
-    space = GraphSpace(
-        GraphSpaceConfig(widths=(8, 8), max_blocks=1, operations=("conv3", "separable3")), 1, 4, 8
-    )
+    space = Graph(
+        Graph.Settings(widths=(8, 8), max_blocks=1, operations=("conv3", "separable3"))
+    ).bind(ImageFacts(1, 4, 8))
     supernet, rng = Supernet(space, 0), random.Random(0)
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
     images, labels = drawn(0, 32, 1, 8, 8), torch.arange(32) % 4
@@ -145,7 +145,7 @@ def test_training_lowers_the_loss_of_paths():
 def test_what_blocks_add_to_their_shortcuts_begins_at_zero():
     fresh, images = Supernet(SPACE, 0).eval(), drawn(0)
     shortcuts = fresh(images, SPACE.uniform("skip"))
-    for operation in set(SPACE.config.operations) - {"avg_pool3", "max_pool3"}:
+    for operation in set(SPACE.settings.operations) - {"avg_pool3", "max_pool3"}:
         assert torch.equal(fresh(images, SPACE.uniform(operation)), shortcuts)
 
 
@@ -168,14 +168,16 @@ def test_every_operation_of_every_block_has_weights_of_its_own_but_a_common_shor
         # The shortcut and the two pools; then what each convolution has.
         assert blocks[f"{place}"] == 1
         assert blocks[f"{place}_avg"] == blocks[f"{place}_max"] == 1
-        for operation in set(SPACE.config.operations) - {"skip", "avg_pool3", "max_pool3"}:
+        for operation in set(SPACE.settings.operations) - {"skip", "avg_pool3", "max_pool3"}:
             assert blocks[f"{place}_{operation}"] > 1
 
 
 def test_networks_from_elsewhere_are_refused():
-    larger = GraphSpace(CONFIG.model_copy(update={"max_blocks": 3}), 1, 5, 9).largest()
-    wider = GraphSpace(CONFIG.model_copy(update={"widths": (4, 8, 20)}), 1, 5, 9).largest()
-    coloured = GraphSpace(CONFIG, 3, 5, 9).largest()
+    larger = Graph(CONFIG.model_copy(update={"max_blocks": 3})).bind(ImageFacts(1, 5, 9)).largest()
+    wider = (
+        Graph(CONFIG.model_copy(update={"widths": (4, 8, 20)})).bind(ImageFacts(1, 5, 9)).largest()
+    )
+    coloured = Graph(CONFIG).bind(ImageFacts(3, 5, 9)).largest()
     for arch in (larger, wider, coloured):
         with pytest.raises(UserError, match="no path for this network: it lacks edges"):
             SUPERNET(drawn(0), arch)

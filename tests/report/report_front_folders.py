@@ -11,7 +11,7 @@ import yaml
 from report_run_folders import make_run, trial
 
 from facenas.runs.config import RunConfig
-from facenas.spaces import AnyArchitecture, CellArchitecture, build_space
+from facenas.spaces import Architecture, CellArchitecture, ImageFacts
 from facenas.spaces.base import fingerprint
 from facenas.strategies import Outcome, build_strategy
 
@@ -21,7 +21,7 @@ FACTS = {"name": "digits", "source": "scikit-learn", "fingerprint": "f00d", "tra
 FACTS |= {"classes": 10, "image_size": SIZE, "in_channels": 1}
 
 
-def accuracy_of(arch: AnyArchitecture) -> float:
+def accuracy_of(arch: Architecture) -> float:
     """Better with more parameters and by chance, out of a thousand images; some trainings fail: 0."""
     chance = int(fingerprint(arch.to_json())[:8], 16) / 2**32
     if chance > 0.97:
@@ -39,7 +39,9 @@ def settings(**search: Any) -> dict[str, Any]:
 def _searched(words: str, told: int | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """(lines of the journal, the result) after `told` candidates (None: all), by settings as JSON."""
     config = RunConfig.model_validate(json.loads(words))
-    strategy = build_strategy(build_space(config.space, 1, 10, SIZE), config.search, 0, SIZE)
+    strategy = build_strategy(
+        config.space.owner(config.space).bind(ImageFacts(1, 10, SIZE)), config.search, 0, SIZE
+    )
     lines: list[dict[str, Any]] = []
     while (wanted := strategy.ask()) and len(lines) != told:
         arch, accuracy = wanted[0].architecture, accuracy_of(wanted[0].architecture)

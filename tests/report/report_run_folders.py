@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from facenas.runs.config import RunConfig
-from facenas.spaces import AnyArchitecture, PlainArchitecture
+from facenas.spaces import Architecture, PlainArchitecture
 
 LOG = Path(__file__).parents[3] / "shared" / "search_logs" / "cifar10-tiny.json"
 START = datetime(2025, 3, 1, 12, 0, 0)
@@ -19,7 +19,7 @@ FOUND = PlainArchitecture.uniform(6, 8, 3, 10).with_operation(1, 1).with_kernel(
 
 
 def trial(
-    number: int, phase: str, arch: AnyArchitecture, accuracy: float, **more: Any
+    number: int, phase: str, arch: Architecture, accuracy: float, **more: Any
 ) -> dict[str, Any]:
     """A journal line."""
     finished = START + timedelta(seconds=60 * (number + 1))

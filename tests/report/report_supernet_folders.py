@@ -10,7 +10,7 @@ import yaml
 from report_run_folders import make_run, trial
 
 from facenas.runs.config import RunConfig
-from facenas.spaces import AnyArchitecture, build_space
+from facenas.spaces import Architecture, ImageFacts
 from facenas.spaces.base import fingerprint
 from facenas.strategies import Outcome, build_strategy
 
@@ -29,7 +29,7 @@ def settings(**search: Any) -> dict[str, Any]:
     return {"space": SPACE, "search": {**plain, **search}}
 
 
-def accuracy_of(arch: AnyArchitecture, alone: bool, doubt: float) -> float:
+def accuracy_of(arch: Architecture, alone: bool, doubt: float) -> float:
     """Out of a thousand images; training alone and the supernet agree when `doubt` is 0, else by chance."""
     chance = int(fingerprint(arch.to_json())[: 8 if alone else 4], 16) % 997 / 997
     merit = 1 - (arch.count_macs(SIZE) / 1000) ** -0.5
@@ -42,7 +42,9 @@ def make_supernet_run(
     """A run after `trained` epochs of its supernet and `told` trials; None: all, and `best.json`, returned."""
     config = settings(**search)
     full = RunConfig.model_validate(config)
-    strategy = build_strategy(build_space(full.space, 1, 10, SIZE), full.search, 0, SIZE)
+    strategy = build_strategy(
+        full.space.owner(full.space).bind(ImageFacts(1, 10, SIZE)), full.search, 0, SIZE
+    )
     lines: list[dict[str, Any]] = []
     while (wanted := strategy.ask()) and len(lines) != told:
         arch, epochs = wanted[0].architecture, wanted[0].epochs

@@ -8,10 +8,8 @@ from itertools import combinations
 import pytest
 
 from facenas.report.front.cells import BLOCK, BOW, HEIGHT, ROW, Drawing, Frame, draw_cells
-from facenas.spaces import CellArchitecture, CellSpace
-from facenas.spaces.cell_block import Block
-from facenas.spaces.cell_settings import CellSpaceConfig
-from facenas.spaces.cells import Cell
+from facenas.spaces import CellArchitecture, Cells, ImageFacts
+from facenas.spaces.cells import Block, Cell
 
 LARGEST = {"min_cells": 6, "min_pipelines": 3, "min_blocks": 3}
 CONV = Block("conv", 3, True, "relu", False)
@@ -21,8 +19,8 @@ IDENTITY = Block("identity", 1, True, "none", False)
 
 def sampled(seed: int) -> CellArchitecture:
     bounds = LARGEST if seed % 5 == 0 else {}
-    config = CellSpaceConfig.model_validate({"min_cells": 2, "min_side": 2, **bounds})
-    return CellSpace(config, 3, 10, 32).sample(random.Random(seed))
+    config = Cells.Settings.model_validate({"min_cells": 2, "min_side": 2, **bounds})
+    return Cells(config).bind(ImageFacts(3, 10, 32)).sample(random.Random(seed))
 
 
 def _left(frame: Frame) -> float:

@@ -13,10 +13,8 @@ from report_run_folders import make_run
 
 from facenas.report.front.graph_words import Block, stages
 from facenas.report.front.graphs import BLOCK, BOW, HEIGHT, MOST, draw_graph
-from facenas.spaces import GraphArchitecture, GraphSpace
-from facenas.spaces.graph_blocks import OPERATIONS
-from facenas.spaces.graph_operations import Convolution, Gate, Identity
-from facenas.spaces.graph_settings import GraphSpaceConfig
+from facenas.spaces import Graph, GraphArchitecture, ImageFacts
+from facenas.spaces.graph_ops import OPERATIONS, Convolution, Gate, Identity
 
 SMALL = GraphArchitecture(
     "classification", (16, 32), (("conv3", "se_bottleneck5"), ("max_pool3",)), 1, 4, 3, 10
@@ -28,9 +26,9 @@ FACE = GraphArchitecture(
 
 def sampled(seed: int) -> GraphArchitecture:
     bounds = {"operations": [*OPERATIONS, "skip"], "max_blocks": 12 if seed % 5 == 0 else 4}
-    config = GraphSpaceConfig.model_validate({"widths": [8, 16, 24], **bounds})
-    size, task = ((32, "classification"), (112, "face"))[seed % 2]
-    return GraphSpace(config, 3, 10, size, task).sample(random.Random(seed))
+    config = Graph.Settings.model_validate({"widths": [8, 16, 24], **bounds})
+    images = (ImageFacts(3, 10, 32), ImageFacts(3, 0, 112))[seed % 2]
+    return Graph(config).bind(images).sample(random.Random(seed))
 
 
 def blocks(arch: GraphArchitecture) -> list[Block]:

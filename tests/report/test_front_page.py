@@ -83,7 +83,7 @@ def test_csv_is_the_front(tmp_path: Path) -> None:
             k: member[k] for k in ("id", "accuracy", "error", "parameters", "macs")
         }
         assert json.loads(row["architecture"]) == member["architecture"]
-        assert row["words"] == from_json(member["architecture"]).words()
+        assert row["words"] == from_json(member["architecture"]).summary()
 
 
 def test_page_loads_nothing(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_trained_network_is_marked(tmp_path: Path) -> None:
     finish_training(run, second)  # type: ignore[arg-type]
     text = read_page(run).text()
     assert f"Trial {best['front'][1]['id']} trained: 71.25 %" in text
-    assert f"{second.words()}. Test accuracy 71.25 %" in text
+    assert f"{second.summary()}. Test accuracy 71.25 %" in text
 
 
 def test_networks_picked_into_runs_beside_are_marked(tmp_path: Path) -> None:

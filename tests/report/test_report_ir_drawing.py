@@ -10,8 +10,7 @@ from facenas.report.describing import describe, special_units
 from facenas.report.drawing import CAPTION, ROW, Box, Drawing, draw
 from facenas.report.parts import LETTER
 from facenas.spaces import IRArchitecture
-from facenas.spaces.ir import share_out
-from facenas.spaces.named import NAMED
+from facenas.spaces.ir import NAMED, share_out
 
 SMALL = IRArchitecture.uniform(6, (1, 1, 2, 1), 64)
 SIDES = ("112×112", "56×56", "28×28", "14×14", "7×7")

@@ -14,8 +14,7 @@ import pytest
 
 from facenas.errors import UserError
 from facenas.runs import replay
-from facenas.spaces import PlainSpace
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces import ImageFacts, Plain
 from facenas.strategies import MacroMicro, Outcome
 from facenas.strategies.settings import SearchConfig
 
@@ -41,7 +40,9 @@ FIRST_PRUNED, BASELINE, LAST = 5, 7, 13
 
 def made_up_log() -> Log:
     """A log as the authors' are, of a search that our engine was driven through."""
-    strategy = MacroMicro(PlainSpace(SpaceConfig(**SPACE), 1, 10), SearchConfig(**SEARCH))
+    strategy = MacroMicro(
+        Plain(Plain.Settings(**SPACE)).bind(ImageFacts(1, 10, 28)), SearchConfig(**SEARCH)
+    )
     trials = []
     for accuracy in ACCURACIES:
         [wanted] = strategy.ask()

@@ -12,8 +12,7 @@ from facenas.errors import UserError
 from facenas.execution.trial import TrialResult, TrialSpec
 from facenas.runs import SearchRecord, create_run, replay
 from facenas.runs.config import RunConfig
-from facenas.spaces import PlainArchitecture, PlainSpace
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces import ImageFacts, Plain, PlainArchitecture
 from facenas.strategies import MacroMicro, Outcome
 from facenas.strategies.settings import SearchConfig
 
@@ -29,10 +28,10 @@ ACCURACIES = GROWTH + PRUNING + REPLACE + UPDATE
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run folder as a search leaves it."""
-    config = RunConfig(space=SpaceConfig(**SPACE), search=SearchConfig(**SEARCH))
+    config = RunConfig(space=Plain.Settings(**SPACE), search=SearchConfig(**SEARCH))
     folder = create_run(tmp_path, "own", config, DATA, "").folder
     strategy, record = (
-        MacroMicro(PlainSpace(config.space, 1, 10), config.search),
+        MacroMicro(Plain(config.space).bind(ImageFacts(1, 10, 28)), config.search),
         SearchRecord(folder, 8),
     )
     for accuracy in ACCURACIES:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from typing import get_args
 
-from facenas.spaces.graph import GraphArchitecture
-from facenas.spaces.graph_settings import GraphOperation, GraphSpaceConfig
-from facenas.spaces.graph_space import GraphSpace
+from facenas.spaces import Graph, ImageFacts
+from facenas.spaces.graph import GraphArchitecture, Operation
 
-ALL = get_args(GraphOperation)
+ALL = get_args(Operation)
 
 
-def small_space(seed: int, **settings: object) -> GraphSpace:
+def small_space(seed: int, **settings: object) -> Graph:
     """Narrow networks for small images, with bounds, channels, classes and image size of this seed."""
     rng = random.Random(seed)
     drawn = {
@@ -24,8 +23,10 @@ def small_space(seed: int, **settings: object) -> GraphSpace:
         "max_blocks": rng.randint(2, 3),
         "expansion": rng.randint(1, 3),
     }
-    config = GraphSpaceConfig.model_validate({**drawn, **settings})
-    return GraphSpace(config, rng.randint(1, 3), rng.randint(2, 6), rng.choice((8, 9, 12)))
+    config = Graph.Settings.model_validate({**drawn, **settings})
+    return Graph(config).bind(
+        ImageFacts(rng.randint(1, 3), rng.randint(2, 6), rng.choice((8, 9, 12)))
+    )
 
 
 def network(

@@ -7,8 +7,7 @@ import zlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.spaces import PlainSpace
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces import ImageFacts, Plain
 from facenas.strategies import Candidate, MacroMicro, Outcome
 from facenas.strategies.settings import SearchConfig
 
@@ -21,7 +20,9 @@ def engine(depths: tuple[int, int] = (2, 6), widths: tuple[int, int] = (4, 12)) 
     bounds = dict(
         zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True)
     )
-    return MacroMicro(PlainSpace(SpaceConfig(**bounds), 1, 10), SearchConfig(param_slack=100))
+    return MacroMicro(
+        Plain(Plain.Settings(**bounds)).bind(ImageFacts(1, 10, 28)), SearchConfig(param_slack=100)
+    )
 
 
 def nothing(_: Candidate) -> None:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.spaces import PlainArchitecture, PlainSpace
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces import ImageFacts, Plain, PlainArchitecture
 from facenas.strategies import Candidate, MacroMicro, Outcome
 from facenas.strategies.settings import SearchConfig
 
@@ -23,7 +22,8 @@ def engine(depths: tuple[int, int], widths: tuple[int, int], **config: float) ->
         zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True)
     )
     return MacroMicro(
-        PlainSpace(SpaceConfig(**bounds, width_step=step), 1, 10), SearchConfig(**config)
+        Plain(Plain.Settings(**bounds, width_step=step)).bind(ImageFacts(1, 10, 28)),
+        SearchConfig(**config),
     )
 
 

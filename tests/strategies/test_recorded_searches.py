@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from facenas.spaces import PlainSpace
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces import ImageFacts, Plain
 from facenas.strategies import MacroMicro, Outcome
 from facenas.strategies.settings import SearchConfig
 
@@ -33,9 +32,11 @@ def load(name: str) -> dict[str, Any]:
 
 def strategy_of(log: dict[str, Any]) -> MacroMicro:
     s = log["settings"]
-    space = SpaceConfig(**{key: s[key] for key in SpaceConfig.model_fields if key in s})
+    space = Plain.Settings(**{key: s[key] for key in Plain.Settings.model_fields if key in s})
     search = SearchConfig(**{key: s[key] for key in SearchConfig.model_fields if key in s})
-    return MacroMicro(PlainSpace(space, log["input_channels"], log["num_classes"]), search)
+    return MacroMicro(
+        Plain(space).bind(ImageFacts(log["input_channels"], log["num_classes"], 28)), search
+    )
 
 
 def test_there_are_328_trials():

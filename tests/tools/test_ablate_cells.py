@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from facenas.spaces import build_space
-from facenas.spaces.cell_settings import CellSpaceConfig
+from facenas.spaces import Cells, ImageFacts
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = ["search.population=4", "search.generations=1", "search.epochs=1", "data.data_fraction=0.3"]
@@ -33,7 +32,7 @@ def options(arch):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_variants_differ_in_one_option(tool, seed):
-    space = build_space(CellSpaceConfig(max_cells=3), 3, 10, 32)
+    space = Cells(Cells.Settings(max_cells=3)).bind(ImageFacts(3, 10, 32))
     arch = space.sample(random.Random(seed))
     found = tool.variants(arch)
     assert found[0].name == tool.FOUND

@@ -13,8 +13,7 @@ import pytest
 
 from facenas.errors import UserError
 from facenas.runs import open_run
-from facenas.spaces import build_space
-from facenas.spaces.graph_settings import GraphSpaceConfig
+from facenas.spaces import Graph, ImageFacts
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = [
@@ -22,7 +21,7 @@ SMALL = [
     "search.supernet.rank_networks=2", "search.supernet.rank_epochs=1",
     "search.supernet.recalibration=64", "data.data_fraction=0.3",
 ]  # fmt: skip
-SPACE = build_space(GraphSpaceConfig(), 3, 10, 32)
+SPACE = Graph(Graph.Settings()).bind(ImageFacts(3, 10, 32))
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from facenas.runs.replay import RecordedSearch, read_recorded
-from facenas.spaces import PlainSpace
-from facenas.spaces.settings import SpaceConfig
+from facenas.spaces import ImageFacts, Plain
 from facenas.strategies import MacroMicro, Outcome
 from facenas.strategies.settings import SearchConfig
 
@@ -47,7 +46,9 @@ def published(name: str) -> Path:
 
 def made_up_log(seconds_per_epoch: float = 10) -> dict[str, Any]:
     """A search whose trials take ten seconds an epoch, from just before midnight."""
-    strategy = MacroMicro(PlainSpace(SpaceConfig(**SPACE), 1, 10), SearchConfig())
+    strategy = MacroMicro(
+        Plain(Plain.Settings(**SPACE)).bind(ImageFacts(1, 10, 28)), SearchConfig()
+    )
     clock, trials = datetime(2025, 1, 1, 23, 59, 30), []
     for accuracy in ACCURACIES:
         [wanted] = strategy.ask()

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from facenas.data import open_image_set
 from facenas.data.config import DataConfig
 from facenas.device import pick_device
-from facenas.models.plain import build_module
 from facenas.spaces import PlainArchitecture
 from facenas.training.classification import ClassificationTask, classified_right
 from facenas.training.recipes import FaceRecipe, Recipe
@@ -35,7 +34,7 @@ def training(digits):
 def test_equals_the_recipe_written_out(training):
     """SGD, torch's own cosine scheduler and clipping, on the batches that the loop draws."""
     epochs = 3
-    real, plain = training(epochs), build_module(ARCH, 7)
+    real, plain = training(epochs), ARCH.build(7)
     optimizer = torch.optim.SGD(plain.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     twin = training(epochs)  # only for its batches

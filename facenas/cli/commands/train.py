@@ -14,8 +14,8 @@ from facenas.files import read_json
 from facenas.runs import Run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
-from facenas.spaces import AnyArchitecture, IRArchitecture, from_json, is_face
-from facenas.spaces.named import NAMED
+from facenas.spaces import Architecture, from_json
+from facenas.spaces.ir import NAMED
 from facenas.training import distributed
 from facenas.training.recipes import FaceRecipe
 
@@ -50,9 +50,7 @@ def train(
     return _train(run, epochs)
 
 
-def _resolve(
-    target: str, runs_dir: Path, pick: int | None
-) -> tuple[AnyArchitecture, str | RunConfig]:
+def _resolve(target: str, runs_dir: Path, pick: int | None) -> tuple[Architecture, str | RunConfig]:
     """The architecture that `target` names, and the preset or configuration it is trained by."""
     if pick is not None and (target in NAMED or target.endswith(".json")):
         raise UserError(f"--pick {pick}: {target} is one network, and no run with a Pareto front")
@@ -61,7 +59,7 @@ def _resolve(
     if target.endswith(".json"):
         tree = read_json(Path(target))
         arch = from_json(tree.get("architecture", tree))
-        return arch, "small" if is_face(arch) else "tiny"
+        return arch, "small" if arch.task == "face" else "tiny"
     run = open_run(runs_dir, target)
     best = run.best()
     if best is None:
@@ -82,7 +80,7 @@ def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:
 
 
 def _shared_run(
-    arch: AnyArchitecture,
+    arch: Architecture,
     config: RunConfig,
     target: str,
     name: str | None,
@@ -114,14 +112,14 @@ def _opened(runs_dir: Path, name: str) -> Run:
     raise UserError(f"{runs_dir / name}: was not made by the first process")
 
 
-def _check_fit(arch: AnyArchitecture, data: TrainingData, config: RunConfig, target: str) -> None:
+def _check_fit(arch: Architecture, data: TrainingData, config: RunConfig, target: str) -> None:
     facts = describe(data)
-    if is_face(arch) != isinstance(config.recipe, FaceRecipe):
+    if (arch.task == "face") != isinstance(config.recipe, FaceRecipe):
         raise UserError(
             f"{target}: an architecture of kind {arch.kind} cannot be trained by a recipe for "
             f"{config.recipe.kind}; choose another --preset or --recipe"
         )
-    if is_face(arch) or isinstance(arch, IRArchitecture):
+    if arch.task == "face":
         return
     if (arch.in_channels, arch.num_classes) != (facts["in_channels"], facts["classes"]):
         raise UserError(

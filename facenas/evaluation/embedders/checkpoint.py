@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from facenas.data.faces.jpeg import SIDE
@@ -19,22 +17,19 @@ from facenas.evaluation.embedders.embedder import (
     Pixels,
     Rows,
     fingerprint,
-    first_line,
 )
 from facenas.evaluation.embedders.module import network_input, raw_embeddings
 from facenas.evaluation.embedders.preprocessing import FILE, InputOptions, Preprocessing, usual
-from facenas.models.foreign import Colour, load_foreign
-from facenas.models.ir import build_ir
-from facenas.models.reading import read_tensors
-from facenas.models.trained import TrainedNetwork, build_network, read_trained
-from facenas.spaces import GraphArchitecture, IRArchitecture, from_json, is_face
+from facenas.models.import_weights import Color, load_foreign
+from facenas.models.load import TrainedNetwork, read_exported, read_trained
+from facenas.spaces import Architecture
 
 
 class _Opened(NamedTuple):
     """`network` takes RGB, whatever order `preprocessing` records."""
 
     network: nn.Module
-    architecture: IRArchitecture | GraphArchitecture
+    architecture: Architecture
     preprocessing: Preprocessing
     format: str
 
@@ -80,14 +75,14 @@ def _open(path: Path, color: str | None) -> _Opened:
     if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
         return _ours(path, read_trained(path.parents[1]), "run")
     _refuse_torchscript(path)
-    exported = _exported(path)
+    exported = read_exported(path)
     if exported is not None:
         return _ours(path, exported, "facenas safetensors")
-    untold: dict[str | None, Colour] = {"rgb": "RGB", "bgr": "BGR"}
+    untold: dict[str | None, Color] = {"rgb": "RGB", "bgr": "BGR"}
     foreign = load_foreign(path, untold.get(color and color.lower()))
-    network = build_ir(foreign.architecture, seed=0)
+    network = foreign.architecture.build(0)
     network.load_state_dict(foreign.backbone)
-    recorded = usual(foreign.colour.lower(), FILE)
+    recorded = usual(foreign.color.lower(), FILE)
     return _Opened(network, foreign.architecture, recorded, "checkpoint")
 
 
@@ -107,32 +102,8 @@ def _refuse_torchscript(path: Path) -> None:
 
 def _ours(path: Path, trained: TrainedNetwork, kind: str) -> _Opened:
     arch = trained.arch
-    if not isinstance(arch, IRArchitecture | GraphArchitecture) or not is_face(arch):
+    if arch.task != "face":
         raise UserError(f"{path}: is a classification network; this needs a network of faces")
     mean, std = (tuple(255 * v for v in values) for values in (trained.mean, trained.std))
-    recorded = Preprocessing(trained.colour.lower(), mean, std, FILE, FILE)
+    recorded = Preprocessing(trained.color.lower(), mean, std, FILE, FILE)
     return _Opened(trained.network, arch, recorded, kind)
-
-
-def _exported(path: Path) -> TrainedNetwork | None:
-    """The network of a file that `facenas export --format safetensors` wrote; None of any other."""
-    if path.suffix != ".safetensors":
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
-    except (OSError, SafetensorError):
-        return None  # told by who reads it as a checkpoint of another project
-    if "facenas_version" not in said:
-        return None
-    try:
-        arch = from_json(json.loads(said["architecture"]))
-        network = build_network(arch, seed=0)
-        network.load_state_dict(read_tensors(path))
-        mean, std = (tuple(json.loads(said[key])) for key in ("mean", "std"))
-        size = int(said["image_size"])
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: its weights or metadata are damaged ({first_line(error)}); export it again"
-        ) from None
-    return TrainedNetwork(arch, network, mean, std, said.get("colour", "RGB"), size, ())

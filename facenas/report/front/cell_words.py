@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from facenas.report.wording import many
-from facenas.spaces.cell_block import IDENTITY, PlacedBlock
-from facenas.spaces.cells import PlacedCell
+from facenas.spaces.cells import IDENTITY, PlacedBlock, PlacedCell
 
 NAMES = {"none": "", "relu": "ReLU", "silu": "SiLU", "prelu": "PReLU"}
 _BRIEF = {"conv": "conv", "separable": "sep", "max_pool": "max", "avg_pool": "avg"}

@@ -110,7 +110,7 @@ def _ring(chosen: Chosen, cost: str) -> Figure:
 def _hover(trial: Trial, values: dict[str, float]) -> str:
     costs = [exactly(name, value) for name, value in values.items() if name != ERROR]
     error = f"error {percent(values[ERROR])}" + (JUDGED if trial.shared else "")
-    lines = [trial.phase, error, *costs, trial.architecture.words()]
+    lines = [trial.phase, error, *costs, trial.architecture.summary()]
     return "<br>".join([f"<b>trial {trial.trial}</b>", *map(escape, lines)])
 
 

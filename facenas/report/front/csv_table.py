@@ -19,7 +19,7 @@ def front_csv(front: Sequence[Member], objectives: Sequence[str]) -> str:
         values = [_number(member.values[name]) for name in objectives]
         tree = json.dumps(member.architecture.to_json())
         writer.writerow(
-            [member.id, _number(member.accuracy), *values, member.architecture.words(), tree]
+            [member.id, _number(member.accuracy), *values, member.architecture.summary(), tree]
         )
     return text.getvalue()
 

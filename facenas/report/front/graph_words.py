@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from facenas.report.front.cell_words import channels, resolution
 from facenas.report.wording import many
 from facenas.spaces import GraphArchitecture
-from facenas.spaces.graph_blocks import POOLS
-from facenas.spaces.ir_block import IMAGE_SIZE
+from facenas.spaces.base import FACE_SIZE
+from facenas.spaces.graph_ops import POOLS
 
 _BRIEF = {"avg_pool": "avg pool", "max_pool": "max pool"}
 _LONG = {
@@ -139,7 +139,7 @@ def head(arch: GraphArchitecture, last: Stage) -> Iterator[tuple[str, str, str]]
         title = f"Global average pooling and a linear classifier of {out} classes"
         yield "pool, fc", f"{out} classes", title
         return
-    width, side = last.channels, resolution(IMAGE_SIZE, last.shrink)
+    width, side = last.channels, resolution(FACE_SIZE, last.shrink)
     title = f"Head: 1×1 convolution, {channels(width, out)}, {side}"
     yield "conv 1×1", f"{width}→{out} ch", title
     yield (

@@ -10,7 +10,7 @@ import numpy as np
 from facenas.errors import UserError
 from facenas.report.reading import RunFolder
 from facenas.report.records import FrontMember, Trial
-from facenas.spaces import AnyArchitecture, build_space
+from facenas.spaces import Architecture, ImageFacts
 from facenas.strategies import Outcome, build_objectives
 from facenas.strategies.objectives import Objective, Points, non_dominated
 
@@ -27,7 +27,7 @@ class Member:
     accuracy: float
     values: dict[str, float]
     costs: dict[str, float]
-    architecture: AnyArchitecture
+    architecture: Architecture
     trial: Trial
 
 
@@ -40,7 +40,8 @@ def weighed(run: RunFolder) -> list[Objective]:
         fault = f"{run.path / 'run.yaml'}: data.{missing} is missing"
         raise UserError(f"{fault}; restore the file, or start a new run")
     config, classes = run.about.config, data.classes or 0
-    space = build_space(config.space, data.in_channels, classes, data.image_size)
+    images = ImageFacts(data.in_channels, classes, data.image_size)
+    space = config.space.owner(config.space).bind(images)
     return build_objectives(space, settings, data.image_size)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from facenas.errors import UserError
 from facenas.report.reading import RunFolder, read_about, read_final
 from facenas.report.wording import percent
-from facenas.spaces import AnyArchitecture
+from facenas.spaces import Architecture
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Trained:
     """A training of one network on the images of the search; `name` is empty for the search's own run."""
 
     name: str
-    architecture: AnyArchitecture
+    architecture: Architecture
     test_accuracy: float | None  # percent
 
     @property

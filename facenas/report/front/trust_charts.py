@@ -54,7 +54,7 @@ def supernet_course(trust: Trust) -> Figure:
 
 
 def _hover(one: Ranked) -> str:
-    words = escape(one.alone.architecture.words())
+    words = escape(one.alone.architecture.summary())
     alone = "failed" if one.alone.failed else percent(one.alone.accuracy)
     return (
         f"<b>network {one.number}</b><br>{words}<br>by the supernet {percent(one.shared.accuracy)}, "

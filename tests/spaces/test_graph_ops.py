@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facenas.errors import UserError
-from facenas.spaces.graph_dag import Edge, Graph
-from facenas.spaces.graph_operations import (
+from facenas.spaces.graph_ops import (
     WHOLE,
     Convolution,
+    Dag,
+    Edge,
     Embedding,
     Gate,
     GlobalConvolution,
@@ -38,7 +39,7 @@ NODES = (IMAGE, A, B, OUT)
 
 def refused(words: str, nodes: tuple[Node, ...], edges: tuple[Edge, ...]) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
-        Graph(nodes, edges)
+        Dag(nodes, edges)
 
 
 @given(st.integers(0, 2**32))
@@ -46,7 +47,7 @@ def test_any_order_of_nodes_and_edges_is_brought_into_one_that_runs(seed):
     rng = random.Random(seed)
     graph = small_space(seed).sample(rng).graph()
     shuffled = (tuple(rng.sample(part, len(part))) for part in (graph.nodes, graph.edges))
-    other = Graph(*shuffled)
+    other = Dag(*shuffled)
     complete = {other.input}
     for number, edge in enumerate(other.edges):
         assert edge.source in complete
@@ -55,15 +56,15 @@ def test_any_order_of_nodes_and_edges_is_brought_into_one_that_runs(seed):
     assert set(other.nodes) == complete
     assert other.output == graph.output
     assert other.count_parameters() == graph.count_parameters()
-    assert Graph(graph.nodes, graph.edges) == graph
+    assert Dag(graph.nodes, graph.edges) == graph
 
 
 def test_a_cycle_is_refused():
     back = Edge("back", B, A, CONV)
     with pytest.raises(UserError, match="has a cycle"):
-        Graph(NODES, (*CHAIN, back))
+        Dag(NODES, (*CHAIN, back))
     with pytest.raises(UserError, match="has a cycle"):
-        Graph(NODES, (*CHAIN, Edge("self", A, A, Identity())))
+        Dag(NODES, (*CHAIN, Edge("self", A, A, Identity())))
 
 
 def test_nodes_that_lie_on_no_way_are_refused():
@@ -108,13 +109,11 @@ def test_shapes_that_do_not_agree_are_refused(operation, before, after):
 
 
 def test_the_input_comes_first_and_the_output_last():
-    graph = Graph(NODES[::-1], CHAIN[::-1])
+    graph = Dag(NODES[::-1], CHAIN[::-1])
     assert graph.nodes == NODES
     assert (graph.input, graph.output) == (IMAGE, OUT)
     assert [edge.name for edge in graph.edges][::3] == ["first", "mean"]
-    assert dict(
-        zip([edge.name for edge in CHAIN], Graph(NODES, CHAIN).last_uses(), strict=True)
-    ) == {
+    assert dict(zip([edge.name for edge in CHAIN], Dag(NODES, CHAIN).last_uses(), strict=True)) == {
         "first": True,
         "second": False,
         "shortcut": True,
@@ -132,7 +131,7 @@ def test_a_map_kept_for_later_costs_memory():
         Edge("mean", late, OUT, Mean()),
     )
     nodes = (IMAGE, A, B, late, OUT)
-    chain, kept = Graph(nodes, edges), Graph(nodes, (*edges, Edge("shortcut", A, late, Identity())))
+    chain, kept = Dag(nodes, edges), Dag(nodes, (*edges, Edge("shortcut", A, late, Identity())))
     assert kept.count_memory(4) - chain.count_memory(4) == 4 * 4 * 16
 
 
@@ -143,7 +142,7 @@ def test_a_map_that_is_only_passed_on_takes_no_memory():
         Edge("mean", B, OUT, Mean()),
     )
     direct = Edge("first", IMAGE, A, CONV), Edge("mean", A, OUT, Mean())
-    both = Graph(NODES, edges), Graph((IMAGE, A, OUT), direct)
+    both = Dag(NODES, edges), Dag((IMAGE, A, OUT), direct)
     assert len({graph.count_memory(8) for graph in both}) == 1
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from facenas.errors import UserError
 from facenas.models.ir import IRNetwork
-from facenas.models.reading import read_tensors
+from facenas.models.safe_load import read_tensors
 from facenas.spaces.ir import IRArchitecture
 
 Weights = dict[str, Tensor]
-Colour = Literal["BGR", "RGB"]
+Color = Literal["BGR", "RGB"]
 
 # Insightface's names and ours; its stages `layer1` to `layer4` become one body.
 _BLOCK_PARTS = {
@@ -44,16 +44,16 @@ _OUTER_PARTS = {
 
 
 class Foreign(NamedTuple):
-    """`backbone` takes RGB, whatever `colour` the file was trained on; `kernel` is (embedding, identities)."""
+    """`backbone` takes RGB, whatever `color` the file was trained on; `kernel` is (embedding, identities)."""
 
     architecture: IRArchitecture
     backbone: Weights
     kernel: Tensor | None
-    colour: Colour
+    color: Color
 
 
-def load_foreign(path: Path, untold: Colour | None = None) -> Foreign:
-    """The network in a checkpoint of AdaFace, CVLface or arcface_torch, for `build_ir(...).load_state_dict`.
+def load_foreign(path: Path, untold: Color | None = None) -> Foreign:
+    """The network in a checkpoint of AdaFace, CVLface or arcface_torch, for `load_state_dict` of what is built.
 
     untold: the order of a file whose names do not tell it. Of a file trained on BGR, the input channels of the
     first convolution are swapped. The last bias of arcface_torch moves into the running mean of its
@@ -62,17 +62,17 @@ def load_foreign(path: Path, untold: Colour | None = None) -> Foreign:
     """
     tensors = read_tensors(path)
     prefix, insightface = _layout(path, tensors)
-    colour = _colour(path, prefix, insightface, untold)
+    color = _color(path, prefix, insightface, untold)
     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     weights = {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
     if insightface:
         weights = _without_last_bias(path, _renamed(path, weights))
     arch = _architecture(path, weights)
     _check(path, arch, weights)
-    if colour == "BGR":
+    if color == "BGR":
         weights["input_layer.0.weight"] = weights["input_layer.0.weight"].flip(1)
     kernel = tensors.get("head.kernel")
-    return Foreign(arch, weights, None if kernel is None else kernel.float(), colour)
+    return Foreign(arch, weights, None if kernel is None else kernel.float(), color)
 
 
 def _layout(path: Path, tensors: Weights) -> tuple[str, bool]:
@@ -84,7 +84,7 @@ def _layout(path: Path, tensors: Weights) -> tuple[str, bool]:
     raise UserError(f"{path}: holds no IR network of AdaFace, CVLface or arcface_torch")
 
 
-def _colour(path: Path, prefix: str, insightface: bool, untold: Colour | None) -> Colour:
+def _color(path: Path, prefix: str, insightface: bool, untold: Color | None) -> Color:
     """Order of the channels in training."""
     if prefix.endswith(
         "net."

@@ -1,0 +1,172 @@
+"""Trained networks out of files: of a run, of `facenas export`, or of other projects, with what they take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from facenas import __version__
+from facenas.errors import UserError
+from facenas.models.import_weights import Color, load_foreign
+from facenas.models.safe_load import read_tensors
+from facenas.spaces import Architecture, from_json
+from facenas.spaces.base import FACE, FACE_SIZE
+
+
+class TrainedNetwork(nn.Module):
+    """A network with trained weights, in float32 on the CPU, in evaluation mode, and what it takes and gives.
+
+    mean, std: per channel in the order of `color`, on the 0..1 scale; image_size: side in pixels;
+    classes: their names in the order of the logits, none for faces.
+    """
+
+    def __init__(
+        self,
+        arch: Architecture,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        color: str = "RGB",
+        image_size: int = FACE_SIZE,
+        classes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.arch, self.network = arch, network.float()
+        self.mean, self.std, self.color = tuple(mean), tuple(std), color
+        self.image_size, self.classes = image_size, tuple(classes)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) float32, as `normalize` gives them -> logits, or z, not normalized."""
+        outputs: Tensor = self.network(images)
+        return outputs
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 (n, h, w, c), of colors RGB -> float32 (n, c, h, w): (pixel / 255 - mean) / std."""
+        if self.color == "BGR":
+            images = images.flip(3)
+        mean, std = (images.new_tensor(v, dtype=torch.float32) for v in (self.mean, self.std))
+        return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+    @torch.inference_mode()
+    def embed(self, images: Tensor) -> Tensor:
+        """(n, 112, 112, 3) uint8 RGB -> unit embeddings (n, E) float32: compare them by their dot product.
+
+        Raw embeddings of image and mirror image are added first, as published figures have it.
+        """
+        if self.arch.task != FACE:
+            raise UserError("a classification network gives no embeddings: call predict")
+        raw = self(self.normalize(images)) + self(self.normalize(images.flip(2)))
+        return nn.functional.normalize(raw)
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Tensor:
+        """(n, h, w, c) uint8 -> probabilities (n, classes) float32, in the order of `classes`."""
+        if self.arch.task == FACE:
+            raise UserError("a face network knows no classes: call embed")
+        probabilities: Tensor = self(self.normalize(images)).softmax(1)
+        return probabilities
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.arch.in_channels, self.image_size, self.image_size
+
+    @property
+    def output(self) -> str:
+        """What the network gives: embedding or logits."""
+        return "embedding" if self.arch.task == FACE else "logits"
+
+    def metadata(self) -> dict[str, str]:
+        """What an exported file says about itself; lists and the architecture as JSON."""
+        meanings = {
+            "embedding": "embedding, not normalised: divide it by its L2 norm before you compare",
+            "logits": "logits, one a class, in the order of classes",
+        }
+        facts = {
+            "facenas_version": __version__,
+            "architecture": json.dumps(self.arch.to_json()),
+            "mean": json.dumps(self.mean),
+            "std": json.dumps(self.std),
+            "colour": self.color,
+            "image_size": str(self.image_size),
+            "layout": "NCHW float32, (pixel / 255 - mean) / std",
+            "output": meanings[self.output],
+        }
+        return facts | ({"classes": json.dumps(self.classes)} if self.classes else {})
+
+
+def load_network(path: str | Path, color: Color | None = None) -> TrainedNetwork:
+    """The network of a run's folder, its `checkpoints/model.pt`, an export as safetensors, or of others.
+
+    color: order of the channels of a checkpoint of another project that does not tell it. Raises UserError when
+    there is no such file, it is damaged, or it holds no network that we know.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_trained(path)
+    if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
+        return read_trained(path.parents[1])
+    return read_exported(path) or _imported(path, color)
+
+
+def read_trained(run_folder: Path) -> TrainedNetwork:
+    """The trained network of a run, from its `checkpoints/model.pt`.
+
+    Raises UserError when the run is not trained yet or the file is damaged.
+    """
+    path = run_folder / "checkpoints" / "model.pt"
+    if not path.is_file():
+        raise UserError(
+            f"{path}: is missing; `facenas train {run_folder}` trains the network first"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        facts = state["mean"], state["std"], state["colour"], int(state["image_size"])
+        return _filled(state["architecture"], state["model"], *facts, state.get("classes", ()))
+    except Exception as error:  # whatever a damaged file makes torch.load or load_state_dict raise
+        raise UserError(
+            f"{path}: is damaged ({type(error).__name__}: {str(error).splitlines()[0]}); remove the run's "
+            "train.json and train it again"
+        ) from None
+
+
+def read_exported(path: Path) -> TrainedNetwork | None:
+    """The network of a file that `facenas export --format safetensors` wrote; None of any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None  # told by who reads it as a checkpoint of another project
+    if "facenas_version" not in said:
+        return None
+    try:
+        tree, mean, std = (json.loads(said[key]) for key in ("architecture", "mean", "std"))
+        facts = mean, std, said.get("colour", "RGB"), int(said["image_size"])
+        return _filled(tree, read_tensors(path), *facts, json.loads(said.get("classes", "[]")))
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{path}: its weights or metadata are damaged ({reason}); export it again"
+        ) from None
+
+
+def _imported(path: Path, color: Color | None) -> TrainedNetwork:
+    found, half = load_foreign(path, color), (0.5, 0.5, 0.5)
+    # Weights of a network that was trained on BGR have been turned to take RGB.
+    return _filled(found.architecture.to_json(), found.backbone, half, half)
+
+
+def _filled(tree: Any, weights: dict[str, Tensor], *facts: Any) -> TrainedNetwork:
+    arch = from_json(tree)
+    network = arch.build(0)
+    network.load_state_dict(weights)
+    return TrainedNetwork(arch, network, *facts)
