@@ -45,6 +45,7 @@ class Registry(Generic[C]):
     def __init__(self, noun: str, package: str) -> None:
         self.noun, self.package = noun, package
         self._classes: dict[str, type[C]] = {}
+        self._objects: dict[str, type[C]] = {}  # of this process, such as those of a notebook
         self._searched = False
 
     def register(self, name: str) -> Callable[[type[C]], type[C]]:
@@ -71,7 +72,9 @@ class Registry(Generic[C]):
     def get(self, name: str) -> type[C]:
         """The class called `name`; raises UserError when there is none, or its module cannot be imported."""
         if isinstance(name, str) and ":" in name:
-            return self._import(name)
+            return self._objects.get(name) or self._import(name)
+        if name not in self._classes and str(name).isidentifier():
+            self._search(only=name)  # its own file, if it has one: the others may be slow to import
         if name not in self._classes:
             self._search()
         if name not in self._classes:
@@ -87,17 +90,18 @@ class Registry(Generic[C]):
         if isinstance(name, str) and self._classes.get(name) is cls:
             return name
         name = f"{cls.__module__}:{cls.__qualname__}"
-        self._adopt(cls, name)
+        self._objects[name] = self._adopt(cls, name)
         return name
 
-    def _search(self) -> None:
-        """Imports all files of the package, once: each registers what it has."""
+    def _search(self, only: str | None = None) -> None:
+        """Imports all files of the package, once, or the one called `only`: each registers what it has."""
         if self._searched:
             return
-        self._searched = True
+        self._searched = only is None
         package = importlib.import_module(self.package)
         for found in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{found.name}")
+            if only in (None, found.name):
+                importlib.import_module(f"{self.package}.{found.name}")
 
     def _import(self, name: str) -> type[C]:
         module, _, attribute = name.partition(":")
@@ -156,20 +160,25 @@ def choice(registry: Registry[Any], key: str, default: str) -> Any:
         if not isinstance(tree, dict):
             raise PydanticCustomError("group", "should be a group of settings")
         try:
-            cls = registry.get(tree.get(key, default))
-            found = cls.Settings.model_validate({k: v for k, v in tree.items() if k != key})
+            cls: Any = registry.get(tree.get(key, default))
         except UserError as error:
             raise _inner((key,), str(error)) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise _inner(_place(first), _message(first)) from None
-        assert isinstance(found, Config)
-        return found
+        model: type[Config] = cls.Settings
+        return parse_group(model, {k: v for k, v in tree.items() if k != key})
 
     def write(settings: Config) -> dict[str, Any]:
         return {key: registry.name_of(settings.owner), **settings.model_dump(mode="json")}
 
     return Annotated[Config, BeforeValidator(parse), PlainSerializer(write)]
+
+
+def parse_group(model: type[T], tree: dict[str, Any]) -> T:
+    """`tree` as a `model`, inside another model's validation: `validate` tells a fault's whole place."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _inner(_place(first), _message(first)) from None
 
 
 def _inner(place: tuple[Any, ...], message: str) -> PydanticCustomError:

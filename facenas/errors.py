@@ -7,3 +7,11 @@ class UserError(Exception):
 
 class SearchStoppedError(Exception):
     """A search that cannot go on though its input was fine: exit code 1, the journal stays whole."""
+
+
+class CandidateError(Exception):
+    """A candidate's own fault, such as a loss that diverged: its trial has failed, and the search goes on."""
+
+
+class StoppedError(Exception):
+    """The caller asked a trial to stop before its end: it has no result."""

@@ -1,9 +1,13 @@
-"""Contracts of what people extend, as functions that raise AssertionError with a sentence; without pytest.
+"""Contract suites: what a strategy, space, evaluator, executor, head or embedder must do to fit the rest.
 
-from facenas.spaces import ImageFacts
-from facenas.testing import check_search_space
+Each `check_...` is a plain function that raises AssertionError with a sentence; call it from your test:
 
-check_search_space(MySpace().bind(ImageFacts(in_channels=3, num_classes=10, image_size=32)))
+    from facenas.testing import check_strategy
+
+    def test_my_strategy_keeps_the_contract():
+        check_strategy(MyStrategy(steps=5), my_space.bind(ImageFacts(3, 10, 32)))
+
+The project's own members of every registry are checked by the same functions.
 """
 
 from __future__ import annotations
@@ -11,10 +15,294 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-# --- SearchSpace -----------------------------------------------------------------------------------------
+from facenas.config import Config
+from facenas.errors import CandidateError, SearchStoppedError, StoppedError
+from facenas.execution import Evaluator, Executor, TrialSpec
+from facenas.spaces import Architecture, PlainArchitecture, SearchSpace, fingerprint, from_json
+from facenas.strategies import Budget, Candidate, Decision, Strategy, TrialResult
+
+Judge = Callable[[Candidate], TrialResult]
+
+
+# Strategy.
+
+
+def check_strategy(
+    strategy: Strategy,
+    space: SearchSpace[Any],
+    judge: Judge | None = None,
+    most_trials: int = 10_000,
+) -> None:
+    """A strategy with its settings, unbound, over a bound space: determinism, foresight, an end, a result.
+
+    judge: what a candidate's trial gives; left out, an accuracy drawn from the architecture's fingerprint.
+    """
+    judge = judge or drawn_result
+    assert isinstance(strategy.settings, Config), (
+        "settings are a Config, so that run.yaml can hold them"
+    )
+    again = type(strategy.settings).model_validate(strategy.settings.model_dump(mode="json"))
+    assert again == strategy.settings, "settings do not survive run.yaml"
+    before = random.getstate()
+    first, second = strategy.bind(space, 7), strategy.bind(space, 7)
+    trials = 0
+    while wanted := first.ask():
+        assert trials < most_trials, (
+            f"it asks for more than {most_trials} trials: does it ever end?"
+        )
+        assert first.ask() == wanted, "asking twice gives another answer"
+        _check_foresight(first)
+        assert first.ask() == wanted, "looking ahead changed what is asked for"
+        candidate = wanted[0]
+        _check_candidate(candidate)
+        assert second.ask()[0] == candidate, "told the same results, it asks for another candidate"
+        result = judge(candidate)
+        decision = first.tell(result)
+        assert isinstance(decision, Decision), "tell returns a Decision"
+        assert isinstance(first.note, str), "note is a text"
+        assert second.tell(result) == decision, "told the same results, it decides otherwise"
+        trials += 1
+    assert trials, "it asks for nothing at all"
+    _check_result(first)
+    assert first.result() == second.result(), "told the same results, it finds something else"
+    assert strategy.bind(space, 7).ask(), (
+        "it can be bound once only: begin must set up all state anew"
+    )
+    assert random.getstate() == before, (
+        "it draws from the global generator; use random.Random(self.seed)"
+    )
+
+
+def drawn_result(candidate: Candidate) -> TrialResult:
+    """An accuracy between 0 and 100 that only the architecture decides."""
+    digest = fingerprint(candidate.architecture.to_json())
+    return TrialResult(accuracy=int(digest[:8], 16) / 0xFFFFFFFF * 100, train_accuracy=50.0)
+
+
+def _check_candidate(candidate: Candidate) -> None:
+    assert isinstance(candidate, Candidate), "ask gives a list of Candidates"
+    assert candidate.phase, "a candidate needs a phase: reports group by it"
+    assert 0 < candidate.budget.data_fraction <= 1, "data_fraction lies within 0 and 1"
+    assert candidate.budget.epochs >= 0, "epochs are a whole number from 0"
+    arch = candidate.architecture
+    assert from_json(json.loads(json.dumps(arch.to_json()))) == arch, "JSON loses the architecture"
+
+
+def _check_foresight(strategy: Strategy) -> None:
+    ahead = strategy.look_ahead(3, lambda _: None)
+    assert len(ahead) <= 3, "look_ahead gives more than it was asked for"
+    assert all(isinstance(candidate, Candidate) for candidate in ahead)
+
+
+def _check_result(strategy: Strategy) -> None:
+    found = strategy.result()
+    assert {"architecture", "accuracy"} <= found.keys(), "result needs architecture and accuracy"
+    json.dumps(found, allow_nan=False)
+    if found["architecture"] is not None:
+        from_json(found["architecture"])
+    if "front" in found:
+        for member in found["front"]:
+            needed = {"id", "accuracy", "architecture", *found["objectives"]}
+            assert needed <= member.keys(), f"a member of the front needs {sorted(needed)}"
+
+
+# Evaluator.
+
+
+def check_evaluator(evaluator: Evaluator, candidate: Candidate, accuracy: bool = True) -> None:
+    """An evaluator on one candidate: its key, its numbers, twice the same, a wish to stop, pickling.
+
+    accuracy: whether the result lies within 0 and 100 percent.
+    """
+    identity = evaluator.identity(candidate)
+    assert json.loads(json.dumps(identity, allow_nan=False)) == identity, "identity is plain JSON"
+    spec = TrialSpec(candidate, identity)
+    epochs: list[dict[str, Any]] = []
+    first = evaluator(candidate, spec.seed, epochs.append, lambda: False)
+    second = evaluator(candidate, spec.seed, lambda _: None, lambda: False)
+    assert isinstance(first, TrialResult), "it gives a TrialResult"
+    assert first.accuracy == second.accuracy, "the same seed gives another accuracy"
+    assert not accuracy or 0 <= first.accuracy <= 100, "accuracy is in percent"
+    assert [epoch["epoch"] for epoch in epochs] == list(range(1, len(epochs) + 1)), (
+        "epochs are reported in order, counted from 1"
+    )
+    json.dumps(first.to_json(), allow_nan=False)
+    copy = pickle.loads(pickle.dumps(evaluator))
+    assert copy.identity(candidate) == identity, "another process would take it for another one"
+    if epochs:
+        try:
+            evaluator(candidate, spec.seed, lambda _: None, lambda: True)
+        except StoppedError:
+            return
+        raise AssertionError("told to stop, it goes on: raise StoppedError once stop() is true")
+
+
+# Executor.
+
+
+def check_executor(build: Callable[..., Executor]) -> None:
+    """`build(evaluator, on_epoch)` gives the executor: results, queue, cancelling, faults, closing."""
+    with tempfile.TemporaryDirectory() as folder:
+        for check in (
+            _check_results_and_epochs,
+            _check_cancelling,
+            _check_errors_propagate,
+            _check_files_get_a_second_try,
+            _check_memory_beside_others,
+        ):
+            check(build, Path(folder))
+
+
+@dataclass
+class Probe(Evaluator):
+    """Does what a candidate's reason says: `ok`, `long`, `fails`, `breaks`, `disk once`, `disk`, `crowded`."""
+
+    folder: Path
+
+    def identity(self, candidate: Candidate) -> dict[str, Any]:
+        """What the candidate is to do."""
+        return {"does": candidate.reason}
+
+    def __call__(
+        self,
+        candidate: Candidate,
+        seed: int,
+        on_epoch: Callable[[dict[str, Any]], None],
+        stop: Callable[[], bool],
+    ) -> TrialResult:
+        """Does it."""
+        does, marker = candidate.reason, self.folder / candidate.reason
+        if does == "fails":
+            raise CandidateError("it diverged")
+        if does == "breaks":
+            raise TypeError("a mistake of whoever wrote the space")
+        if does == "disk" or (does == "disk once" and not marker.exists()):
+            marker.touch()
+            raise OSError(5, "the disk is gone")
+        if does == "crowded":
+            with marker.open("a") as file:
+                file.write("x")
+            raise MemoryError
+        deadline = time.monotonic() + (60 if does == "long" else 0)
+        while time.monotonic() < deadline:
+            if stop():
+                raise StoppedError
+            time.sleep(0.01)
+        for epoch in range(candidate.budget.epochs):
+            on_epoch({"epoch": epoch + 1, "accuracy": 50.0})
+        return TrialResult(accuracy=50.0, values={"seed": float(seed % 1000)})
+
+
+def _spec(does: str, probe: Probe, epochs: int = 2) -> TrialSpec:
+    arch: Architecture = PlainArchitecture.uniform(3, 4, 1, 10)
+    candidate = Candidate(arch, Budget(epochs), "check", does)
+    return TrialSpec(candidate, probe.identity(candidate))
+
+
+def _all_results(executor: Executor) -> dict[str, TrialResult]:
+    found: list[TrialResult] = []
+    while results := executor.wait():
+        found += results
+    executor.close()
+    executor.close()  # twice is no error
+    return {result.key: result for result in found}
+
+
+def _check_results_and_epochs(build: Callable[..., Executor], folder: Path) -> None:
+    epochs: list[tuple[str, int]] = []
+    probe = Probe(folder)
+    executor = build(probe, lambda key, metrics: epochs.append((key, metrics["epoch"])))
+    assert executor.wait() == [], "nothing is under way, and wait gives something"
+    good, bad, dropped = _spec("ok", probe), _spec("fails", probe), _spec("ok", probe, 3)
+    for spec in (good, bad, dropped):
+        executor.submit(spec)
+    executor.cancel(dropped.key)
+    executor.cancel("a key that was never submitted")
+    results = _all_results(executor)
+    assert {good.key, bad.key} <= results.keys() <= {good.key, bad.key, dropped.key}
+    assert [epoch for key, epoch in epochs if key == good.key] == [1, 2], "epochs are not passed on"
+    assert results[good.key].values == {"seed": float(good.seed % 1000)}, (
+        "the seed is the trial key's"
+    )
+    failed = results[bad.key]
+    assert (failed.status, failed.accuracy) == ("failed", 0), (
+        "a candidate's own fault is a failed result"
+    )
+    assert failed.reason == "CandidateError: it diverged"
+
+
+def _check_cancelling(build: Callable[..., Executor], folder: Path) -> None:
+    probe = Probe(folder)
+    executor = build(probe)
+    long, short = _spec("long", probe), _spec("ok", probe)
+    executor.submit(long)
+    executor.cancel(long.key)
+    executor.submit(short)
+    assert _all_results(executor).keys() == {short.key}, "a cancelled trial does not free its slot"
+    executor = build(probe)
+    executor.submit(short)
+    executor.cancel(short.key)
+    executor.submit(short)
+    assert _all_results(executor)[short.key].status == "ok", (
+        "a cancelled trial cannot be asked for again"
+    )
+
+
+def _check_errors_propagate(build: Callable[..., Executor], folder: Path) -> None:
+    probe = Probe(folder)
+    executor = build(probe)
+    executor.submit(_spec("breaks", probe))
+    told = _error_of(executor, TypeError)
+    assert told == "a mistake of whoever wrote the space", "a programming error counts as a result"
+
+
+def _check_files_get_a_second_try(build: Callable[..., Executor], folder: Path) -> None:
+    probe = Probe(folder)
+    executor = build(probe)
+    spec = _spec("disk once", probe)
+    executor.submit(spec)
+    assert _all_results(executor)[spec.key].status == "ok", "a passing fault of the disk is final"
+    executor = build(probe)
+    executor.submit(_spec("disk", probe))
+    told = _error_of(executor, SearchStoppedError)
+    assert "resume the run" in told, "a fault of the machine counts as a result"
+
+
+def _error_of(executor: Executor, kind: type[Exception]) -> str:
+    """What `wait` raises of this kind, in words; empty when it raises nothing."""
+    try:
+        executor.wait()
+    except kind as error:
+        return str(error)
+    finally:
+        executor.close()
+    return ""
+
+
+def _check_memory_beside_others(build: Callable[..., Executor], folder: Path) -> None:
+    """Alone, out of memory is the candidate's fault; beside others it is tried again first."""
+    probe = Probe(folder)
+    executor = build(probe)
+    spec = _spec("crowded", probe)
+    executor.submit(spec)
+    result = _all_results(executor)[spec.key]
+    assert (result.status, result.reason) == ("failed", "MemoryError: ")
+    tries = len((folder / "crowded").read_text())
+    (folder / "crowded").unlink()
+    assert tries in (1, 2), (
+        "out of memory is tried again once, alone, when others may have been running"
+    )
+
+
+# SearchSpace.
 
 
 def check_search_space(space: Any, members: int = 20, built: int = 3, seed: int = 0) -> None:

@@ -44,21 +44,34 @@ def digits(_own_cache: None) -> Path:
 
 
 @pytest.fixture
-def make_spec(digits: Path) -> Callable:
-    """Builds small trials on the digits; keyword arguments go to the recipe."""
+def make_evaluator(digits: Path) -> Callable:
+    """Builds the evaluator of small trainings on the digits; keyword arguments go to the recipe."""
     from facenas.data import open_image_set
     from facenas.data.config import DataConfig
-    from facenas.execution.trial import TrialSpec
-    from facenas.spaces import PlainArchitecture
+    from facenas.execution import TrainAlone
     from facenas.training.recipes import Recipe
 
     fingerprint = open_image_set(digits).fingerprint
 
-    def build(width: int = 4, epochs: int = 1, seed: int = 0, **recipe: object) -> TrialSpec:
-        arch = PlainArchitecture.uniform(3, width, 1, 10)
+    def build(**recipe: object) -> TrainAlone:
         data = DataConfig(name="digits", data_fraction=0.2)
         settings = Recipe.model_validate({"pad": 1, "cutout": 2, **recipe})
-        return TrialSpec(arch, epochs, data, fingerprint, settings, seed)
+        return TrainAlone(digits, data, fingerprint, settings, split_seed=0)
+
+    return build
+
+
+@pytest.fixture
+def make_spec(make_evaluator: Callable) -> Callable:
+    """Builds small trials of `make_evaluator()`."""
+    from facenas.execution import TrialSpec
+    from facenas.spaces import PlainArchitecture
+    from facenas.strategies import Budget, Candidate
+
+    def build(width: int = 4, epochs: int = 1) -> TrialSpec:
+        arch = PlainArchitecture.uniform(3, width, 1, 10)
+        candidate = Candidate(arch, Budget(epochs), "depth", "test")
+        return TrialSpec(candidate, make_evaluator().identity(candidate))
 
     return build
 

@@ -34,7 +34,7 @@ def test_help_does_not_import_what_is_slow(facenas):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["search", "--preset", "huge"], "--preset huge: no such preset; there are"),
+        (["search", "--preset", "huge"], "preset huge: no such preset; there are"),
         (["search", "--preset", "none.yaml"], "none.yaml: cannot be read"),
         (["search", "--preset", "tiny", "--set", "search.speed=9"], "search.speed: is not a known"),
         (["search", "--preset", "tiny", "--set", "seed"], "write it as key=value"),
@@ -61,7 +61,7 @@ def test_help_does_not_import_what_is_slow(facenas):
         (["train", "ir18", "--data", "casia.zarr"], "casia.zarr: there is no such store of faces"),
         (
             ["train", "ir18", "--data", "digits"],
-            "is a set of image classes, but the preset is for faces",
+            "is a set of image classes, but the recipe is for faces",
         ),
         (["search", "--preset", "small"], "or try at once with the data called demo"),
         (["report", "nothing"], "nothing: no such run in runs"),

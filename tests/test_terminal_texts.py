@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from facenas.cli.progress import TrainingProgress
-from facenas.cli.tables import print_runs
+from facenas.cli.search import print_runs
+from facenas.runs.progress import TrainingProgress
 
 METRICS = {"epoch": 1, "lr": 0.1, "train_loss": 41.25, "train_accuracy": 3.0}
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from statistics import mean
 
 from facenas.errors import UserError
-from facenas.execution import build_executor
-from facenas.execution.trial import TrialSpec
+from facenas.execution import TrainAlone, TrialSpec, build_executor
 from facenas.report.front.members import front_of, weighed
 from facenas.report.reading import read_run
 from facenas.runs import Run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
 from facenas.spaces.cells import ACTIVATIONS, MERGES, Block, Cell, CellArchitecture
+from facenas.strategies import Budget, Candidate
 
 CONVOLUTIONS = (("conv", 3), ("conv", 5), ("conv", 7), ("separable", 3), ("separable", 5))
 FOUND = "as found"
@@ -101,27 +101,22 @@ def train(
     run: Run, config: RunConfig, chosen: Sequence[Variant], epochs: int, seeds: int
 ) -> Trained:
     """Trains every variant from every seed; a training that fails counts as accuracy 0."""
-    facts, data = run.about["data"], run.find_data()
-    specs = {
-        TrialSpec(v.arch, epochs, config.data, facts["fingerprint"], config.recipe, seed): v.name
-        for v in chosen
-        for seed in range(seeds)
-    }
-    names = {spec.key: name for spec, name in specs.items()}
+    folder, fingerprint = run.find_data(), run.about["data"]["fingerprint"]
     trained: Trained = {variant.name: [] for variant in chosen}
-    executor = build_executor(config.execution, data, lambda key, metrics: None)
-    try:
-        for spec in specs:
-            executor.submit(spec)
-        while results := executor.wait():
-            for result in results:
-                trained[names[result.key]].append(result.accuracy)
-                done = sum(map(len, trained.values()))
-                print(
-                    f"{done}/{len(specs)} {names[result.key]}: {result.accuracy:.2f} %", flush=True
-                )
-    finally:
-        executor.close()
+    for seed in range(seeds):
+        evaluator = TrainAlone(folder, config.data, fingerprint, config.recipe, seed)
+        candidates = {v.name: Candidate(v.arch, Budget(epochs), "ablation", v.name) for v in chosen}
+        specs = [TrialSpec(c, evaluator.identity(c)) for c in candidates.values()]
+        names = {spec.key: spec.candidate.reason for spec in specs}
+        executor = build_executor(config.execution, evaluator, lambda key, metrics: None)
+        try:
+            for spec in specs:
+                executor.submit(spec)
+            while results := executor.wait():
+                for result in results:
+                    trained[names[result.key]].append(result.accuracy)
+        finally:
+            executor.close()
     return trained
 
 

@@ -30,6 +30,7 @@ from typing import Any
 
 import yaml
 
+import facenas
 from facenas.device import core_count
 from facenas.errors import UserError
 from facenas.files import write_json, write_text
@@ -157,20 +158,17 @@ def _take_core(cores: Any) -> None:
 
 
 def _train(entry: Entry, out: Path) -> dict[str, Any]:
-    from facenas.cli.commands.train import train
-
     begun = (out / entry.name / "best.json").exists()  # then the training goes on
     with (out / f"{entry.name}.log").open("a") as log, redirect_stderr(log):
-        return train(
-            entry.name if begun else str(out / f"{entry.name}.json"),
-            preset=None if begun else str(out / "settings.yaml"),
-            overrides={},
-            settings=[],
-            name=None if begun else entry.name,
+        result = facenas.train(
+            entry.name if begun else out / f"{entry.name}.json",
+            preset=None if begun else out / "settings.yaml",
+            run=None if begun else entry.name,
             runs_dir=out,
             command="tools/compare_front.py",
-            epochs=None,
         )
+    assert result is not None
+    return result.to_json()
 
 
 def table(wanted: list[Entry], trained: list[dict[str, Any]], image_size: int) -> str:

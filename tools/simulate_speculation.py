@@ -18,14 +18,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from facenas.data.config import DataConfig
-from facenas.execution.trial import TrialResult, TrialSpec
-from facenas.runs import SearchRecord
+from facenas.execution import Evaluator, TrialSpec
+from facenas.runs import SearchLog
 from facenas.runs.driver import Search
 from facenas.runs.replay import RecordedSearch, read_recorded
-from facenas.spaces.plain import PlainArchitecture
-from facenas.strategies import Candidate, MacroMicro
-from facenas.training.recipes import Recipe
+from facenas.strategies import Candidate, TrialResult
 
 
 class SimulatedExecutor:
@@ -69,29 +66,33 @@ class SimulatedExecutor:
     def _seconds(self, spec: TrialSpec) -> float:
         if trial := self._trials.get(_spec_identity(spec)):
             return float(trial["seconds"])
-        millions = spec.architecture.count_parameters() / 1e6
+        millions = spec.candidate.architecture.count_parameters() / 1e6
         nearest = min(
             self._trials.values(),
             key=lambda t: (
-                abs(t["depth"] - spec.architecture.depth),
+                abs(t["depth"] - spec.candidate.architecture.depth),
                 abs(t["params_millions"] - millions),
             ),
         )
-        return float(spec.epochs * nearest["seconds"] / nearest["epochs"])
+        return float(spec.candidate.budget.epochs * nearest["seconds"] / nearest["epochs"])
+
+
+class NoEvaluator(Evaluator):
+    """Nothing but the architecture and its epochs tells trials apart."""
+
+    def identity(self, candidate: Candidate) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
 
 def simulate(recorded: RecordedSearch, slots: int) -> tuple[float, float]:
     """(wall clock, worker time spent) in seconds of the recorded search on `slots` workers."""
-    space = recorded.space.owner(recorded.space).bind(recorded.images)
-    executor = SimulatedExecutor(recorded, slots)
-
-    def spec_of(candidate: Candidate) -> TrialSpec:
-        return TrialSpec(candidate.architecture, candidate.epochs, DataConfig(), "", Recipe(), 0)
-
+    executor, start = SimulatedExecutor(recorded, slots), recorded.strategy
+    strategy = start.bind(start.space, start.seed)
     with tempfile.TemporaryDirectory() as folder:
-        record = SearchRecord(Path(folder), image_size=32)
-        Search(MacroMicro(space, recorded.search), record, executor, spec_of).run()
-        assert len(record.trials.records) == len(recorded.trials)
+        log = SearchLog(Path(folder), image_size=32)
+        Search(strategy, log, executor, NoEvaluator()).run()
+        assert len(log.trials.records) == len(recorded.trials)
     return executor.clock, executor.busy
 
 
@@ -119,8 +120,8 @@ def _identity(trial: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _spec_identity(spec: TrialSpec) -> tuple[Any, ...]:
-    arch: PlainArchitecture = spec.architecture
-    return arch.width, arch.operations, arch.kernels, spec.epochs
+    arch: Any = spec.candidate.architecture
+    return arch.width, arch.operations, arch.kernels, spec.candidate.budget.epochs
 
 
 def main() -> None:

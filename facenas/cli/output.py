@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,11 @@ import typer
 
 RUNS = Path("runs")
 RunsDir = Annotated[Path, typer.Option(help="Where run folders live.", envvar="FACENAS_RUNS_DIR")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", help="Any setting by its key, e.g. search.min_epochs=2; repeatable."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -26,3 +32,23 @@ def show(result: dict[str, Any], as_json: bool) -> None:
 
 def _nested(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+def table(rows: list[dict[str, Any]], columns: Sequence[str], title: str | None = None) -> None:
+    """The rows as a table for a terminal; numbers to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title)
+    for column in columns:
+        numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
+        drawn.add_column(column.replace("_", " "), justify="right" if numbers else "left")
+    for row in rows:
+        drawn.add_row(*(_cell(row.get(column)) for column in columns))
+    Console().print(drawn)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value or "")

@@ -1,21 +1,91 @@
-"""The seam between the driver and whatever trains candidates."""
+"""The seams between the driver and whatever judges candidates: what a trial is, and where trials run."""
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, Self
 
-from facenas.execution.trial import TrialResult, TrialSpec
+from facenas.errors import CandidateError
+from facenas.spaces.base import fingerprint
+from facenas.strategies.base import Candidate, TrialResult
 
 # Called in the driver's process after every epoch of every running trial: (trial key, its metrics).
 OnEpoch = Callable[[str, dict[str, Any]], None]
+# Called by an evaluator after every epoch, with at least `epoch`, counted from 1.
+Report = Callable[[dict[str, Any]], None]
+# Whether the trial is no longer wanted: an evaluator looks now and then, and raises StoppedError.
+Stop = Callable[[], bool]
+
+
+class MemoryShortError(RuntimeError):
+    """The trial ran out of memory beside others: it is tried again, alone."""
+
+
+class Evaluator:
+    """Judges candidates: base of training alone, of paths of a supernet, and of one's own function.
+
+    Is pickled into worker processes. `worker` numbers the process it works in (from 0); `quiet()` is a context
+    in which no other trial of the search runs, for what is measured by the clock.
+    """
+
+    worker: int = 0
+    quiet: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
+
+    def identity(self, candidate: Candidate) -> dict[str, Any]:
+        """What decides the result beside architecture and epochs, as plain JSON: it enters the trial key."""
+        raise NotImplementedError
+
+    def __call__(
+        self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop
+    ) -> TrialResult:
+        """Judges the candidate; `seed` (63 bits of the trial key) decides all draws.
+
+        Raises CandidateError for a fault of the candidate itself, StoppedError once `stop()` says so.
+        """
+        raise NotImplementedError
+
+    def placed(self, worker: int, quiet: Callable[[], AbstractContextManager[None]]) -> Self:
+        """The same evaluator, as it is used in a worker."""
+        placed = copy.copy(self)
+        placed.worker, placed.quiet = worker, quiet
+        return placed
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """A candidate and all else that decides its result; the sha256 of both is the trial key."""
+
+    candidate: Candidate
+    identity: dict[str, Any]
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 (hex) of everything that matters; phase and reason do not."""
+        return fingerprint(
+            {
+                "architecture": self.candidate.architecture.to_json(),
+                "epochs": self.candidate.budget.epochs,
+                **self.identity,
+            }
+        )
+
+    @property
+    def seed(self) -> int:
+        """63 bits of the key."""
+        return int(self.key[:16], 16) >> 1
 
 
 class Executor(Protocol):
-    """Trains trials. Every implementation passes `tests/execution/test_contract.py`.
+    """Runs trials. Every implementation passes `facenas.testing.check_executor`.
 
-    `slots` trials run at once. A trial that fails gives a result that says so; one that is cancelled
-    gives none. Results come in the order of finishing: the driver puts them in logical order.
+    `slots` trials run at once. A trial that fails by its candidate's own fault gives a result that says so;
+    one that is cancelled gives none. Results come in the order of finishing: the driver puts them in logical
+    order.
     """
 
     slots: int
@@ -25,7 +95,11 @@ class Executor(Protocol):
         ...
 
     def wait(self) -> list[TrialResult]:
-        """Blocks until at least one trial is finished. Empty only when nothing is under way."""
+        """Blocks until at least one trial is finished. Empty only when nothing is under way.
+
+        Raises what a trial raised, unless it is its candidate's fault; SearchStoppedError when a trial cannot
+        be run for reasons of the machine, tried twice.
+        """
         ...
 
     def cancel(self, key: str) -> None:
@@ -35,3 +109,40 @@ class Executor(Protocol):
     def close(self) -> None:
         """Gives up everything and frees all resources. May be called twice."""
         ...
+
+
+def run_trial(
+    evaluator: Evaluator,
+    spec: TrialSpec,
+    on_epoch: Report = lambda _: None,
+    stop: Stop = lambda: False,
+    alone: bool = True,
+) -> TrialResult:
+    """Judges `spec`. A fault of the candidate (divergence; out of memory when `alone`) is a failed result.
+
+    Raises StoppedError once `stop()` says so, MemoryShortError when memory ran out beside other trials, and
+    whatever else goes wrong: that is no property of the candidate, and must not count as accuracy 0.
+    """
+    started = time.perf_counter()
+    try:
+        result = evaluator(spec.candidate, spec.seed, on_epoch, stop)
+    except CandidateError as error:
+        result = _failed(error)
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        if not alone:
+            raise MemoryShortError(str(error)) from None
+        result = _failed(error)
+    return replace(result, key=spec.key, seconds=round(time.perf_counter() - started, 3))
+
+
+def _failed(error: Exception) -> TrialResult:
+    return TrialResult(status="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Torch tells of a full card by a class of its own, of a full host by a RuntimeError like any other."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,23 +1,23 @@
-"""Trials one after another in this process: the plainest executor, for debugging and for one GPU."""
+"""Trials one after another in this process: the plainest executor, for debugging and for notebooks."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import nullcontext
 
-from facenas.execution.base import OnEpoch
-from facenas.execution.trial import TrialResult, TrialSpec, run_trial
+from facenas.errors import SearchStoppedError
+from facenas.execution.base import Evaluator, OnEpoch, TrialSpec, run_trial
+from facenas.strategies.base import TrialResult
 
 
 class SerialExecutor:
-    """Trains in the caller's process, on one thread like every worker, so that results are the same."""
+    """Runs in the caller's process, on one thread like every worker, so that results are the same."""
 
     slots = 1
 
-    def __init__(self, data_folder: Path, on_epoch: OnEpoch = lambda _key, _metrics: None) -> None:
-        from facenas.device import use_threads
-
-        use_threads(1)
-        self._data_folder = data_folder
+    def __init__(
+        self, evaluator: Evaluator, on_epoch: OnEpoch = lambda _key, _metrics: None
+    ) -> None:
+        self._evaluator = evaluator.placed(0, nullcontext)
         self._on_epoch = on_epoch
         self._queue: list[TrialSpec] = []
 
@@ -30,9 +30,15 @@ class SerialExecutor:
         if not self._queue:
             return []
         spec = self._queue.pop(0)
-        return [
-            run_trial(spec, self._data_folder, lambda metrics: self._on_epoch(spec.key, metrics))
-        ]
+        try:
+            return [self._run(spec)]
+        except OSError:  # the disk, the network: once more, then it is no accident
+            try:
+                return [self._run(spec)]
+            except OSError as error:
+                raise SearchStoppedError(
+                    f"a trial failed twice with {type(error).__name__}: {error}; mend it and resume the run"
+                ) from error
 
     def cancel(self, key: str) -> None:
         """Takes a trial off the queue."""
@@ -41,3 +47,11 @@ class SerialExecutor:
     def close(self) -> None:
         """Forgets the queue."""
         self._queue = []
+
+    def _run(self, spec: TrialSpec) -> TrialResult:
+        from facenas.device import threads
+
+        with threads(1):
+            return run_trial(
+                self._evaluator, spec, lambda metrics: self._on_epoch(spec.key, metrics)
+            )

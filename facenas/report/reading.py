@@ -16,7 +16,7 @@ from facenas.report.phases import PHASES
 from facenas.report.records import About, Best, Epoch, Final, Record, Trial
 from facenas.report.terms import TERMS, Terms
 from facenas.runs.journal import read_journal
-from facenas.strategies.settings import MultiObjectiveConfig
+from facenas.strategies.pareto import ParetoSettings as MultiObjectiveConfig
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
@@ -71,7 +71,7 @@ def read_run(run: Path) -> RunFolder:
     return RunFolder(
         path=run,
         about=about,
-        trials=_trials(run / "trials.jsonl", about.config.search.strategy == "macro_micro"),
+        trials=_trials(run / "trials.jsonl", about.config.search.owner.name == "macro_micro"),
         best=_optional(Best, run / "best.json"),
         final=read_final(run),
         epochs=_epochs(run / "metrics.jsonl", "final"),

@@ -11,7 +11,7 @@ from facenas.report.records import DataFacts, Trial
 from facenas.report.wording import count
 from facenas.spaces import Architecture
 from facenas.spaces.plain import Bounds
-from facenas.strategies.settings import SearchConfig
+from facenas.strategies.macro_micro import MacroMicro
 
 TAKEN = (
     "best",
@@ -66,9 +66,9 @@ def subject(run: RunFolder) -> str:
     if not run.searches:
         return f"Training of a given network {where(run)}."
     search, space = run.about.config.search, run.about.config.space
-    assert isinstance(search, SearchConfig)
+    assert isinstance(search, MacroMicro.Settings)
     assert isinstance(space, Bounds)
-    what = STRATEGIES[search.strategy]
+    what = STRATEGIES[search.owner.name]
     what = what if search.micro else what.replace("Macro-micro", "Macro")
     return (
         f"{what} {where(run)}; depth {space.min_depth} to {space.max_depth}, "

@@ -1,73 +1,87 @@
-"""All settings of a run."""
+"""All settings of a run, assembled from the registries of spaces, strategies and heads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from facenas.config import Config, choice
+from facenas.config import Config, choice, parse_group
 from facenas.data.config import DataConfig
+from facenas.errors import UserError
 from facenas.execution.config import ExecutionConfig
-from facenas.spaces import SPACES, Graph, Plain
-from facenas.spaces.plain import ChainSpace
-from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
+from facenas.spaces import SPACES, ImageFacts, SearchSpace
+from facenas.spaces.plain import Plain
+from facenas.strategies import STRATEGIES, MacroMicro, Strategy
 from facenas.training.recipes import FaceRecipe, Recipe
 
-
-def _kind_or(default: str) -> Callable[[Any], str]:
-    """Which class a group of settings is of: by its `kind`, else the default one."""
-
-    def kind(tree: Any) -> str:
-        return str(tree.get("kind", default) if isinstance(tree, dict) else tree.kind)
-
-    return kind
+_RECIPES: dict[str, type[Recipe] | type[FaceRecipe]] = {
+    "classification": Recipe,
+    "faces": FaceRecipe,
+}
+# What a space's `tasks` calls them.
+_TASKS = {"classification": "classification", "faces": "face"}
 
 
-def _search_kind(tree: Any) -> str:
-    """Which class the settings of a search are of: by its `strategy`."""
-    default = "macro_micro"
-    found = tree.get("strategy", default) if isinstance(tree, dict) else None
-    strategy = found or getattr(tree, "strategy", default)
-    return "macro_micro" if strategy == "macro_micro" else "multi_objective"
+def _parse_recipe(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    kind = tree.get("kind", "classification")
+    if kind not in _RECIPES:
+        raise PydanticCustomError(
+            "kind", f"kind {kind!r} is unknown; there are {', '.join(_RECIPES)}"
+        )
+    return parse_group(_RECIPES[kind], tree)
 
 
-if TYPE_CHECKING:  # a type checker knows nothing of types that a registry makes
-    SpaceChoice = Config
+if TYPE_CHECKING:
+    SpaceSettings: TypeAlias = Any
+    StrategySettings: TypeAlias = Any
 else:
-    SpaceChoice = choice(SPACES, "kind", "plain")
+    SpaceSettings = choice(SPACES, "kind", "plain")
+    StrategySettings = choice(STRATEGIES, "strategy", "macro_micro")
 
 
 class RunConfig(Config):
-    """All settings of one search, as written to `run.yaml`."""
+    """All settings of one search, as written to `run.yaml`.
+
+    evaluate: one's own measure as `module:function`, instead of a training on `data`.
+    """
 
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
-    space: SpaceChoice = Plain.Settings()
-    search: Annotated[
-        Annotated[SearchConfig, Tag("macro_micro")]
-        | Annotated[MultiObjectiveConfig, Tag("multi_objective")],
-        Discriminator(_search_kind),
-    ] = SearchConfig()
-    recipe: Annotated[
-        Annotated[Recipe, Tag("classification")] | Annotated[FaceRecipe, Tag("faces")],
-        Discriminator(_kind_or("classification")),
-    ] = Recipe()
+    space: SpaceSettings = Plain.Settings()
+    search: StrategySettings = MacroMicro.Settings()
+    recipe: Annotated[Recipe | FaceRecipe, BeforeValidator(_parse_recipe)] = Recipe()
+    evaluate: str | None = None
     execution: ExecutionConfig = ExecutionConfig()
 
     @model_validator(mode="after")
-    def _one_task(self) -> Self:
-        space, task = self.space.owner, "face" if self.recipe.kind == "faces" else "classification"
-        if task not in space.tasks:
+    def _fits_together(self) -> Self:
+        space, strategy = self.space.owner, self.search.owner
+        if self.evaluate is None and _TASKS[self.recipe.kind] not in space.tasks:
             raise ValueError(
                 f"a space of kind {space.name} cannot be trained by a recipe for {self.recipe.kind}"
             )
-        macro_micro = self.search.strategy == "macro_micro"
-        if macro_micro != (issubclass(space, ChainSpace)):
+        if self.recipe.kind == "faces" and self.data.select_on == "test":
             raise ValueError(
-                f"a space of kind {space.name} cannot be searched by {self.search.strategy}"
+                "data.select_on is test, but faces are selected on identities held out from training; "
+                "leave it at validation"
             )
-        if getattr(self.search, "supernet", None) and space is not Graph:
-            raise ValueError(f"a space of kind {space.name} has no supernet")
+        try:
+            strategy.check(self.search, space)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         return self
+
+    def build_space(self, data: dict[str, Any]) -> SearchSpace[Any]:
+        """The space, bound to images as a run's `data` tells them (`facenas.data.describe`)."""
+        images = ImageFacts(data["in_channels"], data.get("classes", 0), data["image_size"])
+        space: SearchSpace[Any] = self.space.owner(self.space).bind(images)
+        return space
+
+    def build_strategy(self, space: SearchSpace[Any]) -> Strategy:
+        """The strategy at its start."""
+        strategy: Strategy = self.search.owner(self.search).bind(space, self.seed)
+        return strategy

@@ -26,9 +26,12 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Reads what is there and cuts off a torn last line. Raises UserError when another line is damaged."""
         self.path = path
-        self.records = read_journal(path)
-        self._length = _whole_length(path)
-        if path.exists() and path.stat().st_size > self._length:
+        data = _read(path)
+        self.records, self._length = _parse_lines(path, data)
+        if len(data) > self._length:
+            log.warning(
+                "%s: a torn last line (%d bytes) is dropped", path, len(data) - self._length
+            )
             os.truncate(path, self._length)
 
     def append(self, record: dict[str, Any]) -> None:
@@ -62,27 +65,34 @@ class Journal:
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """The finished lines of a journal; an empty list when there is none yet.
 
-    A torn last line is left out with a warning. Raises UserError when any other line is damaged.
+    A line that another process is just writing is left out. Raises UserError when any other is damaged.
     """
-    whole, records = _whole_length(path), []
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    for number, line in enumerate(data[:whole].splitlines(), start=1):
+    return _parse_lines(path, _read(path))[0]
+
+
+def _read(path: Path) -> bytes:
+    """The whole file at one moment: a search beside us may append to it at any time."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _parse_lines(path: Path, data: bytes) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of `data`, and how many bytes they are."""
+    end, records = _whole_length(data), []
+    for number, line in enumerate(data[:end].splitlines(), start=1):
         record = _parse(line)
         if record is None:
             raise UserError(
                 f"{path}: line {number} is damaged; restore the file, or start a new run"
             )
         records.append(record)
-    if len(data) > whole:
-        log.warning("%s: a torn last line (%d bytes) is dropped", path, len(data) - whole)
-    return records
+    return records, end
 
 
-def _whole_length(path: Path) -> int:
+def _whole_length(data: bytes) -> int:
     """Bytes up to the end of the last line that was written whole."""
-    data = path.read_bytes() if path.exists() else b""
     end = data.rfind(b"\n") + 1
     if end < len(data) or end == 0:
         return end

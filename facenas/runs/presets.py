@@ -7,16 +7,14 @@ from typing import Any
 
 import yaml
 
-from facenas.config import Config, read_yaml, shipped, validate
+from facenas.config import Config, Registry, read_yaml, shipped, validate
 from facenas.data.config import DataConfig
 from facenas.errors import UserError
 from facenas.execution.config import ExecutionConfig
+from facenas.models.heads import HEADS
 from facenas.runs.config import RunConfig
-from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
-
-# Keys that name whose settings their group holds, and what they are when they are left out: of another
-# head, margin and scale mean something else, so a changed kind begins with that head's own defaults.
-_OWNERS = {"recipe.head.kind": "adaface"}
+from facenas.spaces import SPACES
+from facenas.strategies import STRATEGIES
 
 
 def preset_names() -> list[str]:
@@ -40,15 +38,13 @@ def load_run_config(
     for key, value in overrides.items():
         if value is not None:
             _put(tree, key, value)
-            _resolve_recipe(tree)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise UserError(
                 f"--set {setting}: write it as key=value, for example search.min_epochs=2"
             )
-        _put(tree, _full_key(key.strip()), _yaml_value(setting, text))
-        _resolve_recipe(tree)
+        _put(tree, _full_key(key.strip(), tree), _yaml_value(setting, text))
     return validate(RunConfig, tree, f"{path} with --set" if settings else str(path))
 
 
@@ -63,7 +59,7 @@ def _resolve_recipe(tree: dict[str, Any]) -> None:
 def _shipped_preset(name: str) -> Path:
     if name not in preset_names():
         known = ", ".join(preset_names())
-        raise UserError(f"--preset {name}: no such preset; there are {known}, or give a .yaml file")
+        raise UserError(f"preset {name}: no such preset; there are {known}, or give a .yaml file")
     return _named("presets", name)
 
 
@@ -79,15 +75,18 @@ def _named(kind: str, name: str) -> Path:
     return shipped("configs") / kind / f"{name}.yaml"
 
 
-def _full_key(key: str) -> str:
+def _full_key(key: str, tree: dict[str, Any]) -> str:
     """`micro` is `search.micro`: a bare key that one group alone has means that group's."""
-    groups: list[tuple[str, type[Config]]] = [
-        ("data", DataConfig),
-        ("search", SearchConfig),
-        ("search", MultiObjectiveConfig),
-        ("execution", ExecutionConfig),
-    ]
-    owners = sorted({name for name, group in groups if key in group.model_fields})
+    if key == "strategy":
+        return "search.strategy"
+    search = tree.get("search")
+    strategy = search.get("strategy", "macro_micro") if isinstance(search, dict) else "macro_micro"
+    groups: dict[str, type[Config]] = {
+        "data": DataConfig,
+        "search": STRATEGIES.get(strategy).Settings,
+        "execution": ExecutionConfig,
+    }
+    owners = [name for name, group in groups.items() if key in group.model_fields]
     return f"{owners[0]}.{key}" if len(owners) == 1 else key
 
 
@@ -99,12 +98,38 @@ def _yaml_value(setting: str, text: str) -> Any:
 
 
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, leaf = dotted.split(".")
+    group, (*parents, leaf) = tree, dotted.split(".")
     for parent in parents:
-        child = tree.setdefault(parent, {})
+        child = group.setdefault(parent, {})
         if not isinstance(child, dict):
             raise UserError(f"--set {dotted}: {parent} is not a group of settings")
-        tree = child
-    if dotted in _OWNERS and value != tree.get(leaf, _OWNERS[dotted]):
-        tree.clear()
-    tree[leaf] = value
+        group = child
+    if dotted in _CHOICES:
+        _exchange(group, leaf, value, *_CHOICES[dotted])
+    group[leaf] = value
+    _resolve_recipe(tree)
+
+
+# Where the name of a class stands whose settings lie beside it, and whether another takes over those it has
+# too: a random search keeps the population of the evolution that it is compared with, but the margin of ArcFace
+# means something else than that of AdaFace.
+_CHOICES: dict[str, tuple[Registry[Any], str, bool]] = {
+    "space.kind": (SPACES, "plain", False),
+    "search.strategy": (STRATEGIES, "macro_micro", True),
+    "recipe.head.kind": (HEADS, "adaface", False),
+}
+
+
+def _exchange(
+    group: dict[str, Any], key: str, name: Any, registry: Registry[Any], default: str, keep: bool
+) -> None:
+    """Another class is named: settings that are not its own go."""
+    try:
+        before, after = registry.get(group.get(key, default)), registry.get(name)
+    except UserError:
+        return  # an unknown name is told with its place, when all is validated
+    if before is after:
+        return
+    kept = set(after.Settings.model_fields) if keep else set()
+    for setting in set(group) - kept - {key}:
+        del group[setting]

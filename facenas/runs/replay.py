@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facenas.config import Config, read_yaml, validate
+from facenas.config import read_yaml, validate
 from facenas.errors import UserError
 from facenas.files import read_json
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
-from facenas.spaces import ImageFacts, IRArchitecture, Plain, PlainArchitecture, from_json
-from facenas.strategies import Candidate, Outcome, Strategy, build_strategy
-from facenas.strategies.settings import MultiObjectiveConfig, SearchConfig
+from facenas.spaces import ImageFacts, from_json
+from facenas.spaces.plain import Plain
+from facenas.strategies import Candidate, Decision, MacroMicro, Strategy, TrialResult
 
+# What the authors' logs tell of a trial, and of what was found; the last two are not in all of them.
 _COMPARED = ("phase", "depth", "width", "ops", "kernels", "epochs")
 _OPTIONAL = ("macro_width", "macro_epochs")
 _FINAL = ("depth", "width", "ops", "kernels", *_OPTIONAL)
@@ -27,14 +28,15 @@ _FINAL = ("depth", "width", "ops", "kernels", *_OPTIONAL)
 
 @dataclass(frozen=True)
 class RecordedSearch:
-    """A search as it was recorded: its settings, its trials in order, and what it found (None: unfinished)."""
+    """A search as it was recorded: its strategy at its start, its trials, what it found (None: unfinished).
 
-    space: Config
-    search: SearchConfig | MultiObjectiveConfig
-    images: ImageFacts
+    ours: a run of this engine, whose lines tell all of an architecture and every decision.
+    """
+
+    strategy: Strategy
     trials: list[dict[str, Any]]
     final: dict[str, Any] | None
-    seed: int = 0
+    ours: bool
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,15 @@ class Comparison:
 def replay(path: Path) -> Comparison:
     """Replays the log at `path`; raises UserError when it is missing or not a log."""
     recorded = read_recorded(path)
-    space = recorded.space.owner(recorded.space).bind(recorded.images)
-    strategy = build_strategy(space, recorded.search, recorded.seed, recorded.images.image_size)
+    strategy, count = recorded.strategy, len(recorded.trials)
     for number, trial in enumerate(recorded.trials):
-        difference = _compare_trial(number, strategy.ask(), trial)
+        difference = _compare_trial(number, strategy.ask(), trial, recorded.ours)
+        if difference is None:
+            decision = strategy.tell(_result(path, number, trial))
+            difference = _compare_decision(number, decision, trial)
         if difference:
-            return Comparison(str(path), len(recorded.trials), number, False, difference)
-        strategy.tell(_outcome(path, number, trial))
-    difference = _compare_final(strategy, recorded)
-    count = len(recorded.trials)
+            return Comparison(str(path), count, number, False, difference)
+    difference = _compare_final(recorded)
     return Comparison(str(path), count, count, difference is None, difference)
 
 
@@ -77,33 +79,45 @@ def read_recorded(path: Path) -> RecordedSearch:
     return _read_run(path) if path.suffix == ".jsonl" or path.is_dir() else _read_log(path)
 
 
-def _compare_trial(number: int, wanted: list[Candidate], trial: dict[str, Any]) -> str | None:
+def _compare_trial(
+    number: int, wanted: list[Candidate], trial: dict[str, Any], ours: bool
+) -> str | None:
     if not wanted:
-        return (
-            f"trial {number}: the engine has ended its search, the log goes on with {_told(trial)}"
-        )
+        return f"trial {number}: the engine has ended its search, the log goes on with {_summary(trial)}"
     candidate = wanted[0]
     arch = candidate.architecture
-    ours = {**arch.to_json(), "phase": candidate.phase, "epochs": candidate.epochs}
-    for field in _COMPARED if isinstance(arch, PlainArchitecture | IRArchitecture) else ours:
-        if ours[field] != trial.get(field):
-            return f"trial {number}: {field}: the engine asks for {ours[field]}, the log has {trial.get(field)}"
+    asked = {**arch.to_json(), "phase": candidate.phase, "epochs": candidate.budget.epochs}
+    for field in asked if ours else _COMPARED:
+        if asked[field] != trial.get(field):
+            logged = trial.get(field)
+            return (
+                f"trial {number}: {field}: the engine asks for {asked[field]}, the log has {logged}"
+            )
     return _compare_parameters(f"trial {number}", arch.count_parameters(), trial)
 
 
-def _compare_final(strategy: Strategy, recorded: RecordedSearch) -> str | None:
-    if wanted := strategy.ask():
+def _compare_decision(number: int, decision: Decision, trial: dict[str, Any]) -> str | None:
+    """Logs of the authors, and of earlier versions, tell decisions in words, or not at all."""
+    logged = trial.get("decision")
+    if logged in list(Decision) and logged != decision:
+        return f"trial {number}: decision: the engine says {decision}, the log has {logged}"
+    return None
+
+
+def _compare_final(recorded: RecordedSearch) -> str | None:
+    if wanted := recorded.strategy.ask():
         return (
             f"the log ends, the engine goes on with {wanted[0].reason} in phase {wanted[0].phase}"
         )
     if recorded.final is None:
         return "the log tells no final architecture"
-    result = strategy.result()
-    ours = {**result, **result["architecture"]}
-    for field in ("front",) if "front" in result else _FINAL:
-        logged = recorded.final.get(field, ours[field] if field in _OPTIONAL else None)
-        if ours[field] != logged:
-            return f"final: {field}: the engine has {ours[field]}, the log has {logged}"
+    result = recorded.strategy.result()
+    found = {**(result["architecture"] or {}), **result}
+    found.pop("architecture")
+    for field in found if recorded.ours else _FINAL:
+        logged = recorded.final.get(field, found[field] if field in _OPTIONAL else None)
+        if found[field] != logged:
+            return f"final: {field}: the engine has {found[field]}, the log has {logged}"
     parameters = from_json(result["architecture"]).count_parameters()
     return _compare_parameters("final", parameters, recorded.final)
 
@@ -115,13 +129,13 @@ def _compare_parameters(where: str, parameters: int, tree: dict[str, Any]) -> st
     return None
 
 
-def _told(trial: dict[str, Any]) -> str:
+def _summary(trial: dict[str, Any]) -> str:
     return ", ".join(
         f"{field} {trial.get(field)}" for field in ("phase", "depth", "width", "epochs")
     )
 
 
-def _outcome(path: Path, number: int, trial: dict[str, Any]) -> Outcome:
+def _result(path: Path, number: int, trial: dict[str, Any]) -> TrialResult:
     accuracy, train_accuracy = (
         _number(trial.get(field)) for field in ("accuracy", "train_accuracy")
     )
@@ -130,7 +144,10 @@ def _outcome(path: Path, number: int, trial: dict[str, Any]) -> Outcome:
             f"{path}: trial {number} lacks accuracy or train_accuracy as numbers; "
             "this log cannot be replayed"
         )
-    return Outcome(accuracy, train_accuracy, _number(trial.get("latency")) or 0.0)
+    values = trial.get("values", {"latency": trial.get("latency")})
+    numbers = {name: _number(value) for name, value in values.items()}
+    measured = {name: value for name, value in numbers.items() if value is not None}
+    return TrialResult(accuracy=accuracy, train_accuracy=train_accuracy, values=measured)
 
 
 def _number(value: Any) -> float | None:
@@ -147,12 +164,13 @@ def _read_log(path: Path) -> RecordedSearch:
     if not all(isinstance(trial, dict) for trial in tree["trials"]):
         raise UserError(f"{path}: is not a recorded search: a trial is not a JSON object")
     space = _settings(Plain.Settings, tree["settings"], path)
-    search = _settings(SearchConfig, tree["settings"], path)
+    search = _settings(MacroMicro.Settings, tree["settings"], path)
     final = tree.get("final")
     if not isinstance(final, dict | None):
         raise UserError(f"{path}: is not a recorded search: its final is not a JSON object")
     images = ImageFacts(tree["input_channels"], tree["num_classes"], 32)
-    return RecordedSearch(space, search, images, tree["trials"], final)
+    strategy = MacroMicro(search).bind(Plain(space).bind(images), seed=0)
+    return RecordedSearch(strategy, tree["trials"], final, ours=False)
 
 
 def _settings(model: type[Any], settings: dict[str, Any], path: Path) -> Any:
@@ -176,7 +194,6 @@ def _read_run(path: Path) -> RecordedSearch:
         if not isinstance(final.get("architecture"), dict):
             raise UserError(f"{best}: has no architecture; remove it and resume the run")
         final = {**final, **final["architecture"]}
-    facts = about.get("data", {})
-    size = facts.get("image_size", 32)
-    images = ImageFacts(facts.get("in_channels", 1), facts.get("classes", 0), size)
-    return RecordedSearch(config.space, config.search, images, trials, final, config.seed)
+    facts = {"in_channels": 1, "image_size": 32, **about.get("data", {})}
+    strategy = config.build_strategy(config.build_space(facts))
+    return RecordedSearch(strategy, trials, final, ours=True)

@@ -104,14 +104,12 @@ def create_run(
     """
     if not name or name.startswith(".") or Path(name).name != name or len(name) > 200:
         raise UserError(
-            f"--run {name!r}: a run's name is one folder name of up to 200 characters, without "
+            f"run {name!r}: a run's name is one folder name of up to 200 characters, without "
             "slashes or a leading dot"
         )
     folder = runs_dir / name
     if folder.exists():
-        raise UserError(
-            f"{folder}: exists already; resume it, remove it, or choose another --run name"
-        )
+        raise UserError(f"{folder}: exists already; resume it, remove it, or choose another name")
     about = _about(name, config, data, command)
     temporary = runs_dir / f".{name}.{os.getpid()}.tmp"
     try:
@@ -121,7 +119,7 @@ def create_run(
         temporary.rename(folder)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be created ({error.strerror}); choose --runs-dir"
+            f"{folder}: cannot be created ({error.strerror}); choose another folder for runs (runs_dir)"
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -169,14 +167,16 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
 def _row(run: Run) -> dict[str, Any]:
     best, trained = run.best(), run.trained()
     trials = read_journal(run.folder / "trials.jsonl")
+    # What was found, or the best so far: accuracy and size of one and the same network.
+    shown = best or max(trials, key=lambda trial: float(trial["accuracy"]), default={})
     return {
         "run": run.name,
         "created": run.about.get("created", ""),
         "data": Path(run.config.data.name).name,
         "state": "trained" if trained else "found" if best else "searching",
         "trials": len(trials),
-        "best_accuracy": max((trial["accuracy"] for trial in trials), default=None),
-        "parameters": best["parameters"] if best else None,
+        "best_accuracy": shown.get("accuracy"),
+        "parameters": shown.get("parameters"),
         "test_accuracy": trained["test_accuracy"] if trained else None,
         "verification_accuracy": ((trained or {}).get("verification") or {}).get("accuracy"),
     }

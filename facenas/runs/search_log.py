@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.errors import UserError
-from facenas.execution.trial import TrialResult, TrialSpec
+from facenas.execution import TrialSpec
 from facenas.runs.journal import Journal, read_journal
-from facenas.strategies import Candidate
+from facenas.strategies import Decision, TrialResult
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +30,16 @@ MAX_FAILURES_IN_A_ROW = 3
 
 _ELSEWHERE = {"history", "right_bits"}  # parts of a result that the side files hold
 _MEASURED = {field.name for field in fields(TrialResult)} - _ELSEWHERE
-_LATER = {"latency"}  # which journals of earlier versions lack
+_OPTIONAL = {"values"}  # where nothing but accuracies was measured
 _FIELDS = {
-    "trials.jsonl": _MEASURED | {"trial", "decision", "search_seconds"},
-    "ahead.jsonl": _MEASURED | _ELSEWHERE,
+    "trials.jsonl": _MEASURED - _OPTIONAL | {"trial", "decision", "search_seconds"},
+    "ahead.jsonl": _MEASURED - _OPTIONAL | _ELSEWHERE,
     "metrics.jsonl": {"trial", "epoch"},
     "right.jsonl": {"trial", "images", "bits"},
 }
 
 
-class SearchRecord:
+class SearchLog:
     """The files of one search. `known`: results by trial key, those of the journal included."""
 
     def __init__(self, folder: Path, image_size: int) -> None:
@@ -72,17 +72,18 @@ class SearchRecord:
             self._early.add(result.key)
         self.known[result.key] = result
 
-    def decided(
-        self, candidate: Candidate, spec: TrialSpec, result: TrialResult, decision: str
-    ) -> None:
+    def decided(self, spec: TrialSpec, result: TrialResult, decision: Decision, note: str) -> None:
         """The strategy was told: one line into the journal, unless it is there from before a resume.
 
-        Raises UserError when the journal tells another story than the engine.
+        Raises UserError when the journal tells another story than the engine. Notes are for people, and are
+        not compared: another version may word them anew.
         """
         number, self._decided = self._decided, self._decided + 1
         if number < self.journaled:
             line = self.trials.records[number]
-            if (line["key"], line["decision"]) != (spec.key, decision):
+            # Earlier versions wrote prose in place of the decision.
+            known = line["decision"] in list(Decision)
+            if line["key"] != spec.key or (known and line["decision"] != decision):
                 raise UserError(
                     f"{self.trials.path}: line {number + 1} does not follow from run.yaml and the lines "
                     "before it; was one of the files edited? Start a new run"
@@ -100,9 +101,8 @@ class SearchRecord:
                 "bits": result.right_bits,
             }
         )
-        self.trials.append(
-            self._line(number, candidate, spec, result, decision) | {"speculative": speculative}
-        )
+        line = self._line(number, spec, result)
+        self.trials.append(line | {"decision": decision, "note": note, "speculative": speculative})
 
     def done(self) -> None:
         """The search has ended: nothing lies ahead any more."""
@@ -111,7 +111,7 @@ class SearchRecord:
     def _open(self, name: str) -> Journal:
         journal = Journal(self.folder / name)
         for number, record in enumerate(journal.records, start=1):
-            if not _FIELDS[name] - _LATER <= record.keys() or record.get("trial", 0) is None:
+            if not _FIELDS[name] <= record.keys() or record.get("trial", 0) is None:
                 raise UserError(
                     f"{journal.path}: line {number} is not one of this version's lines; "
                     "restore the file, or start a new run"
@@ -137,31 +137,34 @@ class SearchRecord:
         for line in self.trials.records:
             number = line["trial"]
             measured = {name: line[name] for name in _MEASURED if name in line}
+            if "latency" in line:  # as earlier versions wrote it
+                measured["values"] = {"latency": line["latency"]}
             yield TrialResult(
                 **measured, history=history.get(number, []), right_bits=bits.get(number, "")
             )
 
-    def _line(
-        self, number: int, candidate: Candidate, spec: TrialSpec, result: TrialResult, decision: str
-    ) -> dict[str, Any]:
-        arch = candidate.architecture
+    def _line(self, number: int, spec: TrialSpec, result: TrialResult) -> dict[str, Any]:
+        candidate, arch = spec.candidate, spec.candidate.architecture
         parameters = arch.count_parameters()
-        described = {"trial": number, "phase": candidate.phase, "reason_proposed": candidate.reason}
-        described |= {**arch.to_json(), "epochs": candidate.epochs}
-        counted = {"params_millions": parameters / 1e6, "parameters": parameters}
-        counted |= {
+        measured = {key: value for key, value in result.to_json().items() if key in _MEASURED}
+        if not result.values:
+            del measured["values"]
+        return {
+            "trial": number,
+            "phase": candidate.phase,
+            "reason_proposed": candidate.reason,
+            **arch.to_json(),
+            "epochs": candidate.budget.epochs,
+            "data_fraction": spec.identity.get("data", {}).get(
+                "data_fraction", candidate.budget.data_fraction
+            ),
+            "params_millions": parameters / 1e6,
+            "parameters": parameters,
             "macs": arch.count_macs(self.image_size),
-            "data_fraction": spec.data.data_fraction,
-        }
-        measured = result.to_json()
-        measured = {key: measured[key] for key in measured if key in _MEASURED}
-        if not spec.latency:
-            del measured["latency"]
-        clock = {
+            **measured,
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "search_seconds": round(self._seconds_before + time.perf_counter() - self._opened, 3),
         }
-        return {**described, **counted, **measured, "decision": decision, **clock}
 
 
 def right_images(run: Path, trial: int) -> NDArray[np.bool_]:

@@ -18,14 +18,14 @@ import torch
 from facenas.data import open_data
 from facenas.device import core_count, pick_device, use_threads
 from facenas.errors import SearchStoppedError, UserError
-from facenas.execution.trial import SupernetUse
+from facenas.execution import SupernetRef as SupernetUse
 from facenas.files import write_text
 from facenas.models.supernet import Supernet
 from facenas.runs import Run, open_run
 from facenas.runs.journal import read_journal
 from facenas.spaces import Graph
 from facenas.spaces.base import fingerprint
-from facenas.strategies.settings import SupernetConfig
+from facenas.strategies.pareto import SupernetSettings as SupernetConfig
 from facenas.training import checkpoint as checkpoints
 from facenas.training.supernet import Paths, SupernetTask
 from facenas.training.tasks import TaskContext, build_task

@@ -1,7 +1,51 @@
-"""Search strategies: pure state machines. Never imports torch."""
+"""Search strategies: pure state machines, one file each, found by name. Never imports torch.
 
-from facenas.strategies.base import Candidate, Outcome, Strategy
-from facenas.strategies.building import build_objectives, build_strategy
+`MacroMicro(micro=True)`, `NSGA2(population=20)`, `RandomSearch()`: a strategy with its settings, for
+`facenas.search`; one's own is a subclass of `Strategy`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from facenas.strategies.base import (
+    STRATEGIES,
+    Budget,
+    Candidate,
+    Decision,
+    Known,
+    Strategy,
+    TrialResult,
+    register,
+)
 from facenas.strategies.macro_micro import MacroMicro
 
-__all__ = ["Candidate", "MacroMicro", "Outcome", "Strategy", "build_objectives", "build_strategy"]
+if TYPE_CHECKING:
+    from facenas.strategies.evolution import NSGA2, WeightedSum
+    from facenas.strategies.random_search import RandomSearch
+
+__all__ = [
+    "NSGA2",
+    "STRATEGIES",
+    "Budget",
+    "Candidate",
+    "Decision",
+    "Known",
+    "MacroMicro",
+    "RandomSearch",
+    "Strategy",
+    "TrialResult",
+    "WeightedSum",
+    "register",
+]
+
+# pymoo takes half a second to import: macro-micro search does without.
+_LATER = {"NSGA2": "evolution", "WeightedSum": "evolution", "RandomSearch": "random_search"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

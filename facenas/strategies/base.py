@@ -1,6 +1,6 @@
 """The seam between a search strategy and everything that runs it.
 
-A strategy is a pure state machine: it says which candidates it wants trained next and is told the
+A strategy is a pure state machine: it says which candidates it wants judged next and is told the
 results. It never trains, never touches the disk, never draws from a global random source. Resume,
 replay and speculation all rest on that: a strategy built anew and told the same results in the same
 order asks for the same candidates.
@@ -8,57 +8,144 @@ order asks for the same candidates.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
 
-from facenas.spaces import Architecture
+from facenas.config import Config, Registry
+from facenas.errors import UserError
+from facenas.spaces.base import Architecture
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a candidate may cost: epochs, and the part (0..1) of the training images that it sees."""
+
+    epochs: int
+    data_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture, how long to train it, and why it is proposed."""
+    """An architecture to be judged, at what budget, and why it is proposed.
+
+    phase: part of the search that it belongs to; reports group by it in order of appearance.
+    reason: for people.
+    """
 
     architecture: Architecture
-    epochs: int
+    budget: Budget
     phase: str
     reason: str
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a strategy learns of a trained candidate: accuracies in percent, latency in milliseconds.
+class TrialResult:
+    """What came of a trial. Accuracies in percent, the best over the epochs; 0 when it failed.
 
-    A failed trial counts as 0.
+    key: the trial key, filled in by whoever ran it. values: what else was measured, by name, such as
+    `latency` in milliseconds for one image. right_bits: hex of numpy.packbits over the validation images
+    (of faces: pairs) in order, 1 where the best epoch was right; `validated` says how many there are.
     """
 
-    accuracy: float
+    key: str = ""
+    status: Literal["ok", "failed"] = "ok"
+    reason: str | None = None
+    accuracy: float = 0.0
     train_accuracy: float = 0.0
-    latency: float = 0.0
+    correct: int = 0
+    validated: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    threads: int = 1
+    history: list[dict[str, Any]] = field(default_factory=list)
+    right_bits: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `TrialResult(**tree)` is the inverse."""
+        return asdict(self)
 
 
-# The outcome of a candidate that was trained before its turn, or None.
-Known = Callable[[Candidate], Outcome | None]
+class Decision(StrEnum):
+    """What became of a candidate: best (or on the front) so far, not so, or what others are compared with."""
+
+    KEPT = "kept"
+    REJECTED = "rejected"
+    BASELINE = "baseline"
 
 
-class Strategy(Protocol):
-    """Ask, tell, look ahead."""
+# The result of a candidate that was judged before its turn, or None.
+Known = Callable[[Candidate], TrialResult | None]
+
+
+class Strategy:
+    """Base of all strategies: ask, tell, look ahead.
+
+    A subclass has its own `Settings`, and says in `needs` what it calls of a space (`start`, `mutate`, ...).
+    Built from settings alone, it is bound to a space and a seed before the first `ask`; `begin` then sets up
+    its state: `self.settings`, `self.space` and `self.seed` are there. Told the same results, it must ask for
+    the same candidates: draw from `random.Random(self.seed)`, never from the global generator.
+    """
+
+    Settings: ClassVar[type[Config]] = Config
+    needs: ClassVar[tuple[str, ...]] = ()
+    name: ClassVar[str] = ""  # given by the registry
+
+    note: str = ""  # the last decision in words, for people; nothing compares or parses it
+    space: Any
+    seed: int
+
+    def __init__(self, settings: Config | None = None, **values: Any) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings(**values)
+
+    @classmethod
+    def check(cls, settings: Config, space: Any) -> None:
+        """Whether `space`, a space or its class, has what the strategy needs; raises UserError when not."""
+        missing = [name for name in cls.needs if not hasattr(space, name)]
+        if missing:
+            raise UserError(
+                f"a space of kind {space.name} cannot be searched by {cls.name}: it has no {missing[0]}"
+            )
+
+    def bind(self, space: Any, seed: int) -> Strategy:
+        """A strategy at its start, over `space`; `seed` decides all its draws. Raises UserError as `check`."""
+        self.check(self.settings, space)
+        bound = copy.copy(self)
+        bound.space, bound.seed = space, seed
+        bound.begin()
+        return bound
+
+    def begin(self) -> None:
+        """Sets up the state, once, before the first `ask`."""
 
     def ask(self) -> list[Candidate]:
         """Candidates wanted next; the same answer until they are told. Empty: the search is over."""
-        ...
+        raise NotImplementedError
 
-    def tell(self, outcome: Outcome) -> str:
-        """The outcome of the first candidate asked for; returns the decision in words."""
-        ...
+    def tell(self, result: TrialResult) -> Decision:
+        """The result of the first candidate asked for; a failed one has accuracy 0."""
+        raise NotImplementedError
 
     def look_ahead(self, count: int, known: Known) -> list[Candidate]:
-        """Up to `count` candidates that it would ask for after those of `ask`.
+        """Up to `count` candidates that it would ask for after those of `ask`: idle workers judge them early.
 
-        Under the outcomes that are `known` already, and likely ones for the others.
+        Under the results that are `known` already, and likely ones for the others. A wrong guess costs time,
+        never a result; without foresight, none.
         """
-        ...
+        return []
 
     def result(self) -> dict[str, Any]:
-        """The best found so far as plain JSON values, with at least `architecture` and `accuracy`."""
-        ...
+        """The best found so far as plain JSON values: at least `architecture` (`to_json()`) and `accuracy`.
+
+        A search for a Pareto front also tells `objectives` (names) and `front` (members with `id`, the number
+        of their trial, `accuracy`, each objective, and `architecture`). `architecture` None: nothing kept
+        the limits.
+        """
+        raise NotImplementedError
+
+
+STRATEGIES: Registry[Strategy] = Registry("strategy", "facenas.strategies")
+register = STRATEGIES.register

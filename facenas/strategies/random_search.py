@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Any
 
-from facenas.spaces.base import fingerprint
-from facenas.strategies.front import FrontSearch
-from facenas.strategies.genes import TRIES, GeneSpace
-from facenas.strategies.objectives import Objective
-from facenas.strategies.settings import MultiObjectiveConfig
+from facenas.spaces.base import Architecture, fingerprint
+from facenas.strategies.base import register
+from facenas.strategies.pareto import TRIES, ParetoSearch
 
 
-class RandomSearch(FrontSearch):
+@register("random")
+class RandomSearch(ParetoSearch):
     """Random members of the space, all different and within the limits, in generations of equal size."""
 
-    def __init__(
-        self,
-        space: GeneSpace,
-        objectives: Sequence[Objective],
-        settings: MultiObjectiveConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(space, objectives, settings)
-        self._rng = random.Random(seed)
+    def begin(self) -> None:
+        """The first generation is drawn."""
+        super().begin()
+        self._rng = random.Random(self.seed)
         self.refill()
 
     def refill(self) -> None:
         """The next generation owes nothing to those before it."""
         if self.generation == self.settings.generations:
             return
-        drawn: dict[str, Any] = {}
+        drawn: dict[str, Architecture] = {}
         for _ in range(TRIES * self.settings.population):
             architecture = self.space.sample(self._rng)
             if self.fresh(architecture):

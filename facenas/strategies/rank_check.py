@@ -5,30 +5,34 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from facenas.strategies.base import Candidate, Known, Outcome, Strategy
-from facenas.strategies.genes import GeneSpace
-from facenas.strategies.settings import SupernetConfig
+from facenas.strategies.base import (
+    Budget,
+    Candidate,
+    Decision,
+    Known,
+    Strategy,
+    TrialResult,
+)
 
 SHARED, ALONE = "ranked by supernet", "ranked by training"
 WEAK = 0.3  # below this Kendall's tau the ranking of the supernet is hardly better than chance
 
 
-class RankCheck:
+class RankCheck(Strategy):
     """The strategy: random networks first, judged by the supernet and then trained alone; then `search`.
 
     A candidate of 0 epochs is judged by the supernet.
     """
 
-    def __init__(
-        self, search: Strategy, space: GeneSpace, settings: SupernetConfig, seed: int
-    ) -> None:
-        self.search = search
-        rng = random.Random(seed)
-        networks = [space.sample(rng) for _ in range(settings.rank_networks)]
-        self._waiting = [Candidate(network, 0, SHARED, "drawn") for network in networks]
-        self._waiting += [
-            Candidate(network, settings.rank_epochs, ALONE, "drawn") for network in networks
-        ]
+    def __init__(self, search: Strategy) -> None:
+        super().__init__(search.settings)
+        self.search, self.space, self.seed = search, search.space, search.seed
+        settings = search.settings.supernet
+        rng = random.Random(self.seed)
+        networks = [self.space.sample(rng) for _ in range(settings.rank_networks)]
+        alone = Budget(settings.rank_epochs)
+        self._waiting = [Candidate(network, Budget(0), SHARED, "drawn") for network in networks]
+        self._waiting += [Candidate(network, alone, ALONE, "drawn") for network in networks]
         self._accuracies: dict[str, list[float]] = {SHARED: [], ALONE: []}
         self._networks = networks
 
@@ -36,13 +40,16 @@ class RankCheck:
         """What is left to rank, and then what the search asks for."""
         return list(self._waiting) if self._waiting else self.search.ask()
 
-    def tell(self, outcome: Outcome) -> str:
-        """Keeps the accuracy, or passes the outcome to the search."""
+    def tell(self, result: TrialResult) -> Decision:
+        """Keeps the accuracy, or passes the result to the search."""
         if not self._waiting:
-            return self.search.tell(outcome)
+            decision = self.search.tell(result)
+            self.note = self.search.note
+            return decision
         candidate = self._waiting.pop(0)
-        self._accuracies[candidate.phase].append(outcome.accuracy)
-        return "ranked"
+        self._accuracies[candidate.phase].append(result.accuracy)
+        self.note = "ranked"
+        return Decision.BASELINE
 
     def look_ahead(self, count: int, known: Known) -> list[Candidate]:
         """The search's first candidates while the last networks are ranked."""

@@ -22,7 +22,7 @@ from facenas.models.graph import recalibrate
 from facenas.models.supernet import Supernet
 from facenas.spaces import Graph
 from facenas.spaces.graph import GraphArchitecture
-from facenas.strategies.settings import SupernetConfig
+from facenas.strategies.pareto import SupernetSettings as SupernetConfig
 from facenas.training.tasks import Score, Task
 
 _RANDOM_PATHS = 2  # of a sandwich

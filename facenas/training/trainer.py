@@ -17,17 +17,14 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from facenas.device import Device
+from facenas.errors import CandidateError, StoppedError
 from facenas.training import distributed
 from facenas.training.recipes import Optimization
 from facenas.training.tasks import Task
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(CandidateError):
     """The loss became infinite or not a number: training has diverged."""
-
-
-class StoppedError(RuntimeError):
-    """The caller asked to stop before the end."""
 
 
 class Trainer:

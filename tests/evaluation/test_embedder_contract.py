@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from facenas.models.trained import read_trained
 from onnx_files import summing
 from test_embedders import ARCH, make_run
 
@@ -15,7 +16,6 @@ from facenas.evaluation.embedders import Embedder, InputOptions, embedder_of
 from facenas.evaluation.embedders.cache import extract
 from facenas.export.safetensors_file import encode_safetensors
 from facenas.models.ir import build_ir
-from facenas.models.trained import read_trained
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (11, 112, 112, 3), np.uint8)
 OPTIONS = InputOptions("rgb", (127.5,), (127.5,))

@@ -15,8 +15,7 @@ import pytest
 from facenas.errors import UserError
 from facenas.runs import replay
 from facenas.spaces import ImageFacts, Plain
-from facenas.strategies import MacroMicro, Outcome
-from facenas.strategies.settings import SearchConfig
+from facenas.strategies import MacroMicro, TrialResult
 
 Log = dict[str, Any]
 Change = Callable[[Log], object]
@@ -38,11 +37,13 @@ ACCURACIES = GROWTH + PRUNING + REPLACE + UPDATE
 FIRST_PRUNED, BASELINE, LAST = 5, 7, 13
 
 
+def result(accuracy: float, train_accuracy: float = 0.0, **values: float) -> TrialResult:
+    return TrialResult(accuracy=accuracy, train_accuracy=train_accuracy, values=values)
+
+
 def made_up_log() -> Log:
     """A log as the authors' are, of a search that our engine was driven through."""
-    strategy = MacroMicro(
-        Plain(Plain.Settings(**SPACE)).bind(ImageFacts(1, 10, 28)), SearchConfig(**SEARCH)
-    )
+    strategy = MacroMicro(**SEARCH).bind(Plain(**SPACE).bind(ImageFacts(1, 10, 32)), seed=0)
     trials = []
     for accuracy in ACCURACIES:
         [wanted] = strategy.ask()
@@ -51,7 +52,7 @@ def made_up_log() -> Log:
         described |= {
             "ops": [*arch.operations],
             "kernels": [*arch.kernels],
-            "epochs": wanted.epochs,
+            "epochs": wanted.budget.epochs,
         }
         measured = {
             "train_accuracy": 30.0,
@@ -59,16 +60,16 @@ def made_up_log() -> Log:
             "finished": "2025-01-01 00:00:00,000",
         }
         trials.append(described | {"params_millions": arch.count_parameters() / 1e6} | measured)
-        strategy.tell(Outcome(accuracy, 30.0))
+        strategy.tell(result(accuracy, 30.0))
     assert strategy.ask() == []
-    result, best = strategy.result(), strategy.best
+    found, best = strategy.result(), strategy.best
     final = {
         "depth": best.depth,
         "width": best.width,
         "ops": [*best.operations],
         "kernels": [*best.kernels],
     }
-    final |= {key: result[key] for key in ("macro_width", "macro_epochs")}
+    final |= {key: found[key] for key in ("macro_width", "macro_epochs")}
     final |= {"params_millions": best.count_parameters() / 1e6, "search_seconds": 100}
     head = {"name": "made-up", "num_classes": 10, "input_channels": 1}
     return {

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from facenas.errors import UserError
-from facenas.execution.trial import TrialResult, TrialSpec
-from facenas.runs import SearchRecord, create_run, replay
+from facenas.execution import TrialSpec
+from facenas.runs import SearchLog, create_run, replay
 from facenas.runs.config import RunConfig
-from facenas.spaces import ImageFacts, Plain, PlainArchitecture
-from facenas.strategies import MacroMicro, Outcome
-from facenas.strategies.settings import SearchConfig
+from facenas.spaces import Plain
+from facenas.strategies import MacroMicro, TrialResult
 
 DATA = {"fingerprint": "images", "in_channels": 1, "classes": 10, "image_size": 8}
 SPACE = {"min_depth": 2, "max_depth": 9, "min_width": 4, "max_width": 8, "width_step": 2}
@@ -28,20 +27,16 @@ ACCURACIES = GROWTH + PRUNING + REPLACE + UPDATE
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run folder as a search leaves it."""
-    config = RunConfig(space=Plain.Settings(**SPACE), search=SearchConfig(**SEARCH))
+    config = RunConfig(space=Plain(**SPACE), search=MacroMicro(**SEARCH))
     folder = create_run(tmp_path, "own", config, DATA, "").folder
-    strategy, record = (
-        MacroMicro(Plain(config.space).bind(ImageFacts(1, 10, 28)), config.search),
-        SearchRecord(folder, 8),
-    )
+    strategy, log = config.build_strategy(config.build_space(DATA)), SearchLog(folder, 8)
     for accuracy in ACCURACIES:
         [wanted] = strategy.ask()
-        arch: PlainArchitecture = wanted.architecture
-        spec = TrialSpec(arch, wanted.epochs, config.data, "images", config.recipe, config.seed)
-        result = TrialResult(spec.key, accuracy=accuracy, train_accuracy=30.0)
-        decision = strategy.tell(Outcome(result.accuracy, result.train_accuracy))
-        record.finished(result, early=False)
-        record.decided(wanted, spec, result, decision)
+        spec = TrialSpec(wanted, {"seed": 0})
+        told = TrialResult(spec.key, accuracy=accuracy, train_accuracy=30.0)
+        decision = strategy.tell(told)
+        log.finished(told, early=False)
+        log.decided(spec, told, decision, strategy.note)
     best = strategy.result() | {"params_millions": strategy.best.count_parameters() / 1e6}
     (folder / "best.json").write_text(json.dumps(best))
     return folder

@@ -11,14 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.data.config import DataConfig
 from facenas.errors import UserError
-from facenas.execution.trial import TrialResult, TrialSpec
-from facenas.runs import SearchRecord, right_images
+from facenas.execution import TrialSpec
+from facenas.runs import SearchLog, right_images
 from facenas.runs.journal import read_journal
 from facenas.spaces import PlainArchitecture
-from facenas.strategies import Candidate
-from facenas.training.recipes import Recipe
+from facenas.strategies import Budget, Candidate, Decision, TrialResult
 
 IMAGES = 13  # not a whole number of bytes
 FILES = ("trials.jsonl", "metrics.jsonl", "right.jsonl")
@@ -26,12 +24,12 @@ FILES = ("trials.jsonl", "metrics.jsonl", "right.jsonl")
 
 def candidate(number: int) -> Candidate:
     return Candidate(
-        PlainArchitecture.uniform(2 + number, 4, 1, 10), 2, "depth", f"reason {number}"
+        PlainArchitecture.uniform(2 + number, 4, 1, 10), Budget(2), "depth", f"reason {number}"
     )
 
 
 def spec_of(wanted: Candidate) -> TrialSpec:
-    return TrialSpec(wanted.architecture, wanted.epochs, DataConfig(), "images", Recipe(), seed=0)
+    return TrialSpec(wanted, {"data": {"data_fraction": 1.0, "fingerprint": "images"}, "seed": 0})
 
 
 def right_of(number: int) -> np.ndarray:
@@ -54,17 +52,17 @@ def result_of(number: int) -> TrialResult:
     )
 
 
-def decide(record: SearchRecord, number: int, decision: str = "go on") -> None:
+def decide(record: SearchLog, number: int, decision: Decision = Decision.REJECTED) -> None:
     """As the driver does: the result is looked up by its key, then written down."""
     spec = spec_of(candidate(number))
     if spec.key not in record.known:
         record.finished(result_of(number), early=False)
-    record.decided(candidate(number), spec, record.known[spec.key], decision)
+    record.decided(spec, record.known[spec.key], decision, f"note {number}")
 
 
-def searched(folder: Path, trials: int) -> SearchRecord:
+def searched(folder: Path, trials: int) -> SearchLog:
     folder.mkdir(exist_ok=True)
-    record = SearchRecord(folder, image_size=8)
+    record = SearchLog(folder, image_size=8)
     for number in range(trials):
         decide(record, number)
     return record
@@ -98,7 +96,7 @@ def test_a_decided_trial_is_one_line_with_all_that_is_known(tmp_path):
     assert line["params_millions"] == line["parameters"] / 1e6
     assert (line["key"], line["decision"], line["status"]) == (
         spec_of(candidate(0)).key,
-        "go on",
+        "rejected",
         "ok",
     )
     assert line["accuracy"] == result_of(0).accuracy
@@ -122,7 +120,7 @@ def test_side_files_are_cut_back_to_the_journal(tmp_path, journaled):
     searched(tmp_path / "straight", 3)
     searched(tmp_path / "crashed", 3)
     keep_lines(tmp_path / "crashed" / "trials.jsonl", journaled)
-    record = SearchRecord(tmp_path / "crashed", 8)
+    record = SearchLog(tmp_path / "crashed", 8)
     assert record.journaled == journaled
     for name in FILES[1:]:
         left = read_journal(tmp_path / "crashed" / name)
@@ -148,7 +146,7 @@ def test_lines_of_the_final_training_stay(tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(final) + "\n")
     keep_lines(tmp_path / "trials.jsonl", 1)
-    SearchRecord(tmp_path, 8)
+    SearchLog(tmp_path, 8)
     assert [m["trial"] for m in read_journal(tmp_path / "metrics.jsonl")] == [0, 0, "final"]
 
 
@@ -158,15 +156,13 @@ def test_early_results_survive_reopening_and_are_not_doubled(tmp_path):
     record.finished(result_of(2), early=True)
     assert record.early_results == 2
     for _ in range(2):
-        record = SearchRecord(tmp_path, 8)
+        record = SearchLog(tmp_path, 8)
         assert record.early_results == 2
         assert record.known[result_of(1).key] == result_of(1)  # with its history and bits
         assert len(read_journal(tmp_path / "ahead.jsonl")) == 2
     record = searched(tmp_path, 2)
     assert record.early_results == 1
-    assert SearchRecord(tmp_path, 8).early_results == 1, (
-        "one has had its turn, before a second crash"
-    )
+    assert SearchLog(tmp_path, 8).early_results == 1, "one has had its turn, before a second crash"
     searched(tmp_path, 3)
     lines = read_journal(tmp_path / "trials.jsonl")
     assert [line["speculative"] for line in lines] == [False, True, True]
@@ -183,7 +179,7 @@ def test_a_torn_early_result_is_dropped(tmp_path):
     record.finished(result_of(2), early=True)
     ahead = tmp_path / "ahead.jsonl"
     ahead.write_bytes(ahead.read_bytes()[:-9])
-    record = SearchRecord(tmp_path, 8)
+    record = SearchLog(tmp_path, 8)
     assert record.early_results == 1
     assert result_of(2).key not in record.known
 
@@ -208,7 +204,7 @@ def test_the_searchs_clock_goes_on_after_reopening(tmp_path):
 
 def test_known_results_are_those_of_the_journal(tmp_path):
     searched(tmp_path, 2)
-    known = SearchRecord(tmp_path, 8).known
+    known = SearchLog(tmp_path, 8).known
     assert known.keys() == {result_of(0).key, result_of(1).key}
     for number in (0, 1):
         result = known[result_of(number).key]
@@ -223,12 +219,12 @@ def test_known_results_are_those_of_the_journal(tmp_path):
 @given(right=st.lists(st.booleans(), min_size=1, max_size=40))
 def test_right_images_are_the_bits_of_that_trial(tmp_path_factory, right):
     folder = tmp_path_factory.mktemp("run")
-    record, key = SearchRecord(folder, 8), spec_of(candidate(0)).key
+    record, key = SearchLog(folder, 8), spec_of(candidate(0)).key
     bits = np.packbits(np.array(right)).tobytes().hex()
     result = TrialResult(key, validated=len(right), correct=sum(right), right_bits=bits)
     decide(record, 1)
     record.finished(result, early=False)
-    record.decided(candidate(0), spec_of(candidate(0)), result, "kept")
+    record.decided(spec_of(candidate(0)), result, Decision.KEPT, "best")
     found = right_images(folder, 1)
     assert found.dtype == np.bool_
     np.testing.assert_array_equal(found, right)
@@ -292,4 +288,4 @@ def test_a_trial_wanted_twice_keeps_its_side_lines_after_a_resume(tmp_path):
 def test_a_line_with_other_fields_is_told_in_a_sentence(tmp_path, name, line):
     (tmp_path / name).write_text(json.dumps(line) + "\n")
     with pytest.raises(UserError, match=name):
-        SearchRecord(tmp_path, 8)
+        SearchLog(tmp_path, 8)

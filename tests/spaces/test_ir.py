@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from facenas.cli.named_table import list_models, print_models
+from facenas.cli.train import list_models, models
 from facenas.errors import UserError
 from facenas.models.ir import IRNetwork
 from facenas.spaces import IR, ImageFacts, IRArchitecture, from_json
@@ -134,7 +134,7 @@ def test_the_table_lists_all_named_networks(capsys):
         assert row["total"] == row["backbone"] + row["head"]
         assert row["macs"] == NAMED[row["name"]].count_macs(112)
         assert row["reproduces"] == REPRODUCES[row["name"]]
-    print_models(rows)
+    models()
     shown = capsys.readouterr().out
     assert all(name in shown for name in NAMED)
 

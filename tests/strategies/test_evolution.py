@@ -11,17 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
-from facenas.strategies import Outcome
-from facenas.strategies.evolution import Evolution
-from facenas.strategies.objectives import ERROR, Objective, hypervolume, non_dominated, points_of
-from facenas.strategies.random_search import RandomSearch
-from facenas.strategies.settings import MultiObjectiveConfig
+from facenas.spaces import Architecture, ImageFacts, SearchSpace
+from facenas.strategies import NSGA2, STRATEGIES, TrialResult
+from facenas.strategies.pareto import hypervolume, non_dominated, points_of
 
 GENES, HIGHEST = 12, 7
 
 
+def result(accuracy: float, train_accuracy: float = 0.0, **values: float) -> TrialResult:
+    return TrialResult(accuracy=accuracy, train_accuracy=train_accuracy, values=values)
+
+
 @dataclass(frozen=True)
-class Row:
+class Row(Architecture):
     """Twelve genes of 0..7; the last one means nothing, so that two rows are one architecture."""
 
     genes: tuple[int, ...]
@@ -32,14 +34,19 @@ class Row:
     def cost(self) -> int:
         return 1 + sum(self.genes)
 
+    def count_parameters(self) -> int:
+        return self.cost()
+
     def accuracy(self) -> float:
         """Later genes are worth more for the same cost: the front spends there first."""
         worth = sum(gene * place for place, gene in enumerate(self.genes)) / 66
         return 100 * (1 - 2 ** (-worth / 2))
 
 
-class Rows:
+class Rows(SearchSpace[Row]):
     """The space."""
+
+    Architecture = Row
 
     def bounds(self) -> tuple[list[int], list[int]]:
         return [0] * (GENES + 1), [HIGHEST] * (GENES + 1)
@@ -63,23 +70,21 @@ class Rows:
         return Row(tuple(rng.choice(pair) for pair in zip(first.genes, second.genes, strict=True)))
 
 
-COST = Objective("parameters", lambda row, _: float(row.cost()), scale=85.0)
+SPACE = Rows().bind(ImageFacts(1, 10, 8))
 KINDS = ("nsga2", "weighted_sum", "random")
 
 
 def build(strategy: str = "nsga2", seed: int = 1, limit: float = 70.0, **more: object):
     weights = (1.0, 0.5) if strategy == "weighted_sum" else ()
-    chosen = {"population": 20, "generations": 12, "weights": weights, **more}
-    config = MultiObjectiveConfig(strategy=strategy, **chosen)
-    objectives = [ERROR, Objective("parameters", COST.of, COST.scale, limit)]
-    return (RandomSearch if strategy == "random" else Evolution)(Rows(), objectives, config, seed)
+    chosen = {"population": 20, "generations": 12, "limits": {"parameters": limit}, **more}
+    return STRATEGIES.get(strategy)(weights=weights, **chosen).bind(SPACE, seed)
 
 
 def run(search, stop: int = 10**6):
     asked = []
     while (wanted := search.ask()) and len(asked) < stop:
         asked.append(wanted[0])
-        search.tell(Outcome(wanted[0].architecture.accuracy()))
+        search.tell(result(wanted[0].architecture.accuracy()))
     return asked
 
 
@@ -103,7 +108,7 @@ def test_told_the_same_results_a_new_strategy_goes_on_alike(kind):
     first = run(whole, stop=50)
     for candidate in first:
         assert resumed.ask()[0] == candidate
-        resumed.tell(Outcome(candidate.architecture.accuracy()))
+        resumed.tell(result(candidate.architecture.accuracy()))
     assert run(whole) == run(resumed)
     assert whole.result() == resumed.result()
 
@@ -112,7 +117,7 @@ def test_a_generation_is_asked_for_as_a_whole():
     search = build()
     asked = search.ask()
     assert len(asked) == 20
-    search.tell(Outcome(50.0))
+    search.tell(result(50.0))
     assert search.ask() == asked[1:]
     assert {candidate.phase for candidate in asked} == {"generation 1"}
 
@@ -124,7 +129,7 @@ def test_evolution_beats_random_search_and_its_hypervolume_never_shrinks():
         for seed in range(3):
             search = build(kind, seed)
             run(search)
-            points = points_of(search.trained, search.objectives)
+            points = points_of(search.judged, search.objectives)
             course = [hypervolume(points[: 20 * n], (100, 85)) for n in range(1, 13)]
             assert course == sorted(course)
             finals.append(course[-1])
@@ -135,27 +140,27 @@ def test_evolution_beats_random_search_and_its_hypervolume_never_shrinks():
 def test_the_weighted_sum_finds_its_own_optimum():
     search = build("weighted_sum", generations=30)
     run(search)
-    sums = points_of(search.trained, search.objectives) / (100, 85) @ (1.0, 0.5)
+    sums = points_of(search.judged, search.objectives) / (100, 70) @ (1.0, 0.5)
     every = random.Random(0)
-    drawn = [Rows().sample(every) for _ in range(5_000)]
+    drawn = [SPACE.sample(every) for _ in range(5_000)]
     by_chance = min(
-        (100 - r.accuracy()) / 100 + 0.5 * r.cost() / 85 for r in drawn if r.cost() <= 70
+        (100 - r.accuracy()) / 100 + 0.5 * r.cost() / 70 for r in drawn if r.cost() <= 70
     )
     assert sums.min() < by_chance
 
 
 def test_a_limit_that_only_training_can_tell_keeps_the_front():
-    slow = Objective("latency", lambda _, outcome: outcome.train_accuracy, 10.0, 5.0, counted=False)
-    config = MultiObjectiveConfig(population=20, generations=8)
-    search = Evolution(Rows(), [ERROR, COST, slow], config, 0)
+    search = NSGA2(
+        population=20, generations=8, objectives=("parameters", "latency"), limits={"latency": 5.0}
+    ).bind(SPACE, 0)
     while wanted := search.ask():
         row = wanted[0].architecture
-        search.tell(Outcome(row.accuracy(), train_accuracy=row.genes[0] + 1.0))
+        search.tell(result(row.accuracy(), latency=row.genes[0] + 1.0))
     front = search.result()["front"]
     assert front
     assert max(member["latency"] for member in front) <= 5.0
-    last = [row.genes[0] for row, _ in search.trained[-20:]]
-    first = [row.genes[0] for row, _ in search.trained[:20]]
+    last = [row.genes[0] for row, _ in search.judged[-20:]]
+    first = [row.genes[0] for row, _ in search.judged[:20]]
     assert np.mean(last) < np.mean(first)  # it breeds from those within
 
 

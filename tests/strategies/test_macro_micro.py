@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facenas.spaces import ImageFacts, Plain, PlainArchitecture
-from facenas.strategies import Candidate, MacroMicro, Outcome
-from facenas.strategies.settings import SearchConfig
+from facenas.strategies import Candidate, MacroMicro, TrialResult
 
 MACRO = {"micro": False}
+
+
+def result(accuracy: float, train_accuracy: float = 0.0, **values: float) -> TrialResult:
+    return TrialResult(accuracy=accuracy, train_accuracy=train_accuracy, values=values)
 
 
 def engine(depths: tuple[int, int], widths: tuple[int, int], **config: float) -> MacroMicro:
@@ -21,31 +24,31 @@ def engine(depths: tuple[int, int], widths: tuple[int, int], **config: float) ->
     bounds = dict(
         zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True)
     )
-    return MacroMicro(
-        Plain(Plain.Settings(**bounds, width_step=step)).bind(ImageFacts(1, 10, 28)),
-        SearchConfig(**config),
-    )
+    space = Plain(**bounds, width_step=step).bind(ImageFacts(1, 10, 32))
+    bound = MacroMicro(**config).bind(space, seed=0)
+    assert isinstance(bound, MacroMicro)
+    return bound
 
 
-def play(strategy: MacroMicro, outcomes: Sequence[float | Outcome]) -> list[Candidate]:
+def play(strategy: MacroMicro, outcomes: Sequence[float | TrialResult]) -> list[Candidate]:
     """Tells the outcomes one by one (numbers are accuracies); what was asked for each."""
     asked = []
     for outcome in outcomes:
         [wanted] = strategy.ask()
         assert strategy.ask() == [wanted], "asking twice changes nothing"
         asked.append(wanted)
-        strategy.tell(outcome if isinstance(outcome, Outcome) else Outcome(outcome))
+        strategy.tell(outcome if isinstance(outcome, TrialResult) else result(outcome))
     return asked
 
 
 def seen(asked: list[Candidate]) -> list[tuple[str, int, int, int]]:
-    return [(c.phase, c.architecture.depth, c.architecture.width, c.epochs) for c in asked]
+    return [(c.phase, c.architecture.depth, c.architecture.width, c.budget.epochs) for c in asked]
 
 
 # Growth: depth 2, 3, ... at one width, so that the search ends with it.
 
 
-def growth(outcomes: Sequence[float | Outcome], **config: float) -> MacroMicro:
+def growth(outcomes: Sequence[float | TrialResult], **config: float) -> MacroMicro:
     strategy = engine((2, 9), (8, 8), **MACRO, **config)
     assert seen(play(strategy, outcomes)) == [
         ("depth", 2 + i, 8, 10 + i) for i in range(len(outcomes))
@@ -59,9 +62,9 @@ def growth(outcomes: Sequence[float | Outcome], **config: float) -> MacroMicro:
         ([99.9], 2),  # good enough at once
         ([50, 99.9], 3),  # 100 - 0.1
         ([50, float(np.float32(99.9) - np.float32(1e-5))], 3),  # 99.9 with the rounding of a log
-        ([Outcome(50, 100)], 2),  # nothing left to learn
-        ([50, Outcome(60, 100)], 3),
-        ([50, Outcome(60, 99.999998)], 3),
+        ([result(50, 100)], 2),  # nothing left to learn
+        ([50, result(60, 100)], 3),
+        ([50, result(60, 99.999998)], 3),
         ([50, 49, 49, 49], 2),  # the third drop
         ([50, 49, 50, 49, 49.96, 49], 2),  # what lies in between does not forgive a drop
         ([50, 50.09, 49, 50.09, 49, 49], 2),  # nor does it become the best
@@ -83,9 +86,9 @@ def test_growth_ends(outcomes, best_depth):
         [99.8],
         [99.89],  # one image short of target - slack
         [50, 99.899],
-        [Outcome(50, 99.99)],
-        [50, Outcome(49, 100)],  # not the best candidate's training accuracy
-        [50, Outcome(50.05, 100)],
+        [result(50, 99.99)],
+        [50, result(49, 100)],  # not the best candidate's training accuracy
+        [50, result(50.05, 100)],
         [50, 49, 49],
         [50, 49.95, 49.95, 49.95, 49.95],  # exactly 0.05 below: no drop
         [50, 50.09, 50.03, 50.09, 50.03, 50.09, 50.03],  # measured against 50, not 50.09
@@ -111,13 +114,13 @@ def test_a_search_of_one_network_ends_after_it():
     play(strategy, [50])
     assert strategy.ask() == []
     with pytest.raises(RuntimeError, match="over"):
-        strategy.tell(Outcome(1))
+        strategy.tell(result(1))
 
 
 # Pruning: one depth, widths 20, 18, ...; the network of width 20 counts as growth.
 
 
-def pruning(outcomes: Sequence[float | Outcome], narrowest: int = 4) -> MacroMicro:
+def pruning(outcomes: Sequence[float | TrialResult], narrowest: int = 4) -> MacroMicro:
     strategy = engine((3, 3), (narrowest, 20), **MACRO)
     expected = [("width", 3, 20 - 2 * i, 10 + 2 * i) for i in range(len(outcomes))]
     assert seen(play(strategy, outcomes)) == [("depth", *expected[0][1:]), *expected[1:]]
@@ -283,7 +286,7 @@ def test_micro_search_by_the_book(depth, width, slack, right, noise):
     expected, best = micro_by_the_book(width, depth, slack, right)
     assert [genes(c.architecture) for c in asked] == expected
     assert [c.phase for c in asked] == ["ops"] * (depth + 1) + ["kernels"] * depth
-    assert [c.epochs for c in asked] == [2] * count
+    assert [c.budget.epochs for c in asked] == [2] * count
     assert strategy.ask() == []
     assert genes(strategy.best) == best
     assert strategy.result()["accuracy"] == pytest.approx(max(right) / 100, abs=2e-5)
@@ -330,7 +333,7 @@ def test_the_update_step_starts_from_what_replace_returned():
     assert replaced == asked[2].architecture
     assert replaced.width < 16
     [update] = strategy.ask()
-    assert (update.phase, update.epochs) == ("kernels", 4)
+    assert (update.phase, update.budget.epochs) == ("kernels", 4)
     assert update.architecture.operations == (1, 0, 0)
     assert update.architecture.kernels == (5, 3, 3)
     assert update.architecture.width <= replaced.width
@@ -377,7 +380,7 @@ def test_the_same_outcomes_give_the_same_course(accuracies):
             if not strategy.ask():
                 break
             [wanted] = strategy.ask()
-            course.append((wanted, strategy.tell(Outcome(accuracy, accuracy)), strategy.result()))
+            course.append((wanted, strategy.tell(result(accuracy, accuracy)), strategy.result()))
         courses.append(course)
     assert courses[0] == courses[1]
 
@@ -388,7 +391,7 @@ def test_evaluated_candidates_stay_below_the_papers_bound(accuracies):
     """2 * D_f + D' + W' candidates and the baseline (section 3 of the paper)."""
     strategy, count = engine((2, 8), (4, 12)), 0
     while strategy.ask():
-        strategy.tell(Outcome(accuracies[count]))
+        strategy.tell(result(accuracies[count]))
         count += 1
     depths, widths = 8 - 2 + 1, len(range(4, 13, 2)) - 1
     assert count <= 2 * strategy.best.depth + depths + widths + 1

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from facenas.spaces import ImageFacts, Plain
-from facenas.strategies import MacroMicro, Outcome
-from facenas.strategies.settings import SearchConfig
+from facenas.strategies import MacroMicro, TrialResult
 
 LOGS = Path(__file__).parents[3] / "shared" / "search_logs"
 TRIALS = {
@@ -23,6 +22,10 @@ TRIALS = {
 FIELDS = ("phase", "depth", "width", "ops", "kernels", "epochs")
 
 
+def result(accuracy: float, train_accuracy: float = 0.0, **values: float) -> TrialResult:
+    return TrialResult(accuracy=accuracy, train_accuracy=train_accuracy, values=values)
+
+
 def load(name: str) -> dict[str, Any]:
     path = LOGS / f"{name}.json"
     if not path.exists():
@@ -32,11 +35,10 @@ def load(name: str) -> dict[str, Any]:
 
 def strategy_of(log: dict[str, Any]) -> MacroMicro:
     s = log["settings"]
-    space = Plain.Settings(**{key: s[key] for key in Plain.Settings.model_fields if key in s})
-    search = SearchConfig(**{key: s[key] for key in SearchConfig.model_fields if key in s})
-    return MacroMicro(
-        Plain(space).bind(ImageFacts(log["input_channels"], log["num_classes"], 28)), search
-    )
+    space = Plain(**{key: s[key] for key in Plain.Settings.model_fields if key in s})
+    search = MacroMicro(**{key: s[key] for key in MacroMicro.Settings.model_fields if key in s})
+    images = ImageFacts(log["input_channels"], log["num_classes"], 32)
+    return search.bind(space.bind(images), seed=0)
 
 
 def test_there_are_328_trials():
@@ -50,10 +52,14 @@ def test_the_engine_asks_for_exactly_the_recorded_trials(name):
     assert len(log["trials"]) == TRIALS[name]
     for number, trial in enumerate(log["trials"]):
         [wanted] = strategy.ask()
-        tree = {**wanted.architecture.to_json(), "phase": wanted.phase, "epochs": wanted.epochs}
+        tree = {
+            **wanted.architecture.to_json(),
+            "phase": wanted.phase,
+            "epochs": wanted.budget.epochs,
+        }
         assert {f: tree[f] for f in FIELDS} == {f: trial[f] for f in FIELDS}, f"trial {number}"
         assert wanted.architecture.count_parameters() == round(trial["params_millions"] * 1e6)
-        strategy.tell(Outcome(trial["accuracy"], trial["train_accuracy"]))
+        strategy.tell(result(trial["accuracy"], trial["train_accuracy"]))
     assert strategy.ask() == []
 
 
@@ -62,10 +68,10 @@ def test_the_engine_ends_with_the_recorded_network(name):
     log = load(name)
     strategy, final = strategy_of(log), log["final"]
     for trial in log["trials"]:
-        strategy.tell(Outcome(trial["accuracy"], trial["train_accuracy"]))
-    result = strategy.result()
-    found = result["architecture"]
+        strategy.tell(result(trial["accuracy"], trial["train_accuracy"]))
+    told = strategy.result()
+    found = told["architecture"]
     assert [found[f] for f in FIELDS[1:5]] == [final[f] for f in FIELDS[1:5]]
-    assert result["macro_width"] == final["macro_width"]
-    assert result["macro_epochs"] == final["macro_epochs"]
+    assert told["macro_width"] == final["macro_width"]
+    assert told["macro_epochs"] == final["macro_epochs"]
     assert strategy.best.count_parameters() == round(final["params_millions"] * 1e6)

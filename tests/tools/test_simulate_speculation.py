@@ -15,8 +15,7 @@ import pytest
 
 from facenas.runs.replay import RecordedSearch, read_recorded
 from facenas.spaces import ImageFacts, Plain
-from facenas.strategies import MacroMicro, Outcome
-from facenas.strategies.settings import SearchConfig
+from facenas.strategies import MacroMicro, TrialResult
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / "tools" / "simulate_speculation.py"
@@ -25,6 +24,10 @@ NAMES = ["cifar10-tiny", "cifar100-tiny", "emnist-tiny", "fashionmnist-tiny", "k
 SPACE = {"min_depth": 2, "max_depth": 9, "min_width": 4, "max_width": 10}
 # Growth to 3 with three drops, three drops in pruning, baseline, three layers undone twice.
 ACCURACIES = [50.0, 60.0, *[59.0] * 6, *[40.0] * 7]
+
+
+def result(accuracy: float, train_accuracy: float = 0.0, **values: float) -> TrialResult:
+    return TrialResult(accuracy=accuracy, train_accuracy=train_accuracy, values=values)
 
 
 def load_tool() -> ModuleType:
@@ -46,20 +49,18 @@ def published(name: str) -> Path:
 
 def made_up_log(seconds_per_epoch: float = 10) -> dict[str, Any]:
     """A search whose trials take ten seconds an epoch, from just before midnight."""
-    strategy = MacroMicro(
-        Plain(Plain.Settings(**SPACE)).bind(ImageFacts(1, 10, 28)), SearchConfig()
-    )
+    strategy = MacroMicro().bind(Plain(**SPACE).bind(ImageFacts(1, 10, 32)), seed=0)
     clock, trials = datetime(2025, 1, 1, 23, 59, 30), []
     for accuracy in ACCURACIES:
         [wanted] = strategy.ask()
         arch = wanted.architecture
-        clock += timedelta(seconds=seconds_per_epoch * wanted.epochs)
-        described = {**arch.to_json(), "phase": wanted.phase, "epochs": wanted.epochs}
+        clock += timedelta(seconds=seconds_per_epoch * wanted.budget.epochs)
+        described = {**arch.to_json(), "phase": wanted.phase, "epochs": wanted.budget.epochs}
         described |= {"params_millions": arch.count_parameters() / 1e6, "accuracy": accuracy}
         trials.append(
             described | {"train_accuracy": 30.0, "finished": f"{clock:%Y-%m-%d %H:%M:%S},000"}
         )
-        strategy.tell(Outcome(accuracy, 30.0))
+        strategy.tell(result(accuracy, 30.0))
     assert strategy.ask() == []
     return {
         "settings": SPACE,

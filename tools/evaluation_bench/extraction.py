@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from facenas.spaces.named import NAMED
 from numpy.typing import NDArray
 
 from facenas.data.images import ZipFiles
@@ -27,7 +28,6 @@ from facenas.evaluation.benches.images import file_images
 from facenas.evaluation.embedders import Embedder, open_embedder
 from facenas.evaluation.embedders.cache import extract
 from facenas.models.ir import build_ir
-from facenas.spaces.named import NAMED
 
 from . import Row, show, timed
 

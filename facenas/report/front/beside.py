@@ -12,8 +12,8 @@ from facenas.report.front.generations import Generation, generations
 from facenas.report.reading import RunFolder, read_run
 from facenas.report.summary import STRATEGIES
 from facenas.report.wording import many
-from facenas.strategies.objectives import Objective
-from facenas.strategies.settings import MultiObjectiveConfig
+from facenas.strategies.pareto import Objective
+from facenas.strategies.pareto import ParetoSettings as MultiObjectiveConfig
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def set_beside(
         return None
     settings = other.front_settings
     assert settings is not None
-    label = f"{STRATEGIES[settings.strategy]} “{other.name}”"
+    label = f"{STRATEGIES[settings.owner.name]} “{other.name}”"
     if run.front_settings and _judging(settings) != _judging(run.front_settings):
         alone = f"{many(settings.epochs, 'epoch')} each"
         label += ", by a supernet" if settings.supernet else f", {alone}"
@@ -61,7 +61,7 @@ def _checked(run: RunFolder, other: RunFolder) -> RunFolder:
 
 def _found(run: RunFolder) -> RunFolder | None:
     """Random searches of the same space with the same training; a damaged run is passed over."""
-    if run.front_settings is None or run.front_settings.strategy == "random":
+    if run.front_settings is None or run.front_settings.owner.name == "random":
         return None
     newest = sorted(_random_searches(run), key=lambda other: other.about.created or "")
     return newest[-1] if newest else None
@@ -81,7 +81,7 @@ def _random_searches(run: RunFolder) -> Iterator[RunFolder]:
 
 def _comparable(run: RunFolder, other: RunFolder) -> bool:
     mine, theirs = run.front_settings, other.front_settings
-    if not mine or not theirs or theirs.strategy != "random" or not _same_data(run, other):
+    if not mine or not theirs or theirs.owner.name != "random" or not _same_data(run, other):
         return False
     ours, its = run.about.config, other.about.config
     same = (ours.space, ours.recipe) == (its.space, its.recipe)

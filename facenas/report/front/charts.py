@@ -12,7 +12,7 @@ from facenas.report.front.members import Member, generation_of, points
 from facenas.report.phases import PHASES
 from facenas.report.records import Trial
 from facenas.report.wording import percent
-from facenas.strategies.objectives import Objective
+from facenas.strategies.pareto import Objective
 
 FRONT, ABOVE = PHASES["width"].colour, "#d04545"
 FAINTEST = 0.3  # opacity of the marks of the first generation

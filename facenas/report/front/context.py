@@ -26,7 +26,7 @@ from facenas.report.records import Trial
 from facenas.report.summary import STRATEGIES, Network, where
 from facenas.report.tiles import Tile, clock, result
 from facenas.report.wording import count, many, percent
-from facenas.strategies.objectives import Objective
+from facenas.strategies.pareto import Objective
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Front:
         how = f"{size}, {many(settings.epochs, 'epoch')} each"
         if self.trust:
             how = f"{size}, judged by a supernet of {many(self.trust.settings.epochs, 'epoch')}"
-        what = capitalise(STRATEGIES[settings.strategy])
+        what = capitalise(STRATEGIES[settings.owner.name])
         return f"{what} {where(self.run)}: {how}; {goals} are to be small."
 
     @property
@@ -149,7 +149,7 @@ def figures(front: Front) -> Iterator[tuple[str, Figure]]:
         yield f"front-{cost}", chart
     settings = front.run.front_settings
     assert settings is not None
-    name = STRATEGIES[settings.strategy] if front.beside else "this search"
+    name = STRATEGIES[settings.owner.name] if front.beside else "this search"
     yield "hypervolume", hypervolume_chart(front.generations, front.beside, name)
     yield "clock", clock_chart(front.generations)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from facenas.report.front.members import generation_of, points, within
 from facenas.report.records import Trial
-from facenas.strategies.objectives import Objective, hypervolume
+from facenas.strategies.pareto import Objective, hypervolume
 
 
 @dataclass(frozen=True)

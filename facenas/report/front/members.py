@@ -11,8 +11,8 @@ from facenas.errors import UserError
 from facenas.report.reading import RunFolder
 from facenas.report.records import FrontMember, Trial
 from facenas.spaces import Architecture, ImageFacts
-from facenas.strategies import Outcome, build_objectives
-from facenas.strategies.objectives import Objective, Points, non_dominated
+from facenas.strategies import TrialResult
+from facenas.strategies.pareto import Objective, Points, build_objectives, non_dominated
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def weighed(run: RunFolder) -> list[Objective]:
     config, classes = run.about.config, data.classes or 0
     images = ImageFacts(data.in_channels, classes, data.image_size)
     space = config.space.owner(config.space).bind(images)
-    return build_objectives(space, settings, data.image_size)
+    found: list[Objective] = build_objectives(space, settings)
+    return found
 
 
 def generation_of(trial: Trial) -> int | None:
@@ -53,7 +54,7 @@ def generation_of(trial: Trial) -> int | None:
 
 def values_of(trial: Trial, objectives: Sequence[Objective]) -> list[float]:
     """As the journal tells them, else as the architecture does."""
-    outcome = Outcome(trial.accuracy)
+    outcome = TrialResult(accuracy=trial.accuracy)
     return [
         trial.costs[o.name] if o.name in trial.costs else o.of(trial.architecture, outcome)
         for o in objectives

@@ -10,8 +10,8 @@ from itertools import combinations
 from facenas.report.reading import RunFolder
 from facenas.report.records import Epoch, Trial
 from facenas.report.wording import NBSP, many
+from facenas.strategies.pareto import SupernetSettings as SupernetConfig
 from facenas.strategies.rank_check import ALONE, SHARED, kendall_tau, rank_warning
-from facenas.strategies.settings import SupernetConfig
 
 
 @dataclass(frozen=True)

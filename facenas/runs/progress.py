@@ -8,11 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from facenas.execution.trial import TrialResult
-from facenas.report.phases import PHASES
-from facenas.report.wording import many
 from facenas.runs.driver import Observer
-from facenas.strategies import Candidate, Strategy
+from facenas.strategies import Candidate, Decision, Strategy, TrialResult
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +23,10 @@ class SearchProgress(Observer):
     and pruning to their bounds), at the rate of the trials so far: so "at most".
     """
 
-    def __init__(self, image_size: int, workers: int) -> None:
-        self._image_size, self._workers = image_size, workers
+    def __init__(self, image_size: int, workers: int | None) -> None:
+        from facenas.device import core_count
+
+        self._image_size, self._workers = image_size, workers or core_count()
         form = "{percentage:3.0f}%|{bar:12}| {desc}"
         self._bar = tqdm(total=1.0, bar_format=form, disable=None, leave=False, dynamic_ncols=True)
         self._trial, self._best = 0, 0.0
@@ -36,7 +35,7 @@ class SearchProgress(Observer):
         self._candidate: Candidate | None = None
         self._key, self._left = "", ""
 
-    def supernet(self, metrics: dict[str, Any], epochs: int) -> None:
+    def preparing(self, metrics: dict[str, Any], epochs: int) -> None:
         """Shows how far the supernet is."""
         told = f"supernet: epoch {metrics['epoch']} of {epochs}, loss {metrics['train_loss']:.4f}"
         self._bar.n = metrics["epoch"] / epochs
@@ -44,8 +43,6 @@ class SearchProgress(Observer):
 
     def wanted(self, candidate: Candidate, key: str, strategy: Strategy) -> None:
         """Shows the candidate the search waits for, and how long the rest may take."""
-        if candidate.reason == "baseline":
-            self._best = 0.0  # micro search compares brief trainings only
         self._candidate, self._key = candidate, key
         if not self._bar.disable and self._work_done:
             ahead = strategy.ask() + strategy.look_ahead(_FORESIGHT, lambda _: None)
@@ -60,16 +57,20 @@ class SearchProgress(Observer):
         self._epochs[key] = metrics["epoch"]
         self._show()
 
-    def decided(self, candidate: Candidate, result: TrialResult, decision: str) -> None:
+    def decided(
+        self, candidate: Candidate, result: TrialResult, decision: Decision, note: str
+    ) -> None:
         """One log line a trial."""
-        self._best = max(self._best, result.accuracy)
+        # What is compared with from now on may be worse than what came before: it was trained more briefly.
+        best = 0.0 if decision == Decision.BASELINE else self._best
+        self._best = max(best, result.accuracy)
         if result.status == "ok":
             self._work_done += self._work(candidate)
             self._seconds += result.seconds
         outcome = (
             f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
         )
-        text = f"trial {self._trial}: {describe(candidate)}: {outcome}, {decision}"
+        text = f"trial {self._trial}: {describe(candidate)}: {outcome}, {note or decision}"
         self._trial += 1
         log.info("%s", text) if self._bar.disable else self._bar.write(text, file=sys.stderr)
 
@@ -79,7 +80,9 @@ class SearchProgress(Observer):
 
     def _work(self, candidate: Candidate) -> float:
         # A candidate of 0 epochs is judged by a supernet: about a tenth of an epoch.
-        return (candidate.epochs or 0.1) * candidate.architecture.count_macs(self._image_size)
+        return (candidate.budget.epochs or 0.1) * candidate.architecture.count_macs(
+            self._image_size
+        )
 
     def _show(self) -> None:
         if self._candidate is None or self._bar.disable:
@@ -118,7 +121,6 @@ class TrainingProgress:
 
 def describe(candidate: Candidate) -> str:
     """A candidate in a few words."""
-    arch = candidate.architecture
-    phase = PHASES[candidate.phase].label if candidate.phase in PHASES else candidate.phase
-    epochs = f", {many(candidate.epochs, 'epoch')}" if candidate.epochs else ""
-    return f"{phase}, {candidate.reason}: {arch.summary()}{epochs}"
+    epochs = candidate.budget.epochs
+    told = f", {epochs} epoch{'s' * (epochs != 1)}" if epochs else ""
+    return f"{candidate.phase}, {candidate.reason}: {candidate.architecture.summary()}{told}"

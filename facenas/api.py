@@ -1,0 +1,507 @@
+"""What a notebook calls, and what the command line calls: search, resume, train, load, evaluate.
+
+Everything here is re-exported by `facenas` itself. Errors speak of arguments; a wrong one is a UserError in one
+sentence. Calls leave the process as they found it: environment, threads, signal handlers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facenas.config import Config
+from facenas.errors import SearchStoppedError, UserError
+from facenas.runs import Run, create_run, open_run
+from facenas.runs.config import RunConfig
+from facenas.runs.presets import load_run_config
+from facenas.spaces import SPACES, Architecture, SearchSpace, from_json
+from facenas.spaces.ir import NAMED
+from facenas.strategies import STRATEGIES, Strategy
+
+if TYPE_CHECKING:
+    from facenas.data import TrainingData
+    from facenas.evaluation.network import GraphNetwork, Network
+
+log = logging.getLogger(__name__)
+
+_RUNS = Path("runs")
+_WAIT_SECONDS = 600  # under torchrun, for the run that the first process makes
+# What is searched when there is no preset: the images of a run without data of its own.
+_NO_DATA = {"name": "", "fingerprint": "", "in_channels": 3, "classes": 10, "image_size": 32}
+
+Settings = Mapping[str, Any] | Sequence[str]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    accuracy: in percent, of the most accurate architecture on what was held out; front: of a search for several
+    objectives its members, each with `id` (the number of its trial), `accuracy`, the objectives and
+    `architecture`; report: the page, None when it could not be written; details: all of `best.json`.
+    """
+
+    run: Path
+    architecture: Architecture
+    accuracy: float
+    parameters: int
+    macs: int
+    trials: int
+    front: tuple[dict[str, Any], ...]
+    report: Path | None
+    details: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `facenas search --json` prints."""
+        report = None if self.report is None else str(self.report)
+        return {"run": str(self.run), **self.details, "report": report}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a full training gave.
+
+    test_accuracy: in percent, on images that nothing was chosen on (None: there were none); verification: of
+    faces, the accuracy on held-out pairs, in percent; details: all of `train.json`.
+    """
+
+    run: Path
+    architecture: Architecture
+    parameters: int
+    epochs: int
+    test_accuracy: float | None
+    verification: float | None
+    report: Path | None
+    details: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `facenas train --json` prints."""
+        report = None if self.report is None else str(self.report)
+        return {"run": str(self.run), **self.details, "report": report}
+
+
+def search(
+    preset: str | Path | None = None,
+    *,
+    space: SearchSpace[Any] | type[SearchSpace[Any]] | None = None,
+    strategy: Strategy | type[Strategy] | None = None,
+    data: Any = None,
+    recipe: Any = None,
+    evaluate: Callable[..., Any] | str | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    executor: str | None = None,
+    settings: Settings = (),
+    run: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    command: str | None = None,
+) -> SearchResult:
+    """Searches a network, and leaves a run that `resume`, `train` and `load` take up.
+
+    preset: a shipped one by name, or a YAML file; without one, what is not given has its defaults. space,
+    strategy: ours (`facenas.spaces.Plain(max_depth=10)`) or one's own. data: a set's name, a folder or zip of
+    images, a store of faces, a torch Dataset, or (images n x h x w x c uint8, labels). recipe: a shipped one by
+    name, a YAML file, or a `Recipe`. evaluate: one's own measure of a candidate instead of a training; it gets
+    what it names of candidate, seed, on_epoch and stop, and returns an accuracy in percent, or a mapping with
+    `accuracy` and other values. workers: trials at once, each in a process of its own; objects that live in a
+    notebook or a script are searched in this process unless workers are asked for. settings: any other by its
+    dotted key (`{"data.data_fraction": 0.5}`). run: the run's name in `runs_dir` (`runs`), or its folder.
+
+    Raises UserError for wrong arguments or data, SearchStoppedError when the search cannot go on; a run that
+    exists is not touched: see `resume`.
+    """
+    own = [thing for thing in (space, strategy, evaluate) if _is_own(thing)]
+    if executor is None and workers is None and own:
+        executor = "serial"
+    overrides = {
+        **_choice("space", "kind", space, SPACES),
+        **_choice("search", "strategy", strategy, STRATEGIES),
+        "data.name": _data_name(data),
+        "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
+        "evaluate": _function_name(evaluate),
+        "seed": seed,
+        "execution.executor": executor,
+        "execution.workers": workers,
+    }
+    config = _anchored(_configure(preset, settings, overrides))
+    facts = _facts(config)
+    label = str(preset) if preset else "search"
+    made = _new_run(config, facts, label, run, runs_dir, command or _python_call("search"))
+    return _search(made)
+
+
+def resume(run: str | Path, *, runs_dir: str | Path | None = None) -> SearchResult:
+    """Goes on with a search that was stopped or killed; no finished trial is judged again.
+
+    A search that has ended is only reported. Classes and functions that a notebook defined are found if it has
+    defined them again. Raises as `search` does.
+    """
+    return _search(_open(run, runs_dir))
+
+
+def train(
+    target: str | Path | Architecture | SearchResult,
+    *,
+    data: Any = None,
+    recipe: Any = None,
+    preset: str | Path | None = None,
+    epochs: int | None = None,
+    pick: int | None = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    run: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    command: str | None = None,
+) -> TrainResult | None:
+    """Trains a network in full and tests it once; a killed training goes on where it was.
+
+    target: a run (its name, folder, or SearchResult), an architecture or a JSON file of one, or a named network
+    such as `ir18`. A run alone is trained in place; with any other choice the training becomes a run of its
+    own, with the settings of the run it comes from, else of `preset`. pick: of a run's Pareto front, the
+    number of the trial to train. epochs: else the recipe's. The others as in `search`.
+
+    Under `torchrun` all processes call this, and all but the first get None. Raises UserError for wrong
+    arguments, SearchStoppedError when training diverges or the disk is full.
+    """
+    from facenas.training import distributed
+
+    distributed.start()
+    if isinstance(target, SearchResult):
+        target = target.run
+    name = target if isinstance(target, Architecture) else str(target)
+    overrides = {
+        "data.name": _data_name(data),
+        "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
+        "seed": seed,
+    }
+    chosen = [preset, run, pick, *overrides.values()]
+    changed = bool(settings) or any(value is not None for value in chosen)
+    if isinstance(name, str) and not _names_network(name) and not changed:
+        return _train(_open(name, runs_dir), epochs)
+    arch, base = _resolve(name, runs_dir, pick)
+    config = _anchored(_configure(preset or base, settings, overrides))
+    label = arch.kind if isinstance(name, Architecture) else name
+    told = command or _python_call("train")
+    return _train(_shared_run(arch, config, label, run, runs_dir, told), epochs)
+
+
+def load(
+    source: str | Path | SearchResult | TrainResult, *, runs_dir: Any = None
+) -> Network | GraphNetwork:
+    """A trained network with its preprocessing: `.embed(images)` of faces, `.predict(images)` of classes.
+
+    source: a trained run (name, folder, or what `train` gave), a checkpoint of AdaFace, CVLface or
+    arcface_torch, an ONNX file, or a safetensors file that `facenas export` wrote. The network is an
+    `nn.Module` on the CPU, but for ONNX. Raises UserError when there is no such thing, it is not trained yet,
+    or the file is damaged; nothing in it is run.
+    """
+    from facenas.evaluation.network import GraphNetwork, Network
+
+    if isinstance(source, SearchResult | TrainResult):
+        source = source.run
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".onnx":
+        from facenas.evaluation.embedders import open_embedder
+
+        return GraphNetwork(open_embedder(path))
+    from facenas.models.load import load_network
+
+    return Network(load_network(path if path.is_file() else _open(source, runs_dir).folder))
+
+
+def _choice(group: str, key: str, thing: Any, registry: Any) -> dict[str, Any]:
+    """A space or strategy as settings: the whole group, by the name of its class."""
+    if thing is None:
+        return {}
+    if isinstance(thing, type):
+        thing = thing()
+    if not hasattr(thing, "settings"):
+        raise UserError(
+            f"{group}: {thing!r} is no {registry.noun}; derive it from the base class in {registry.package}"
+        )
+    name = registry.name_of(type(thing))
+    return {group: {key: name, **thing.settings.model_dump(mode="json")}}
+
+
+def _is_own(thing: Any) -> bool:
+    """Whether it is defined in a notebook or a script, where worker processes do not find it unaided."""
+    if thing is None or isinstance(thing, str):
+        return False
+    where = thing if hasattr(thing, "__qualname__") else type(thing)
+    return where.__module__ == "__main__" or "<" in where.__qualname__
+
+
+def _function_name(evaluate: Callable[..., Any] | str | None) -> str | None:
+    if evaluate is None or isinstance(evaluate, str):
+        return evaluate
+    from facenas.execution.evaluators import remember
+
+    return remember(evaluate)
+
+
+def _data_name(data: Any) -> str | None:
+    """What `data.name` says: a name or path as it is, images in memory by the cache entry they become."""
+    if data is None or isinstance(data, str):
+        return data
+    if isinstance(data, Path):
+        return str(data)
+    from facenas.data import from_arrays, from_dataset
+
+    if isinstance(data, tuple):
+        return str(from_arrays(data))
+    return str(from_dataset(data))
+
+
+def _configure(
+    preset: str | Path | RunConfig | None, settings: Settings, overrides: dict[str, Any]
+) -> RunConfig:
+    if isinstance(settings, Mapping):
+        import json
+
+        settings = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    if preset is None:
+        preset = RunConfig()
+    given = preset if isinstance(preset, RunConfig) else str(preset)
+    return load_run_config(given, list(settings), overrides)
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """With absolute paths: a run can be resumed from another working directory."""
+    from facenas.data.datasets import DEMO, known_name
+
+    data = config.data
+    path = Path(data.name).expanduser()
+    named = data.name in ("", DEMO) or known_name(data.name) is not None or not path.exists()
+    name = data.name if named else str(path.resolve())
+    root = data.root.expanduser().resolve()
+    return config.model_copy(update={"data": data.model_copy(update={"name": name, "root": root})})
+
+
+def _facts(config: RunConfig) -> dict[str, Any]:
+    """What the run notes of its data, found before its folder is made: a fault leaves nothing behind."""
+    from facenas.data import describe
+
+    if config.evaluate and not config.data.name:
+        return _NO_DATA
+    return describe(_find_data(config))
+
+
+def _find_data(config: RunConfig) -> TrainingData:
+    from facenas.data import ImageSet, open_data, prepare
+    from facenas.data.datasets import HOW_TO_GET_FACES
+    from facenas.training.recipes import FaceRecipe
+
+    faces = isinstance(config.recipe, FaceRecipe)
+    if faces and not config.data.name:
+        raise UserError(f"this preset needs a store of faces: {HOW_TO_GET_FACES}")
+    data = open_data(prepare(config.data))
+    if faces == isinstance(data, ImageSet):
+        what = "a set of image classes" if faces else "a store of faces"
+        needed = "faces" if faces else "classification"
+        raise UserError(f"{config.data.name}: is {what}, but the recipe is for {needed}")
+    if isinstance(data, ImageSet) and not isinstance(config.recipe, FaceRecipe):
+        from facenas.data.augment import crop_side  # with torch
+
+        crop_side(config.recipe, data)  # a recipe that does not fit would fail every trial
+    return data
+
+
+def _place(run: str | Path, runs_dir: str | Path | None) -> tuple[Path, str]:
+    """Folder and name of a run: without `runs_dir` a bare name lies in `runs`, a path where it says."""
+    path = Path(run)
+    if runs_dir is not None:
+        return Path(runs_dir), str(run)
+    return (_RUNS, str(run)) if path.parent == Path() else (path.parent, path.name)
+
+
+def _open(run: str | Path, runs_dir: str | Path | None) -> Run:
+    return open_run(Path(runs_dir or _RUNS), str(run))
+
+
+def _new_run(
+    config: RunConfig,
+    facts: dict[str, Any],
+    label: str,
+    run: str | Path | None,
+    runs_dir: str | Path | None,
+    command: str,
+) -> Run:
+    """A run folder, called as `run` says, or after label, data and time."""
+    if run is None:
+        time = datetime.now().strftime("%Y%m%d-%H%M%S")
+        run = "-".join(filter(None, [Path(label).stem, Path(config.data.name).stem, time]))
+    return create_run(*_place(run, runs_dir), config, facts, command)
+
+
+def _python_call(name: str) -> str:
+    return f"facenas.{name}(...), called from {Path(sys.argv[0]).name or 'Python'}"
+
+
+def _search(run: Run) -> SearchResult:
+    from facenas.runs.driver import run_search
+    from facenas.runs.progress import SearchProgress
+    from facenas.strategies.rank_check import rank_warning
+
+    progress = SearchProgress(run.about["data"]["image_size"], run.config.execution.workers)
+    with run.lock(), _stoppable(f"stopped; `facenas resume {run.name}` goes on"):
+        try:
+            found = run_search(run, progress)
+        finally:
+            progress.close()
+    if "tau" in found and (warning := rank_warning(found["tau"])):
+        log.warning("%s", warning)
+    return SearchResult(
+        run=run.folder,
+        architecture=from_json(found["architecture"]),
+        accuracy=found["accuracy"],
+        parameters=found["parameters"],
+        macs=found["macs"],
+        trials=found["trials"],
+        front=tuple(found.get("front", ())),
+        report=_report(run),
+        details=found,
+    )
+
+
+def _report(run: Run) -> Path | None:
+    """Writes the run's page. Whatever goes wrong in it: what it describes is done, and must not fail for it."""
+    try:
+        from facenas.report import write_report
+
+        return write_report(run.folder)
+    except Exception as error:
+        log.debug("the report failed", exc_info=True)
+        log.warning(
+            "the report could not be written (%s: %s); `facenas report %s` tries again",
+            type(error).__name__,
+            str(error).splitlines()[0] if str(error) else "no reason given",
+            run.name,
+        )
+        return None
+
+
+@contextmanager
+def _stoppable(sentence: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SearchStoppedError(sentence) from None
+
+
+def _names_network(target: str) -> bool:
+    return target in NAMED or target.endswith(".json")
+
+
+def _resolve(
+    target: str | Architecture, runs_dir: str | Path | None, pick: int | None
+) -> tuple[Architecture, str | RunConfig]:
+    """The architecture that `target` names, and the preset or configuration it is trained by."""
+    from facenas.files import read_json
+
+    if pick is not None and (isinstance(target, Architecture) or _names_network(target)):
+        raise UserError(f"pick {pick}: {target} is one network, and no run with a Pareto front")
+    if not isinstance(target, Architecture) and _names_network(target):
+        tree = {} if target in NAMED else read_json(Path(target))
+        target = NAMED[target] if target in NAMED else from_json(tree.get("architecture", tree))
+    if isinstance(target, Architecture):
+        return target, "small" if target.task == "face" else "tiny"
+    run = _open(target, runs_dir)
+    best = run.best()
+    if best is None:
+        raise UserError(
+            f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on"
+        )
+    return from_json(best["architecture"] if pick is None else _picked(run, best, pick)), run.config
+
+
+def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:
+    """The architecture of trial number `pick` on the front of `run`."""
+    members = {member["id"]: member for member in best.get("front", [])}
+    if pick not in members:
+        known = ", ".join(map(str, members)) or "none: it found one network"
+        raise UserError(f"pick {pick}: is not on the front of {run.name}; there are {known}")
+    architecture: dict[str, Any] = members[pick]["architecture"]
+    return architecture
+
+
+def _shared_run(
+    arch: Architecture,
+    config: RunConfig,
+    label: str,
+    run: str | Path | None,
+    runs_dir: str | Path | None,
+    command: str,
+) -> Run:
+    """The new run. Under `torchrun` the first process makes it, the others open it; it needs a name then."""
+    from facenas.data import describe
+    from facenas.runs.driver import counts
+    from facenas.training import distributed
+
+    if distributed.world() > 1 and run is None:
+        raise UserError("under torchrun the run needs a name that all processes know: give run")
+    if distributed.rank():
+        assert run is not None
+        return _opened(*_place(run, runs_dir))
+    data = _find_data(config)
+    facts = describe(data)
+    _check_fit(arch, facts, config, label)
+    made = _new_run(config, facts, label, run, runs_dir, command)
+    made.write_best({"architecture": arch.to_json(), **counts(arch, facts["image_size"])})
+    return made
+
+
+def _opened(runs_dir: Path, name: str) -> Run:
+    """Another process's run, as soon as it is there."""
+    for _ in range(_WAIT_SECONDS):
+        if (runs_dir / name / "best.json").exists():
+            return open_run(runs_dir, name)
+        time.sleep(1)
+    raise UserError(f"{runs_dir / name}: was not made by the first process")
+
+
+def _check_fit(arch: Architecture, facts: dict[str, Any], config: RunConfig, label: str) -> None:
+    if (arch.task == "face") != (config.recipe.kind == "faces"):
+        raise UserError(
+            f"{label}: an architecture of kind {arch.kind} cannot be trained by a recipe for "
+            f"{config.recipe.kind}; choose another preset or recipe"
+        )
+    if arch.task == "face":
+        return
+    if (arch.in_channels, arch.num_classes) != (facts["in_channels"], facts["classes"]):
+        raise UserError(
+            f"{label}: takes {arch.in_channels} channels and {arch.num_classes} classes, but "
+            f"{config.data.name} has {facts['in_channels']} and {facts['classes']}"
+        )
+
+
+def _train(run: Run, epochs: int | None) -> TrainResult | None:
+    from facenas.runs.full_training import train_found
+    from facenas.runs.progress import TrainingProgress
+    from facenas.training import distributed
+
+    progress = TrainingProgress()
+    stoppable = _stoppable(f"stopped; `facenas train {run.name}` goes on where it was")
+    with run.lock() if distributed.rank() == 0 else nullcontext(), stoppable:
+        try:
+            result = train_found(run, epochs, progress)
+        finally:
+            progress.close()
+    if distributed.rank():
+        return None
+    return TrainResult(
+        run=run.folder,
+        architecture=from_json(result["architecture"]),
+        parameters=result["parameters"],
+        epochs=result["epochs"],
+        test_accuracy=result.get("test_accuracy"),
+        verification=(result.get("verification") or {}).get("accuracy"),
+        report=_report(run),
+        details=result,
+    )

@@ -1,0 +1,176 @@
+"""`facenas search`, `resume`, `report`, `replay`, `runs`: searches and their runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facenas.cli.output import RUNS, Json, RunName, RunsDir, Settings, show, table
+from facenas.errors import UserError
+
+
+def search(
+    preset: Annotated[str, typer.Option(help="A shipped preset, or a YAML file.")],
+    data: Annotated[
+        str | None, typer.Option(help="A data set's name, or a folder or zip of images.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize images to this many pixels.")
+    ] = None,
+    download: Annotated[
+        bool | None, typer.Option("--download", help="Fetch missing data sets.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of a space for both: face, or classification (default).")
+    ] = None,
+    select_on: Annotated[
+        str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
+    executor: Annotated[str | None, typer.Option(help="process (default) or serial.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Worker processes; default: one a core, with GPUs at most 4 a card."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run; default: preset, data and time.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    settings: Settings = [],  # noqa: B006  (typer copies it)
+    as_json: Json = False,
+) -> None:
+    """Search a network by the preset's strategy, e.g. grow its depth, prune its width, swap its operations."""
+    import facenas
+
+    if task not in (None, "classification", "face"):
+        raise UserError(f"--task {task}: should be classification or face")
+    options = {
+        "data.root": data_root,
+        "data.image_size": image_size,
+        "data.download": download,
+        "data.select_on": select_on,
+    }
+    found = facenas.search(
+        preset,
+        data=data,
+        recipe="face-search" if task == "face" else None,
+        seed=seed,
+        workers=workers,
+        executor=executor,
+        settings=[*as_settings(options), *settings],
+        run=run,
+        runs_dir=runs_dir,
+        command=shell_command(),
+    )
+    show(found.to_json(), as_json)
+
+
+def resume(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+    """Go on with a search that was stopped or killed; finished trials are not trained again."""
+    import facenas
+
+    show(facenas.resume(run, runs_dir=runs_dir).to_json(), as_json)
+
+
+def replay(
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="A recorded search, or a run's trials.jsonl.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Check a recorded search against the engine, decision by decision."""
+    from facenas.runs.replay import replay as replay_log
+
+    comparison = replay_log(log)
+    if as_json:
+        show(comparison.to_json(), as_json)
+    else:
+        print(f"{comparison.matched} of {comparison.trials} trials match: {log}")
+        print(comparison.first_difference or "the final architecture matches")
+    if not comparison.same:
+        raise typer.Exit(1)
+
+
+def report(
+    run: RunName,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Of a Pareto front: the best within, e.g. params=1M,macs=80M."),
+    ] = None,
+    beside: Annotated[
+        str | None, typer.Option(metavar="RUN", help="A random search to draw beside the front's.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write report.html anew: one page that opens without a network."""
+    from facenas.report import write_report
+    from facenas.report.front import parse_budget, recommendation
+    from facenas.runs import open_run
+
+    folder = open_run(runs_dir, run).folder
+    other = open_run(runs_dir, beside).folder if beside else None
+    limits = parse_budget(budget) if budget else None
+    result: dict[str, Any] = {"report": str(write_report(folder, other, limits))}
+    if limits is not None:
+        found = recommendation(folder, limits)
+        result |= {"recommendation": found.sentence, **found.to_json()}
+    show(result, as_json)
+
+
+def runs(runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+    """List the runs and how far they are."""
+    from facenas.runs import list_runs
+
+    rows = list_runs(runs_dir)
+    if as_json:
+        show({"runs": rows}, as_json)
+    else:
+        print_runs(rows, runs_dir)
+
+
+def print_runs(rows: list[dict[str, Any]], runs_dir: Path) -> None:
+    """One row a run, on a terminal."""
+    if not rows:
+        print(f"no runs in {runs_dir}; `facenas search --preset demo-digits` makes one")
+        return
+    table([row | {"test_accuracy": _final_accuracy(row)} for row in rows], _COLUMNS)
+
+
+_COLUMNS = (
+    "run",
+    "created",
+    "data",
+    "state",
+    "trials",
+    "best_accuracy",
+    "parameters",
+    "test_accuracy",
+)
+
+
+def _final_accuracy(row: dict[str, Any]) -> Any:
+    """Of faces without identities to test on, the accuracy on those that the best epoch was chosen on."""
+    tested, verified = row.get("test_accuracy"), row.get("verification_accuracy")
+    return f"{verified:.2f} (validation)" if tested is None and verified is not None else tested
+
+
+def as_settings(options: dict[str, Any]) -> list[str]:
+    """Options that were given, in the form of --set."""
+    import json
+
+    given = {key: value for key, value in options.items() if value is not None}
+    return [
+        f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+        for key, value in given.items()
+    ]
+
+
+def shell_command() -> str:
+    """The command that is running, for people who want to repeat it."""
+    return shlex.join(["facenas", *sys.argv[1:]])

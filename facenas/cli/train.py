@@ -1,0 +1,134 @@
+"""`facenas train`, `predict`, `export`, `models`: networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facenas.cli.output import RUNS, Json, RunName, RunsDir, Settings, show, table
+from facenas.cli.search import as_settings, shell_command
+from facenas.errors import UserError
+
+
+def train(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|ARCH.json|ir18|...",
+            help="A run, an architecture file, or a named network.",
+        ),
+    ],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs; default: the recipe's.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A shipped recipe, or a YAML file; default: the preset's.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A store of faces, or a classification set.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Whose settings to use, if not the run's own.")
+    ] = None,
+    pick: Annotated[
+        int | None, typer.Option(help="Of a run's Pareto front: the number of the trial to train.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Name of the new run.")] = None,
+    runs_dir: RunsDir = RUNS,
+    settings: Settings = [],  # noqa: B006  (typer copies it)
+    as_json: Json = False,
+) -> None:
+    """Train a network in full and test it once; a killed training goes on where it was.
+
+    A run alone is trained in place. With any other choice, or for a file or a named network, the
+    training becomes a run of its own, with the settings of the run it comes from.
+    """
+    import facenas
+
+    result = facenas.train(
+        target,
+        data=data,
+        recipe=recipe,
+        preset=preset,
+        epochs=epochs,
+        pick=pick,
+        seed=seed,
+        settings=[*as_settings({"data.root": data_root}), *settings],
+        run=run,
+        runs_dir=runs_dir,
+        command=shell_command(),
+    )
+    if result:  # of the processes that train together, one reports
+        show(result.to_json(), as_json)
+
+
+def predict(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A trained run, or its exported .safetensors.")
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")
+    ],
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Say which class each image is of, and how sure the network is."""
+    import facenas
+    from facenas.evaluation.network import list_images
+
+    net = facenas.load(run, runs_dir=runs_dir)
+    if not isinstance(net, facenas.Network):
+        raise UserError(f"{run}: gives embeddings of faces; facenas identify says who is who")
+    paths = list_images(images)
+    labels, probabilities = net.predict(paths)
+    rows = [
+        {"image": str(path), "label": label, "probability": float(row.max())}
+        for path, label, row in zip(paths, labels, probabilities, strict=True)
+    ]
+    if as_json:
+        show({"classes": list(net.classes), "predictions": rows}, as_json)
+    else:
+        table(rows, ("image", "label", "probability"))
+
+
+def export(
+    run: RunName,
+    format: Annotated[str, typer.Option(help="onnx or safetensors.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; default: in the run's folder.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write a trained network as one file, read it back and compare it with the original."""
+    from facenas.export import export_run
+    from facenas.runs import open_run
+
+    show(export_run(open_run(runs_dir, run).folder, format, out), as_json)
+
+
+def models(as_json: Json = False) -> None:
+    """List the named face networks with their sizes, and the published counts they reproduce."""
+    rows = list_models()
+    if as_json:
+        show({"models": rows}, as_json)
+        return
+    shown = [row | {"GMACs": f"{row['macs'] / 1e9:.3f}"} for row in rows]
+    title = "Parameters; head for the 10,572 identities of CASIA-WebFace"
+    table(shown, ("name", "backbone", "head", "total", "GMACs", "reproduces"), title)
+
+
+def list_models() -> list[dict[str, Any]]:
+    """One row a network: parameters of backbone, head (of CASIA-WebFace) and both, MACs of the backbone."""
+    from facenas.spaces.ir import CASIA_IDENTITIES, NAMED, REPRODUCES
+
+    rows: list[dict[str, Any]] = []
+    for name, arch in NAMED.items():
+        backbone, head = arch.count_parameters(), arch.embedding * CASIA_IDENTITIES
+        row = {"name": name, "backbone": backbone, "head": head, "total": backbone + head}
+        rows.append({**row, "macs": arch.count_macs(), "reproduces": REPRODUCES.get(name)})
+    return rows

@@ -1,0 +1,262 @@
+"""What a trial is: training alone, the path of a supernet, or one's own function."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facenas.config import import_object
+from facenas.data.config import DataConfig
+from facenas.errors import CandidateError, UserError
+from facenas.execution.base import Evaluator, Report, Stop
+from facenas.strategies.base import Candidate, TrialResult
+from facenas.training.recipes import FaceRecipe, Recipe
+
+if TYPE_CHECKING:  # torch takes a second to import
+    from torch import nn
+
+    from facenas.data import TrainingData
+
+
+@dataclass
+class TrainAlone(Evaluator):
+    """Trains the candidate on the prepared data in `data_folder` and validates it after every epoch.
+
+    fingerprint: of the images; split_seed: decides what is held out; latency: whether it is measured too.
+    """
+
+    data_folder: Path
+    data: DataConfig
+    fingerprint: str
+    recipe: Recipe | FaceRecipe
+    split_seed: int
+    latency: bool = False
+
+    def identity(self, candidate: Candidate) -> dict[str, Any]:
+        """Data, recipe and seed; where the images were found does not matter."""
+        told: dict[str, Any] = {
+            "data": {
+                **self._data(candidate).model_dump(
+                    exclude={"name", "root", "image_size", "download"}
+                ),
+                "fingerprint": self.fingerprint,
+            },
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seed": self.split_seed,
+        }
+        return told | ({"latency": True} if self.latency else {})
+
+    def __call__(
+        self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop
+    ) -> TrialResult:
+        """Trains all epochs; the result is that of the best one."""
+        import numpy as np
+        import torch
+
+        from facenas.data import open_data
+        from facenas.device import pick_device
+        from facenas.training.tasks import Score, TaskContext, build_task
+        from facenas.training.trainer import Trainer
+
+        device, data = pick_device(self.worker), open_data(self.data_folder)
+        epochs = candidate.budget.epochs
+        task = build_task(
+            TaskContext(
+                candidate.architecture,
+                data,
+                self._data(candidate),
+                self.recipe,
+                self.split_seed,
+                seed,
+                device,
+            )
+        )
+        trainer = Trainer(task, self.recipe, epochs, device)
+        history: list[dict[str, Any]] = []
+        best: Score | None = None
+        for epoch in range(epochs):
+            metrics = trainer.run_epoch(epoch, stop)
+            score = task.score()
+            assert score is not None, "a candidate is always judged"
+            correct = int(score.right.sum())
+            history.append(metrics | {"accuracy": score.accuracy, "correct": correct})
+            on_epoch(history[-1])
+            if best is None or score.accuracy > best.accuracy:
+                best = score
+        assert best is not None
+        return TrialResult(
+            accuracy=best.accuracy,
+            train_accuracy=max(epoch["train_accuracy"] for epoch in history),
+            correct=int(best.right.sum()),
+            validated=len(best.right),
+            images=epochs * task.images,
+            threads=torch.get_num_threads(),
+            history=history,
+            right_bits=np.packbits(best.right).tobytes().hex(),
+            values=self._measured(task.model, data),
+        )
+
+    def _data(self, candidate: Candidate) -> DataConfig:
+        fraction = self.data.data_fraction * candidate.budget.data_fraction
+        return self.data.model_copy(update={"data_fraction": fraction})
+
+    def _measured(self, network: nn.Module, data: TrainingData) -> dict[str, float]:
+        """Latency in milliseconds for one image, if asked for, while no other trial disturbs the clock."""
+        if not self.latency:
+            return {}
+        from facenas.data import describe
+        from facenas.models.latency import measure_latency
+
+        facts = describe(data)
+        shape = (facts["in_channels"], facts["image_size"], facts["image_size"])
+        with self.quiet():
+            return {"latency": measure_latency(network.cpu(), shape)}
+
+
+@dataclass(frozen=True)
+class SupernetRef:
+    """A trained supernet on disk. fingerprint: of all that decided its weights; the path decides nothing."""
+
+    path: Path
+    fingerprint: str
+    space: Any
+    recalibration: int
+
+
+@dataclass
+class SupernetPath(TrainAlone):
+    """Candidates of 0 epochs are judged by their path through a supernet, without training; others alone."""
+
+    supernet: SupernetRef | None = None
+
+    def identity(self, candidate: Candidate) -> dict[str, Any]:
+        """Also of the supernet's weights, for what they judge."""
+        told = super().identity(candidate)
+        if candidate.budget.epochs or self.supernet is None:
+            return told
+        return told | {"supernet": [self.supernet.fingerprint, self.supernet.recalibration]}
+
+    def __call__(
+        self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop
+    ) -> TrialResult:
+        """Validates the path, with BatchNorm's statistics taken anew for it."""
+        if candidate.budget.epochs or self.supernet is None:
+            return super().__call__(candidate, seed, on_epoch, stop)
+        import numpy as np
+        import torch
+
+        from facenas.data import open_data
+        from facenas.device import pick_device
+        from facenas.training.supernet import judge, read_supernet
+        from facenas.training.tasks import TaskContext, build_task
+
+        arch: Any = candidate.architecture
+        supernet = self.supernet
+        device, data = pick_device(self.worker), open_data(self.data_folder)
+        network = read_supernet(supernet.path, supernet.space).extract(arch)
+        context = TaskContext(
+            arch,
+            data,
+            self._data(candidate),
+            self.recipe,
+            self.split_seed,
+            seed,
+            device,
+            model=network,
+        )
+        score = judge(build_task(context), supernet.recalibration, device)
+        return TrialResult(
+            accuracy=score.accuracy,
+            correct=int(score.right.sum()),
+            validated=len(score.right),
+            threads=torch.get_num_threads(),
+            right_bits=np.packbits(score.right).tobytes().hex(),
+            values=self._measured(network, data),
+        )
+
+
+@dataclass
+class FunctionEvaluator(Evaluator):
+    """One's own measure: `function` takes what it names of candidate, seed, on_epoch and stop.
+
+    It returns an accuracy in percent, or a mapping with `accuracy` and other measured numbers, which are
+    objectives by their name, or a whole TrialResult. `seed`: of the run. What the function does is not part
+    of the trial key: a function that was changed needs a new run.
+    """
+
+    function: Callable[..., Any]
+    seed: int = 0
+
+    def identity(self, candidate: Candidate) -> dict[str, Any]:
+        """The function's name, and the seed."""
+        return {
+            "evaluate": function_name(self.function),
+            "data_fraction": candidate.budget.data_fraction,
+            "seed": self.seed,
+        }
+
+    def __call__(
+        self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop
+    ) -> TrialResult:
+        """Calls the function."""
+        history: list[dict[str, Any]] = []
+
+        def report(metrics: dict[str, Any]) -> None:
+            history.append({"epoch": len(history) + 1, **metrics})
+            on_epoch(history[-1])
+
+        given = {"candidate": candidate, "seed": seed, "on_epoch": report, "stop": stop}
+        wanted = inspect.signature(self.function).parameters
+        if strange := [name for name in wanted if name not in given]:
+            raise UserError(
+                f"evaluate: {function_name(self.function)} asks for {strange[0]!r}; it may ask for "
+                f"{', '.join(given)}"
+            )
+        told = self.function(**{name: given[name] for name in wanted})
+        if isinstance(told, TrialResult):
+            return replace(told, history=told.history or history)
+        values = dict(told) if isinstance(told, Mapping) else {"accuracy": told}
+        if "accuracy" not in values:
+            raise UserError(
+                f"evaluate: {function_name(self.function)} gave no accuracy, but {sorted(values)}"
+            )
+        numbers = {name: self._number(name, value) for name, value in values.items()}
+        return TrialResult(accuracy=numbers.pop("accuracy"), values=numbers, history=history)
+
+    def _number(self, name: str, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"evaluate: {function_name(self.function)} gave {value!r} as {name}, which is no number"
+            ) from None
+        if not math.isfinite(number):
+            raise CandidateError(f"{name} became {number}")
+        return number
+
+
+def function_name(function: Any) -> str:
+    """`module:name`, by which `import_object` finds it unless it lives in a notebook or a script."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+_REMEMBERED: dict[str, Any] = {}  # functions of this process, which no import finds
+
+
+def remember(function: Callable[..., Any]) -> str:
+    """The function's name; `function_evaluator` finds it by that in this process."""
+    _REMEMBERED[function_name(function)] = function
+    return function_name(function)
+
+
+def function_evaluator(name: str, seed: int) -> FunctionEvaluator:
+    """The evaluator of the function that a configuration names; raises UserError when it is not there."""
+    function = _REMEMBERED.get(name) or import_object(name, "evaluate")
+    if not callable(function):
+        raise UserError(f"evaluate {name}: is no function")
+    return FunctionEvaluator(function() if isinstance(function, type) else function, seed)
