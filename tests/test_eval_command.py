@@ -169,7 +169,7 @@ FAULTS = {
     "unknown fusion": ("ijbc", "", ("--fusion", "sum"), "bench ijbc: fusion: .*'adaface'"),
     "nothing there": ("lfw", "", (), "has nothing of Labeled Faces in the Wild"),
     "pairs of ijb": ("ijbc", "", ("--pairs", "pairs.txt"), "bench ijbc: has no setting pairs"),
-    "pairs of hq": ("hq", "", ("--pairs", "pairs.txt"), "hq: takes no --pairs"),
+    "pairs of hq": ("hq", "", ("--pairs", "pairs.txt"), "--pairs: hq is five benches"),
     "one class": ("lfw", "genuine.bin", (), "all 10 pairs are genuine"),
     "no numbers": ("lfw", "genuine.bin", ("--std", "0,x"), "--std 0,x: should be one number"),
 }

@@ -73,7 +73,7 @@ def eval(
     if bench == HQ:
         if settings:
             raise UserError(
-                f"--bench hq: takes no --{next(iter(settings))}; each bench has its own"
+                f"--{next(iter(settings)).replace('_', '-')}: hq is five benches; give it to one of them"
             )
         with model.open() as embedder:
             found = evaluate_hq(embedder, data, **options)

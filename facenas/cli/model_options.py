@@ -59,16 +59,12 @@ class ModelOptions:
             yield embedder
 
     def _path(self) -> Path:
-        from facenas.runs import open_run
-
-        if Path(self.model).is_file():
-            return Path(self.model)
-        try:
-            return open_run(self.runs_dir, self.model).folder
-        except UserError:
+        path = Path(self.model) if Path(self.model).is_file() else self._run()
+        if path is None:
             raise UserError(
                 f"{self.model}: is neither a file nor a run in {self.runs_dir}; `facenas runs` lists the runs"
-            ) from None
+            )
+        return path
 
     def evaluation(self, bench: str) -> Path:
         """Where `facenas eval` leaves its results: in the run's folder, else in `evaluations` here."""

@@ -113,7 +113,7 @@ class PairProtocol(Protocol):
         bench = self.bench
         raise BenchNotThereError(
             f"{data}: has nothing of {bench.title or bench.name}: looked for {', '.join(bench.files)} in it, "
-            f"and for {', '.join(bench.lists)} in it and beside it; give the list of pairs (pairs)"
+            f"and for {', '.join(bench.lists)} in it and beside it; else give the list as pairs"
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
-_UNIT = 1e-3  # norms this near to 1 are left alone: normalising twice would change the last digit
+_UNIT = 1e-3  # norms this near to 1 are left alone: normalizing twice would change the last digit
 
 
 def checked_pairs(values: ArrayLike, same: ArrayLike, what: str) -> tuple[Floats, Bools]:
