@@ -13,13 +13,12 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from facenas.cli.commands import align as align_module
-from facenas.cli.commands.align import crop_names
 from facenas.cli.faces import register
-from facenas.data.faces.alignment import REFERENCE
+from facenas.data.faces import align as align_module
+from facenas.data.faces.align import REFERENCE, crop_names
 from facenas.data.faces.detection import Face
 from facenas.data.faces.importing import import_faces
-from facenas.data.faces.jpeg import decode, encode
+from facenas.data.faces.store import decode_jpeg, encode_jpeg
 from facenas.errors import UserError
 
 SHARED = Path(__file__).parents[1].parent / "shared/data"
@@ -111,7 +110,7 @@ def test_all_faces(grey):
     assert crops(grey / "out") == [*three, "b/one.jpeg_1.jpg", "b/one.png_1.jpg"]
     image = np.asarray(Image.open(grey / "photos/b/c/three.png"))
     for number, name in enumerate(three):  # landmarks 3 pixels on: the picture itself, 3 pixels on
-        crop = decode((grey / "out" / name).read_bytes()).astype(int)
+        crop = decode_jpeg((grey / "out" / name).read_bytes()).astype(int)
         part = image[3 * number : 3 * number + 112, 3 * number : 3 * number + 112]
         assert np.abs(crop - part).mean() < 5  # of noise, in JPEG
 
@@ -150,7 +149,7 @@ def test_it_goes_on_where_it_was_stopped(grey, monkeypatch):
     told = run(*command)
     assert (told["images"], told["faces"], told["kept"], told["skipped"]) == (5, 5, 2, 2)
     assert "text.jpg" not in skipped(grey / "out")
-    assert decode((grey / "out/b/c/three_1.jpg").read_bytes()).shape == (112, 112, 3)
+    assert decode_jpeg((grey / "out/b/c/three_1.jpg").read_bytes()).shape == (112, 112, 3)
 
 
 def test_a_list_of_skipped_images_goes_when_there_are_none(grey):
@@ -180,7 +179,7 @@ def test_faults_are_one_sentence(grey):
         ("nobody", "out"): "nobody: no such file or folder",
         ("empty", "out"): "empty: holds no images",
         ("file", "out"): "file: it is no image",
-        ("photos", "out", "--faces", "two"): "--faces two: should be largest or all",
+        ("photos", "out", "--faces", "two"): "faces 'two': should be largest or all",
         ("photos", "foreign"): "foreign: is not empty and not made by `facenas align`",
         ("photos", "file"): "file: cannot be written",
         ("photos", "photos/crops"): "photos/crops: lies in photos; choose a folder beside it",
@@ -227,7 +226,7 @@ def embeddings(faces):
 def test_lfw_faces_come_back_out_of_photographs(here):
     with zipfile.ZipFile(LFW) as archive:
         names = [name for name in archive.namelist() if name.endswith("_0001.jpg")][::500]
-        originals = [decode(archive.read(name)) for name in names]
+        originals = [decode_jpeg(archive.read(name)) for name in names]
     for number, crop in enumerate(originals):
         path = here / f"photos/{number % 3}/{number:02}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +237,7 @@ def test_lfw_faces_come_back_out_of_photographs(here):
     told = run("photos", "crops", "--detector", str(YUNET))
     assert (told["images"], told["faces"], told["skipped"]) == (len(names), len(names), 0)
     paths = sorted((here / "crops").rglob("*.jpg"), key=lambda path: path.name)
-    found = [decode(path.read_bytes()) for path in paths]
+    found = [decode_jpeg(path.read_bytes()) for path in paths]
     cosines = (embeddings(originals) * embeddings(found)).sum(1)
     assert cosines.mean() > 0.9
     assert cosines.min() > 0.7
@@ -251,12 +250,12 @@ def test_photographs_are_aligned_by_the_other_commands_too(here):
     with zipfile.ZipFile(LFW) as archive:
         names = [f"Abdullah_Gul/Abdullah_Gul_000{number}.jpg" for number in (1, 2)]
         inside = {name.split("/")[-1]: name for name in archive.namelist()}
-        originals = [decode(archive.read(inside[name.split("/")[-1]])) for name in names]
+        originals = [decode_jpeg(archive.read(inside[name.split("/")[-1]])) for name in names]
     for number, crop in enumerate(originals):
         stream = io.BytesIO()
         Image.fromarray(scene(crop)).save(stream, "png")
         (here / f"{number}.png").write_bytes(stream.getvalue())
-        (here / f"{number}.jpg").write_bytes(encode(crop))
+        (here / f"{number}.jpg").write_bytes(encode_jpeg(crop))
     model = ("--model", str(NETWORK), "--detector", str(YUNET), "--threshold", "0.3", "--json")
     told = []
     for ending in ("jpg", "png"):

@@ -38,7 +38,7 @@ def test_import_info_check(facenas, people, tmp_path):
     assert (told["images"], told["identities"], told["skipped"]) == (3, 2, 1)
     assert "1 images skipped; out.zarr/skipped.csv says why" in done.stderr
     info = json.loads(facenas("data", "info", "out.zarr", "--json").stdout)
-    assert (info["layout"], info["colour"], info["source"]) == ("jpeg", "RGB", "folder people")
+    assert (info["layout"], info["color"], info["source"]) == ("jpeg", "RGB", "folder people")
     assert (info["images_per_identity_min"], info["images_per_identity_max"]) == (1, 2)
     files = (path for path in (tmp_path / "out.zarr").rglob("*") if path.is_file())
     assert info["bytes"] == sum(path.stat().st_size for path in files)
@@ -53,7 +53,7 @@ def test_faults_are_one_sentence_and_code_2(facenas, people, tmp_path):
     with shard.open("r+b") as file:
         file.write(b"\1")
     commands = {
-        ("import", "people", "out.zarr"): "is there already; give --overwrite to replace it",
+        ("import", "people", "out.zarr"): "is there already; overwrite says to replace it",
         ("import", "people", "b.zarr", "--layout", "png"): "--layout png: should be jpeg or raw",
         ("import", "nobody", "b.zarr"): "nobody: no such file or folder",
         ("check", "out.zarr"): "contents do not match its fingerprint",

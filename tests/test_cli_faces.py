@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from facenas.cli.faces import register
-from facenas.data.faces.jpeg import decode, encode
+from facenas.data.faces.store import decode_jpeg, encode_jpeg
 from facenas.errors import UserError
 from facenas.evaluation.embedders import open_embedder
 
@@ -60,7 +60,7 @@ def here(tmp_path, monkeypatch):
         folder = tmp_path / f"people/person {person}"
         folder.mkdir(parents=True)
         for image in range(3):
-            (folder / f"{image}.jpg").write_bytes(encode(face(person, image)))
+            (folder / f"{image}.jpg").write_bytes(encode_jpeg(face(person, image)))
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def run(*arguments):
 
 def expected(path):
     """(192,) float64: the network's embedding of image and mirror image, by numpy."""
-    pixels = (decode(path.read_bytes()).astype(np.float64) - 127.5) / 127.5
+    pixels = (decode_jpeg(path.read_bytes()).astype(np.float64) - 127.5) / 127.5
     both = pixels + pixels[:, ::-1]
     row = both.reshape(8, 14, 8, 14, 3).mean((1, 3)).transpose(2, 0, 1).ravel()
     return row / np.linalg.norm(row)
@@ -181,7 +181,7 @@ def test_enroll_and_identify(here):
     assert (told["identities"], told["images"], told["threshold"]) == (PEOPLE, 18, None)
     (here / "probes").mkdir()
     for person in (*range(PEOPLE), 77):
-        (here / f"probes/{person:02}.jpg").write_bytes(encode(face(person, 9)))
+        (here / f"probes/{person:02}.jpg").write_bytes(encode_jpeg(face(person, 9)))
     asked = ("identify", "probes", "--gallery", "people.gallery", "--model", "net.onnx", *INPUT)
     told = run(*asked, "--top-k", "3", "--threshold", "0.9")
     means = np.stack([templates(here, person) for person in range(PEOPLE)])
@@ -258,10 +258,10 @@ FAULTS = {
 
 @pytest.mark.parametrize("command", FAULTS)
 def test_faults_are_one_sentence(here, command, monkeypatch):
-    monkeypatch.setattr("facenas.data.faces.detector_file.URL", "http://127.0.0.1:9/")
+    monkeypatch.setattr("facenas.data.faces.detection.URL", "http://127.0.0.1:9/")
     (here / "empty").mkdir()
     (here / "text.jpg").write_text("text")
-    (here / "one.jpg").write_bytes(encode(face(0, 0)))
+    (here / "one.jpg").write_bytes(encode_jpeg(face(0, 0)))
     cv2.imwrite(str(here / "large.png"), np.zeros((200, 300, 3), np.uint8))
     if "--gallery g " in command:
         write_network(here / "other.onnx", cell=28)
@@ -273,7 +273,7 @@ def test_faults_are_one_sentence(here, command, monkeypatch):
 
 
 def test_an_image_outside_any_persons_folder(here):
-    (here / "people/stray.jpg").write_bytes(encode(face(0, 0)))
+    (here / "people/stray.jpg").write_bytes(encode_jpeg(face(0, 0)))
     with pytest.raises(
         UserError, match=r"stray\.jpg lies in no person's folder; sort the images as"
     ):

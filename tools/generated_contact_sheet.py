@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 from facenas.data.faces.generated import generated_image
-from facenas.data.faces.jpeg import decode
+from facenas.data.faces.store import decode_jpeg
 
 SEED, IDENTITIES, IMAGES = 0, (8, 11, 9, 17, 25, 15), range(9)
 
 
 def main() -> None:
     """Write the sheet to the file named on the command line."""
-    rows = [[decode(generated_image(SEED, who, n)) for n in IMAGES] for who in IDENTITIES]
+    rows = [[decode_jpeg(generated_image(SEED, who, n)) for n in IMAGES] for who in IDENTITIES]
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(sys.argv[1], optimize=True)

@@ -53,7 +53,7 @@ def import_(
 @data_app.command(epilog="Example: facenas data info casia.zarr")
 def info(store: Store, as_json: Json = False) -> None:
     """Tell what a store holds."""
-    from facenas.data.faces.checking import describe
+    from facenas.data.faces.store import describe
 
     show(describe(store), as_json)
 
@@ -61,7 +61,7 @@ def info(store: Store, as_json: Json = False) -> None:
 @data_app.command(epilog="Example: facenas data check casia.zarr")
 def check(store: Store, as_json: Json = False) -> None:
     """Decode every image of a store and verify its fingerprint; exit code 2 at the first fault."""
-    from facenas.data.faces.checking import check as check_store
+    from facenas.data.faces.store import check as check_store
 
     show(check_store(store), as_json)
 

@@ -48,7 +48,7 @@ def align(
 
     The tree of folders is kept; images without a crop are listed in OUT/skipped.csv. Given again, it goes on.
     """
-    from facenas.cli.commands.align import align_photographs
+    from facenas.data.faces.align import align_photographs
 
     show(align_photographs(source, out, detector, faces, workers), as_json)
 

@@ -1,7 +1,7 @@
 """Image files from anywhere: a folder or a .zip of them, and one file -> pixels, safe with untrusted files.
 
 The one place that lists, reads and decodes image files of any kind; JPEG crops of faces, which must be exact
-and fast, have `facenas.data.faces.jpeg` besides.
+and fast, have `facenas.data.faces.store` besides.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.faces.detection import Detector, Face, crop_face
-from facenas.data.faces.detector_file import find_detector, sha256_of
-from facenas.data.faces.jpeg import SIDE, decode, is_face
+from facenas.data.faces.align import crop_face
+from facenas.data.faces.detection import Detector, Face, find_detector, sha256_of
+from facenas.data.faces.store import SIDE, decode_jpeg, is_face_jpeg
 from facenas.data.images import Pixels, decode_image, find_images, reason_of
 from facenas.errors import UserError
 from facenas.evaluation.embedders import embedder_of
@@ -77,8 +77,8 @@ class FaceImages:
         return faces
 
     def _face(self, data: bytes) -> Pixels:
-        if is_face(data):
-            return decode(data)
+        if is_face_jpeg(data):
+            return decode_jpeg(data)
         image = decode_image(data)
         if image.shape == (SIDE, SIDE, 3):
             return image

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from facenas.data.faces.alignment import REFERENCE
+from facenas.data.faces.align import REFERENCE
 from facenas.evaluation.benches import find_bench
 
 IMAGES = 12

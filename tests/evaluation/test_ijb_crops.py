@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 from ijb_folder import IMAGES, read_ijb, write_ijb
 
-from facenas.data.faces.alignment import REFERENCE
+from facenas.data.faces.align import REFERENCE
 from facenas.errors import UserError
 from facenas.evaluation.benches import ijb_crops
 from facenas.evaluation.benches.ijb_crops import open_crops

@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 from ijb_folder import IMAGES, LISTS, read_ijb, write_ijb
 
-from facenas.data.faces.alignment import align
+from facenas.data.faces.align import align
 from facenas.data.faces.store import open_store
 from facenas.errors import UserError
 from facenas.evaluation.benches import find_bench

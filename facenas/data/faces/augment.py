@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.faces.jpeg import SIDE
+from facenas.data.faces.store import SIDE
 from facenas.data.images import Pixels
 
 # Of RandomResizedCrop: share of the image's area, natural logarithm of width / height, attempts.

@@ -1,24 +1,40 @@
-"""Faces in photographs: where they are, their five landmarks, and their crops on the template.
+"""Where faces are in photographs, their five landmarks, and the file of the network that finds them.
 
 The detector is YuNet (Wu et al., Machine Intelligence Research 2023) as OpenCV runs it. It knows faces of
 about 10 to 300 pixels, so every photograph is looked at twice, as it is and small with a border; and what
 was small in a photograph that had to be shrunk is looked at once more by itself.
+
+Its file is YuNet of March 2023, 232,589 bytes, MIT license: given, found in the cache, or fetched once. The
+sha256 is the one that `opencv/opencv_zoo:models/face_detection_yunet/face_detection_yunet_2023mar.onnx` (a
+Git LFS pointer) states.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.faces.alignment import align, similarity
-from facenas.data.faces.detector_file import sha256_of
+from facenas.data.cache import default_cache
 from facenas.data.images import Pixels
 from facenas.errors import UserError
+from facenas.files import write_atomically
+
+NAME = "face_detection_yunet_2023mar.onnx"
+SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+URL = (
+    "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/"
+    f"face_detection_yunet/{NAME}"
+)
+_SECONDS = 20  # without an answer
+_MOST_BYTES = 10_000_000
 
 _LEAST_SCORE = 0.8  # 0..1
 _LEAST_SIDE = (
@@ -70,7 +86,7 @@ class Detector:
         except (cv2.error, SystemError):
             raise UserError(
                 f"{path}: is not a YuNet face detector that OpenCV can run; give "
-                "face_detection_yunet_2023mar.onnx by --detector"
+                "face_detection_yunet_2023mar.onnx as the detector"
             ) from None
 
     def __call__(self, image: Pixels) -> list[Face]:
@@ -124,20 +140,31 @@ class Detector:
         return network
 
 
-def crop_face(image: Pixels, points: NDArray[np.floating]) -> Pixels:
-    """(112, 112, 3) uint8: the face with landmarks (5, 2) in a photograph (h, w, 3) of any size.
+def find_detector(given: Path | None = None) -> Path:
+    """The detector's file: `given`, else the one in the cache, fetched there when it is missing.
 
-    A large face is halved first, each pixel the mean of four, until it is less than twice the template's
-    size: `align` alone would take one pixel in many, noise and all. Raises ValueError as `align` does.
+    Raises UserError when `given` is no file, and when there is none in the cache and it cannot be
+    fetched; SearchStoppedError when the cache cannot be written. What is fetched or found in the
+    cache has the pinned sha256; `given` may be another one.
     """
-    scaled, places = image, np.asarray(points, np.float64)
-    while np.hypot(*similarity(places)[:, 0]) <= 0.5 and min(scaled.shape[:2]) > 1:
-        height, width = scaled.shape[0] // 2, scaled.shape[1] // 2
-        # An odd row or column is left out, so that the scale is exactly a half.
-        even = scaled[: 2 * height, : 2 * width]
-        scaled = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
-        places = (places + 0.5) / 2 - 0.5  # a pixel's place is that of its centre
-    return align(scaled, places)
+    if given is not None:
+        if not given.is_file():
+            raise UserError(f"{given}: there is no such file; the detector is {NAME}")
+        return given
+    path = default_cache() / NAME
+    if not path.is_file():
+        _fetch(path)
+    elif sha256_of(path) != SHA256:
+        raise UserError(f"{path}: is damaged; delete it to have it fetched anew")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal; raises UserError when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _face(row: NDArray[np.float32], rim: int, factors: NDArray[np.float64]) -> Face:
@@ -176,3 +203,33 @@ def _hush() -> None:
         modern.setLogLevel(modern.LOG_LEVEL_ERROR)
     else:
         cv2.setLogLevel(2)  # type: ignore[attr-defined]  # OpenCV 4; errors only
+
+
+def _fetch(path: Path) -> None:
+    """Downloads to `path` what has the right sha256."""
+    data = _download(path)
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise UserError(
+            f"{URL}: gave another file than expected (its sha256 differs); get {NAME} elsewhere and "
+            f"give it as the detector, or put it at {path}"
+        )
+
+    def write(temporary: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+
+    remedy = "set FACENAS_CACHE to another folder, or give a detector"
+    write_atomically(path, write, remedy=remedy)
+
+
+def _download(path: Path) -> bytes:
+    try:
+        with urlopen(URL, timeout=_SECONDS) as answer:
+            return bytes(answer.read(_MOST_BYTES))
+    except (OSError, HTTPException) as error:  # URLError is an OSError
+        cause = getattr(error, "reason", error)  # URLError's
+        reason = getattr(cause, "strerror", None) or cause
+        raise UserError(
+            f"the face detector is not at hand and cannot be fetched ({reason}); get {URL} and give "
+            f"it as the detector, or put it at {path}"
+        ) from None

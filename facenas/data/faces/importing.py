@@ -10,10 +10,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from facenas.data.faces.items import Item
-from facenas.data.faces.jpeg import SIDE, is_face
-from facenas.data.faces.layout import SKIPPED, Layout
-from facenas.data.faces.sources import open_source
+from facenas.data.faces.sources import Item, open_source
+from facenas.data.faces.store import SIDE, SKIPPED, Layout, is_face_jpeg
 from facenas.data.faces.writer import StoreWriter
 from facenas.data.images import Pixels, open_image, reason_of, to_pixels
 from facenas.errors import UserError
@@ -96,7 +94,7 @@ def prepare_image(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
 
     Raises ValueError, or what Pillow raises, when it is no image or of another size.
     """
-    if is_face(data):
+    if is_face_jpeg(data):
         return data, False
     with open_image(data) as image:
         fits = image.size == (SIDE, SIDE)

@@ -1,22 +1,91 @@
-"""An opened store of faces: memory-mapped, so that any number of processes share one copy in memory."""
+"""A store of faces: a zarr v3 group, memory-mapped, so that any number of processes share one copy in memory.
+
+Its arrays: labels (n,) int32; names, UTF-8 bytes of all identity names, and name_offsets (identities + 1,)
+int64; layout "jpeg": jpeg, the images' bytes, and offsets (n + 1,) int64; layout "raw": pixels
+(n, 112, 112, 3) uint8 RGB. Its attributes tell version, layout, color order, counts, source, fingerprint.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, Literal, NamedTuple, cast, overload
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from facenas.data.faces.jpeg import SIDE, decode
-from facenas.data.faces.layout import COLOUR, FIELDS, FORMAT, VERSION, Layout
 from facenas.data.faces.sharded import ShardedArray
 from facenas.data.images import Pixels
 from facenas.errors import UserError
 from facenas.files import read_json
 
-__all__ = ["SIDE", "FaceStore", "open_store"]
+SIDE = 112  # pixels, of every face image
+QUALITY = 95  # of pixels that did not arrive as JPEG; without color subsampling
+FORMAT = "facenas faces"
+VERSION = 1
+COLOR = "RGB"
+SKIPPED = "skipped.csv"  # images that were not imported, and why; there is none when all were
+
+Layout = Literal["jpeg", "raw"]
+
+
+class Field(NamedTuple):
+    """One array: its dtype, the shape of a row, and the bytes of a chunk."""
+
+    name: str
+    dtype: str
+    row: tuple[int, ...]
+    chunk_bytes: int
+
+
+_SHARED = (
+    Field("labels", "i4", (), 1 << 20),
+    Field("names", "u1", (), 1 << 20),
+    Field("name_offsets", "i8", (), 1 << 20),
+)
+FIELDS: dict[Layout, tuple[Field, ...]] = {
+    "jpeg": (*_SHARED, Field("offsets", "i8", (), 1 << 20), Field("jpeg", "u1", (), 4 << 20)),
+    "raw": (*_SHARED, Field("pixels", "u1", (SIDE, SIDE, 3), 4 << 20)),
+}
+_BATCH = 64  # images that `check` decodes at once
+_RELEASE = 256 * _BATCH  # images, about 100 MB of JPEG
+
+
+def fingerprint(layout: Layout, digests: dict[str, str]) -> str:
+    """sha256 over the layout and the sha256 of every array's little-endian values, in a fixed order."""
+    parts = [layout, *(digests[field.name] for field in FIELDS[layout])]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def decode_jpeg(data: bytes | NDArray[np.uint8], out: Pixels | None = None) -> Pixels:
+    """(112, 112, 3) uint8 RGB, written into `out` when that is given (C-ordered, same shape).
+
+    Takes what libjpeg-turbo takes: baseline and progressive, color and grey. Raises ValueError for
+    anything else, for another size, and for damage of any kind.
+    """
+    pixels = simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+    if pixels.shape != (SIDE, SIDE, 3):
+        raise ValueError(f"it is {pixels.shape[1]}x{pixels.shape[0]} pixels, not {SIDE}x{SIDE}")
+    return cast(Pixels, pixels)
+
+
+def encode_jpeg(pixels: Pixels) -> bytes:
+    """JPEG of quality 95 without color subsampling, from (112, 112, 3) uint8 RGB pixels."""
+    image = np.ascontiguousarray(pixels)
+    return cast(bytes, simplejpeg.encode_jpeg(image, QUALITY, "RGB", "444"))
+
+
+def is_face_jpeg(data: bytes) -> bool:
+    """Whether `data` begins as a JPEG that a store can hold: 112x112, color or grey, not CMYK."""
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return False
+    return (height, width) == (SIDE, SIDE) and colors in ("YCbCr", "RGB", "Gray")
 
 
 class FaceStore:
@@ -76,7 +145,7 @@ class FaceStore:
         starts, stops = ends.reshape(2, -1).tolist()
         for row, index in enumerate(indices.tolist()):
             try:
-                decode(self._bytes(index, starts[row], stops[row]), out[row])
+                decode_jpeg(self._bytes(index, starts[row], stops[row]), out[row])
             except ValueError as error:
                 raise _damaged(self.path, index, str(error)) from None
         return out
@@ -97,10 +166,10 @@ def open_store(path: Path) -> FaceStore:
     attributes = _read_attributes(path)
     if attributes.get("format") != FORMAT:
         raise _foreign(path)
-    if attributes.get("version") != VERSION or attributes.get("colour") != COLOUR:
+    if attributes.get("version") != VERSION or attributes.get("colour") != COLOR:
         raise UserError(
-            f"{path}: is a face store of format {attributes.get('version')!r}, colour order "
-            f"{attributes.get('colour')!r}, but this facenas reads {VERSION} and {COLOUR!r}; update facenas"
+            f"{path}: is a face store of format {attributes.get('version')!r}, color order "
+            f"{attributes.get('colour')!r}, but this facenas reads {VERSION} and {COLOR!r}; update facenas"
         )
     layout = attributes.get("layout")
     expected = {"source": str, "fingerprint": str, "images": int, "identities": int}
@@ -119,6 +188,50 @@ def is_store(path: Path) -> bool:
         return _read_attributes(path).get("format") == FORMAT
     except UserError:
         return False
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Counts, layout, source and size of a store; raises UserError when it is none."""
+    store = open_store(path)
+    each = np.bincount(store.labels, minlength=store.identities)
+    return {
+        "store": str(path),
+        "layout": store.layout,
+        "color": COLOR,
+        "source": store.source,
+        "images": len(store),
+        "identities": store.identities,
+        "images_per_identity_min": int(each.min()),
+        "images_per_identity_median": float(np.median(each)),
+        "images_per_identity_max": int(each.max()),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "fingerprint": store.fingerprint,
+    }
+
+
+def check(path: Path) -> dict[str, Any]:
+    """Decodes every image and computes the fingerprint anew.
+
+    Raises UserError, in one sentence, at the first thing that is not as it should be.
+    """
+    started = time.perf_counter()
+    store = open_store(path)
+    if store.layout == "jpeg":
+        _check_offsets(store, "offsets", "jpeg")
+    _check_offsets(store, "name_offsets", "names")
+    for _ in store.names:  # each decodes
+        pass
+    _read_all(store)
+    digests = {field.name: _digest(store.arrays[field.name]) for field in FIELDS[store.layout]}
+    if fingerprint(store.layout, digests) != store.fingerprint:
+        raise UserError(f"{path}: its contents do not match its fingerprint; import it anew")
+    return {
+        "store": str(path),
+        "images": len(store),
+        "identities": store.identities,
+        "fingerprint": store.fingerprint,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
 
 
 def _read_attributes(path: Path) -> dict[str, Any]:
@@ -189,3 +302,33 @@ class _Names(Sequence[str]):
             raise UserError(
                 f"{self._path}: identity name {index} is damaged; import it anew"
             ) from None
+
+
+def _check_offsets(store: FaceStore, offsets: str, values: str) -> None:
+    """They begin at 0, never fall, and end at the number of values."""
+    last = 0
+    for number, block in enumerate(store.arrays[offsets].blocks()):
+        if (number == 0 and block[0] != 0) or block[0] < last or (np.diff(block) < 0).any():
+            raise UserError(f"{store.path}: its {offsets} are damaged; import it anew")
+        last = int(block[-1])
+    if last != len(store.arrays[values]):
+        raise UserError(f"{store.path}: its {offsets} are damaged; import it anew")
+
+
+def _read_all(store: FaceStore) -> None:
+    batch = np.empty((_BATCH, SIDE, SIDE, 3), np.uint8)
+    with tqdm(total=len(store), desc="check", unit="image", disable=None) as bar:
+        for start in range(0, len(store), _BATCH):
+            indices = np.arange(start, min(start + _BATCH, len(store)))
+            store.read(indices, batch[: len(indices)])
+            bar.update(len(indices))
+            if start % _RELEASE == 0:
+                for array in store.arrays.values():
+                    array.release()
+
+
+def _digest(array: ShardedArray) -> str:
+    digest = hashlib.sha256()
+    for block in array.blocks():
+        digest.update(block.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -12,10 +12,19 @@ from types import TracebackType
 
 import numpy as np
 
-from facenas.data.faces.jpeg import SIDE, decode, encode
-from facenas.data.faces.layout import COLOUR, FIELDS, FORMAT, VERSION, Layout, fingerprint
 from facenas.data.faces.sharded import ShardedWriter
-from facenas.data.faces.store import is_store
+from facenas.data.faces.store import (
+    COLOR,
+    FIELDS,
+    FORMAT,
+    SIDE,
+    VERSION,
+    Layout,
+    decode_jpeg,
+    encode_jpeg,
+    fingerprint,
+    is_store,
+)
 from facenas.data.images import Pixels
 from facenas.errors import UserError
 from facenas.files import folder_beside, put_in_place, tidy_beside
@@ -89,12 +98,14 @@ class StoreWriter:
         another size, and UserError when a number is out of range or the disk is full.
         """
         if isinstance(image, bytes):
-            decode(image, self._scratch)
+            decode_jpeg(image, self._scratch)
         elif image.shape != self._scratch.shape or image.dtype != np.uint8:
             raise ValueError(f"pixels of shape {image.shape} and type {image.dtype}")
         self._append("labels", self._label(identity))
         if self._layout == "jpeg":
-            data = np.frombuffer(image if isinstance(image, bytes) else encode(image), np.uint8)
+            data = np.frombuffer(
+                image if isinstance(image, bytes) else encode_jpeg(image), np.uint8
+            )
             with self.disk():
                 self._arrays["jpeg"].append(data)
             self._append("offsets", self._arrays["jpeg"].rows)
@@ -130,7 +141,7 @@ class StoreWriter:
                     "format": FORMAT,
                     "version": VERSION,
                     "layout": self._layout,
-                    "colour": COLOUR,
+                    "colour": COLOR,
                     "images": self.images,
                     "identities": self.identities,
                     "source": self._source,
@@ -169,7 +180,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
             f"{path}: is a file where the store's folder should be written; move it away"
         )
     if not overwrite:
-        raise UserError(f"{path}: is there already; give --overwrite to replace it")
+        raise UserError(f"{path}: is there already; overwrite says to replace it")
     if not is_store(path):
         raise UserError(
             f"{path}: is a folder but no face store, so it is not overwritten; choose another name"

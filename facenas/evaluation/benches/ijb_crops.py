@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facenas.data.cache import default_cache
-from facenas.data.faces.alignment import align
-from facenas.data.faces.jpeg import SIDE
-from facenas.data.faces.store import FaceStore, open_store
+from facenas.data.faces.align import align
+from facenas.data.faces.store import SIDE, FaceStore, open_store
 from facenas.data.faces.writer import StoreWriter
 from facenas.data.images import MAX_PIXELS, Pixels
 from facenas.errors import UserError

@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from facenas.data.faces.jpeg import SIDE, decode
+from facenas.data.faces.store import SIDE, decode_jpeg
 from facenas.data.images import Files, open_image, reason_of, to_pixels
 from facenas.errors import UserError
 
@@ -75,7 +75,7 @@ def _decode(data: bytes, out: NDArray[np.uint8]) -> None:
     if data.startswith(_JPEG):
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         _check_size(width, height)
-        decode(data, out)
+        decode_jpeg(data, out)
     elif data.startswith((_PNG, _BMP)):
         with open_image(data) as image:
             _check_size(*image.size)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from facenas.data.faces.jpeg import SIDE
+from facenas.data.faces.store import SIDE
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.embedder import (

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.faces.jpeg import SIDE
+from facenas.data.faces.store import SIDE
 from facenas.errors import UserError
 
 Pixels = NDArray[np.uint8]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.faces.jpeg import SIDE
+from facenas.data.faces.store import SIDE
 from facenas.device import named_device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.embedder import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.data.faces.alignment import REFERENCE, align, five_points, similarity
+from facenas.data.faces.align import REFERENCE, align, five_points, similarity
 
 COORDINATES = st.lists(st.floats(-2000, 2000, width=32), min_size=10, max_size=10)
 

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facenas.data.faces import detector_file
-from facenas.data.faces.alignment import REFERENCE, align
-from facenas.data.faces.detection import Detector, crop_face
-from facenas.data.faces.detector_file import NAME, SHA256, URL, find_detector
-from facenas.data.faces.jpeg import decode
+from facenas.data.faces import detection
+from facenas.data.faces.align import REFERENCE, align, crop_face
+from facenas.data.faces.detection import NAME, SHA256, URL, Detector, find_detector
+from facenas.data.faces.store import decode_jpeg
 from facenas.data.images import decode_image
 from facenas.errors import SearchStoppedError, UserError
 
@@ -40,7 +39,7 @@ def faces():
     """Four aligned crops, (112, 112, 3) uint8 RGB."""
     with zipfile.ZipFile(LFW) as archive:
         names = [name for name in archive.namelist() if name.endswith("_0001.jpg")][::1400]
-        return [decode(archive.read(name)) for name in names[:4]]
+        return [decode_jpeg(archive.read(name)) for name in names[:4]]
 
 
 def scene(width, height, placed):
@@ -237,7 +236,7 @@ def served(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    monkeypatch.setattr(detector_file, "URL", f"http://127.0.0.1:{server.server_port}/{NAME}")
+    monkeypatch.setattr(detection, "URL", f"http://127.0.0.1:{server.server_port}/{NAME}")
     monkeypatch.setenv("FACENAS_CACHE", str(tmp_path / "cache"))
     yield folder
     server.shutdown()
@@ -250,7 +249,7 @@ def test_it_is_fetched_once_and_checked(served, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="gave another file than expected"):
         find_detector()
     assert not (tmp_path / "cache").exists()
-    monkeypatch.setattr(detector_file, "SHA256", hashlib.sha256(b"the detector").hexdigest())
+    monkeypatch.setattr(detection, "SHA256", hashlib.sha256(b"the detector").hexdigest())
     path = find_detector()
     assert path == tmp_path / "cache" / NAME
     assert path.read_bytes() == b"the detector"
@@ -261,17 +260,17 @@ def test_it_is_fetched_once_and_checked(served, tmp_path, monkeypatch):
 
 def test_it_cannot_be_fetched(served, monkeypatch):
     with pytest.raises(
-        UserError, match=r"cannot be fetched \(File not found\); get .* by --detector"
+        UserError, match=r"cannot be fetched \(File not found\); get .* as the detector"
     ):
         find_detector()
-    monkeypatch.setattr(detector_file, "URL", "http://127.0.0.1:9/nobody/listens")
+    monkeypatch.setattr(detection, "URL", "http://127.0.0.1:9/nobody/listens")
     with pytest.raises(UserError, match=r"cannot be fetched .*refused"):
         find_detector()
 
 
 def test_the_cache_cannot_be_written(served, tmp_path, monkeypatch):
     (served / NAME).write_bytes(b"the detector")
-    monkeypatch.setattr(detector_file, "SHA256", hashlib.sha256(b"the detector").hexdigest())
+    monkeypatch.setattr(detection, "SHA256", hashlib.sha256(b"the detector").hexdigest())
     (tmp_path / "cache").write_bytes(b"a file in its place")
     with pytest.raises(SearchStoppedError, match=r"cannot be written .* set FACENAS_CACHE"):
         find_detector()

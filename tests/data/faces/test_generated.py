@@ -67,7 +67,7 @@ def test_store_is_named_generated_and_holds_whole_images(tmp_path):
 def test_store_is_not_overwritten_unasked(tmp_path):
     write_generated(tmp_path / "s.zarr", 1, 1, seed=0)
     before = contents(tmp_path / "s.zarr")
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="overwrite"):
         write_generated(tmp_path / "s.zarr", 1, 1, seed=1)
     assert contents(tmp_path / "s.zarr") == before
     write_generated(tmp_path / "s.zarr", 1, 1, seed=1, overwrite=True)
@@ -160,4 +160,4 @@ def test_command(facenas):
     assert told == {"store": "d.zarr", "images": 6, "identities": 2, "skipped": 0}
     again = facenas("data", "demo", "d.zarr")
     assert again.returncode == 2
-    assert "d.zarr: is there already; give --overwrite to replace it" in again.stderr
+    assert "d.zarr: is there already; overwrite says to replace it" in again.stderr

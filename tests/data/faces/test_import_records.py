@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from face_files import MAGIC, decoded, framed, insightface, jpeg, payload, write_records
 
-from facenas.data.faces.checking import check
 from facenas.data.faces.importing import import_faces
-from facenas.data.faces.store import open_store
+from facenas.data.faces.store import check, open_store
 from facenas.errors import UserError
 
 REAL_ZIP = Path(__file__).parents[3].parent / "shared/data/faces/celeba_299ids_112x112.zip"

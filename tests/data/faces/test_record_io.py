@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from facenas.data.faces.record_io import Index, Record, RecordFile
-from facenas.data.faces.records import RecordSource, key_ranges
+from facenas.data.faces.sources import RecordSource, key_ranges
 from facenas.errors import UserError
 
 PIECES = st.one_of(st.just(MAGIC), st.binary(max_size=5), st.just(MAGIC[:3]), st.just(MAGIC * 2))

@@ -13,10 +13,8 @@ from face_files import decoded, encoded, jpeg, picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facenas.data.faces.checking import check, describe
-from facenas.data.faces.layout import FIELDS
 from facenas.data.faces.sharded import CHUNKS, ShardedArray, ShardedWriter
-from facenas.data.faces.store import open_store
+from facenas.data.faces.store import FIELDS, check, describe, open_store
 from facenas.data.faces.writer import StoreWriter
 from facenas.errors import UserError
 
@@ -170,7 +168,7 @@ def test_reading_needs_no_zarr(tmp_path):
         "import sys; sys.modules['zarr'] = None\n"
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from facenas.data.faces.checking import check\n"
+        "from facenas.data.faces.store import check\n"
         "from facenas.data.faces.store import open_store\n"
         "check(Path('a.zarr'))\n"
         "print(open_store(Path('a.zarr')).read(np.array([7])).sum())"

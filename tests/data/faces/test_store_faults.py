@@ -11,8 +11,7 @@ import pytest
 import zarr
 from face_files import jpeg
 
-from facenas.data.faces.checking import check
-from facenas.data.faces.store import open_store
+from facenas.data.faces.store import check, open_store
 from facenas.data.faces.writer import StoreWriter
 from facenas.errors import UserError
 
@@ -67,7 +66,7 @@ def test_what_is_no_store(tmp_path):
     ("values", "message"),
     [
         ({"version": 2}, "format 2, .* update facenas"),
-        ({"colour": "BGR"}, "colour order 'BGR'"),
+        ({"colour": "BGR"}, "color order 'BGR'"),
         ({"layout": "png"}, "attributes are damaged"),
         ({"images": "6"}, "attributes are damaged"),
         ({"images": 7}, "should have 7 labels but has 6"),
@@ -200,7 +199,7 @@ def test_a_store_without_images_is_refused(tmp_path):
 
 def test_overwriting(path):
     before = open_store(path)
-    assert "is there already; give --overwrite" in sentence(StoreWriter, path, "x")
+    assert "is there already; overwrite says" in sentence(StoreWriter, path, "x")
     with pytest.raises(ZeroDivisionError):
         make(path, 3, overwrite=True, stop=ZeroDivisionError)
     assert check(path)["fingerprint"] == before.fingerprint

@@ -18,7 +18,7 @@ from facenas.data.faces.generated.identity import Identity
 from facenas.data.faces.generated.light import light_maps
 from facenas.data.faces.generated.nuisance import Camera, Light, Nuisance
 from facenas.data.faces.generated.sketch import ENLARGED, Sketch
-from facenas.data.faces.jpeg import SIDE
+from facenas.data.faces.store import SIDE
 from facenas.data.images import Pixels
 
 _Image = NDArray[Any]  # (112, 112, 3) float32: red, green, blue on the 0..255 scale

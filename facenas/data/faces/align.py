@@ -1,0 +1,299 @@
+"""Faces brought to the template of all published 112x112 face networks, one or a folder of photographs.
+
+Source of the template and of the procedure: `deepinsight/insightface:recognition/_evaluation_/ijb/ijb_11.py`
+(the 96x112 points of SphereFace, moved 8 pixels to the right).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from facenas.data.faces.detection import Detector, find_detector
+from facenas.data.faces.store import SIDE, encode_jpeg, is_face_jpeg
+from facenas.data.images import Files, Pixels, decode_image, find_images, reason_of
+from facenas.device import core_count
+from facenas.errors import UserError
+from facenas.files import read_json, write_atomically, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+# Where an aligned crop has its (right eye, left eye, nose, right and left corner of the mouth), x and y
+# in pixels; right and left are those of the person, so the first point lies on the left of the picture.
+REFERENCE: NDArray[np.float32] = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ],
+    np.float32,
+)
+_LEAST_SPREAD = 1e-3  # pixels; points closer together are one point, and fit any size of face
+_FARTHEST = 1e9  # pixels; beyond it, squares of distances lose the face
+_LONGEST_SIDE = 32_766  # pixels; OpenCV counts source pixels in 16 bits
+
+FACES = ("largest", "all")
+NOTE, SKIPPED = "align.json", "skipped.csv"
+_FORMAT, _VERSION = "facenas aligned faces", 1
+_AT_ONCE = 256  # images handed to the threads
+
+
+def similarity(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(2, 3) float64: the rotation, scale and shift that bring `points` closest to `REFERENCE`.
+
+    points: (5, 2) x and y in pixels, in the template's order. Least squares without reflection, Umeyama
+    1991 (doi 10.1109/34.88573); of points in the plane the solution is one complex factor and one shift.
+    Raises ValueError when points are not five, not finite, beyond 1e9, or all in one place.
+    """
+    if np.shape(points) != REFERENCE.shape:
+        raise ValueError(f"landmarks of shape {np.shape(points)}; they should be five of x, y")
+    given, wanted = (_complex(array) for array in (points, REFERENCE))
+    if not (np.abs(given) < _FARTHEST).all():
+        raise ValueError("a landmark is not a number, or lies far outside any image")
+    spread = given - given.mean()
+    size = float(np.vdot(spread, spread).real)
+    factor = np.vdot(spread, wanted - wanted.mean()) / max(size, _LEAST_SPREAD**2)
+    if size <= _LEAST_SPREAD**2 or not factor:
+        raise ValueError("the landmarks lie all in one place")
+    shift = wanted.mean() - factor * given.mean()
+    return np.array(
+        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
+    )
+
+
+def align(image: Pixels, points: NDArray[np.floating]) -> Pixels:
+    """(112, 112, 3) uint8: the face with landmarks `points` in `image`, on the template.
+
+    image: (h, w, 3) uint8, of any order of colors; points: (5, 2) as for `similarity`. Bilinear; what
+    lies outside the image is black. Raises ValueError as `similarity` does, and for an image that is
+    empty or has a side of more than 32,766 pixels.
+    """
+    if image.ndim != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"pixels of shape {image.shape} and type {image.dtype}")
+    if max(image.shape) > _LONGEST_SIDE:
+        raise ValueError(f"it has a side of more than {_LONGEST_SIDE} pixels")
+    crop = cv2.warpAffine(image, similarity(points), (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    return cast(Pixels, crop)
+
+
+def five_points(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(5, 2) landmarks out of the (68, 2) of the iBUG scheme: eyes as the mean of their two corners.
+
+    Raises ValueError when there are not 68.
+    """
+    if np.shape(points) != (68, 2):
+        raise ValueError(f"landmarks of shape {np.shape(points)}; they should be 68 of x, y")
+    all_points = np.asarray(points, np.float64)
+    right_eye, left_eye = all_points[[36, 39]].mean(0), all_points[[42, 45]].mean(0)
+    return np.stack([right_eye, left_eye, *all_points[[30, 48, 54]]])
+
+
+def crop_face(image: Pixels, points: NDArray[np.floating]) -> Pixels:
+    """(112, 112, 3) uint8: the face with landmarks (5, 2) in a photograph (h, w, 3) of any size.
+
+    A large face is halved first, each pixel the mean of four, until it is less than twice the template's
+    size: `align` alone would take one pixel in many, noise and all. Raises ValueError as `align` does.
+    """
+    scaled, places = image, np.asarray(points, np.float64)
+    while np.hypot(*similarity(places)[:, 0]) <= 0.5 and min(scaled.shape[:2]) > 1:
+        height, width = scaled.shape[0] // 2, scaled.shape[1] // 2
+        # An odd row or column is left out, so that the scale is exactly a half.
+        even = scaled[: 2 * height, : 2 * width]
+        scaled = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        places = (places + 0.5) / 2 - 0.5  # a pixel's place is that of its centre
+    return align(scaled, places)
+
+
+class _Outcome(NamedTuple):
+    """What became of an image: how many crops, whether an earlier call made them, or why there are none."""
+
+    faces: int
+    kept: bool = False
+    reason: str = ""
+
+
+def align_photographs(
+    source: Path,
+    out: Path,
+    detector: Path | None = None,
+    faces: str = "largest",
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Writes the faces in the images at `source` (a folder, a .zip or one file) as crops below `out`.
+
+    `<name>.jpg` for the largest face of an image, or `<name>_1.jpg`, `<name>_2.jpg`, ... for all, the
+    largest first: JPEG of quality 95 without color subsampling, which a store takes byte for byte. Images
+    without a crop are listed in `out`/skipped.csv with the reason. A crop appears when it is whole, and a
+    second call with the same `source` and `faces` goes on where the first was stopped. Returns how many
+    images there were, faces were written, images skipped and kept from before, and the seconds it took.
+    Raises UserError when `out` holds anything else or no image gives a face, SearchStoppedError when the
+    disk is full.
+    """
+    started = time.perf_counter()
+    if faces not in FACES:
+        raise UserError(f"faces {faces!r}: should be {' or '.join(FACES)}")
+    files, names = find_images(source)
+    finder = Detector(find_detector(detector))
+    _claim(out, source, faces, finder.fingerprint)
+    align_one = partial(_align_one, files, finder, faces == "all")
+    targets = [out / name for name in crop_names(names)]
+    found = _mapped(align_one, names, targets, workers or core_count())
+    outcomes = list(tqdm(found, "align", len(names), unit="image", disable=None))
+    reasons = zip(names, (outcome.reason for outcome in outcomes), strict=True)
+    skipped = [(name, reason) for name, reason in reasons if reason]
+    _list_skipped(out, source, skipped, len(names))
+    return {
+        "out": str(out),
+        "images": len(names),
+        "faces": sum(outcome.faces for outcome in outcomes),
+        "skipped": len(skipped),
+        "kept": sum(outcome.kept for outcome in outcomes),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def crop_names(names: list[str]) -> list[str]:
+    """What the crops are called, without an ending; `a.jpg` and `a.png` in one folder stay apart."""
+    bare = [str(PurePosixPath(name).with_suffix("")) for name in names]
+    often = Counter(name.casefold() for name in bare)  # some file systems do not tell case apart
+    return [
+        stem if often[stem.casefold()] == 1 else name
+        for stem, name in zip(bare, names, strict=True)
+    ]
+
+
+def _mapped(
+    align_one: Callable[[str, Path], _Outcome], names: list[str], targets: list[Path], threads: int
+) -> Iterator[_Outcome]:
+    """The outcomes in order. A fault of the disk ends it; the crops until then stay."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1 if threads > 1 else 0)  # else each of our threads would use all cores
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(names), _AT_ONCE):
+                some = slice(start, start + _AT_ONCE)
+                yield from pool.map(align_one, names[some], targets[some])
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _align_one(files: Files, detector: Detector, every: bool, name: str, target: Path) -> _Outcome:
+    paths = _crops_there(target, every)
+    if paths:
+        return _Outcome(len(paths), kept=True)
+    try:
+        image = decode_image(files.read(name))
+        found = detector(image)
+        crops = [
+            encode_jpeg(crop_face(image, face.points)) for face in (found if every else found[:1])
+        ]
+    except Exception as error:  # Pillow's plugins and zipfile raise many kinds
+        return _Outcome(0, reason=reason_of(error))
+    if not crops:
+        return _Outcome(0, reason="no face was found in it")
+    for number in reversed(range(len(crops))):  # the first face last: when it is there, all are
+        _write(_crop_path(target, number + 1 if every else None), crops[number])
+    return _Outcome(len(crops))
+
+
+def _crop_path(target: Path, number: int | None) -> Path:
+    return target.with_name(
+        f"{target.name}.jpg" if number is None else f"{target.name}_{number}.jpg"
+    )
+
+
+def _crops_there(target: Path, every: bool) -> list[Path]:
+    """The whole set of crops that an earlier call wrote, or nothing."""
+    if not every:
+        path = _crop_path(target, None)
+        return [path] if _is_whole(path) else []
+    found: list[Path] = []
+    while _is_whole(path := _crop_path(target, len(found) + 1)):
+        found.append(path)
+    return found
+
+
+def _is_whole(path: Path) -> bool:
+    """A power failure can leave a file without its bytes."""
+    try:
+        return is_face_jpeg(path.read_bytes())
+    except OSError:
+        return False
+
+
+def _write(path: Path, data: bytes) -> None:
+    def write(temporary: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+
+    write_atomically(path, write, remedy="make room and align again, it goes on")
+
+
+def _claim(out: Path, source: Path, faces: str, detector: str) -> None:
+    """Notes in `out` what it is for; raises UserError when it is for something else."""
+    inside = out.resolve()
+    if inside == source.resolve() or source.resolve() in inside.parents:
+        raise UserError(f"{out}: lies in {source}; choose a folder beside it for the crops")
+    note = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "source": str(source.resolve()),
+        "faces": faces,
+        "detector": detector,
+    }
+    if (out / NOTE).is_file():
+        old = read_json(out / NOTE)
+        other = next((key for key in note if old.get(key) != note[key]), None)
+        if other:
+            raise UserError(
+                f"{out}: holds crops of another {other} ({old.get(other)}); choose another folder"
+            )
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        taken = any(out.iterdir())
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from None
+    if taken:
+        raise UserError(
+            f"{out}: is not empty and not made by `facenas align`; choose another folder"
+        )
+    write_json(out / NOTE, note)
+
+
+def _list_skipped(out: Path, source: Path, skipped: list[tuple[str, str]], images: int) -> None:
+    """Writes or removes the list; raises UserError when it names all images."""
+    path = out / SKIPPED
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    rows = [(name.encode(errors="backslashreplace").decode(), reason) for name, reason in skipped]
+    csv.writer(text).writerows([("file", "reason"), *rows])
+    write_text(path, text.getvalue())
+    if len(skipped) == images:
+        name, reason = skipped[0]
+        raise UserError(
+            f"{source}: none of its {images} images gives a face (the first, {name}: {reason})"
+        )
+    log.warning("%d images skipped; %s says why", len(skipped), path)
+
+
+def _complex(points: NDArray[np.floating]) -> NDArray[np.complex128]:
+    """(5,) x + iy."""
+    return np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
