@@ -158,7 +158,7 @@ def test_a_member_of_the_front_is_recommended_and_trained(facenas, tmp_path, ref
     assert json.loads(done.stdout)["architecture"] == cheapest["architecture"]
     done = facenas("train", str(run), "--pick", "9999", "--run", "none")
     assert done.returncode == 2
-    assert "--pick 9999: is not on the front" in done.stderr
+    assert "pick 9999: is not on the front" in done.stderr
 
 
 def test_a_space_and_a_strategy_that_do_not_fit_are_told(facenas):
@@ -168,6 +168,42 @@ def test_a_space_and_a_strategy_that_do_not_fit_are_told(facenas):
     done = facenas(*search("cells-demo", "--set", "search.supernet={epochs: 1}"))
     assert done.returncode == 2
     assert "has no supernet" in done.stderr
+
+
+def test_memory_is_an_objective_of_cells(facenas):
+    settings = ["--set", "search.objectives=[memory]", "--run", "m", "--executor", "serial"]
+    done = facenas(*search("cells-demo", *settings, "--json"))
+    assert done.returncode == 0, done.stderr
+    front = json.loads(done.stdout)["front"]
+    assert all(member["memory"] > 4 * 1000 for member in front)  # float32 weights and activations
+
+
+def test_a_full_disk_while_trials_run_leaves_the_supernets_epochs_whole(facenas, tmp_path):
+    """The log of a search is opened after the supernet has written its own lines into metrics.jsonl."""
+    import resource
+
+    done = facenas(*search("pareto-demo", "--run", "first", "--executor", "serial"))
+    assert done.returncode == 0, done.stderr
+    whole = (tmp_path / "runs" / "first" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    supernet = "".join(line for line in whole if '"supernet"' in line)
+    room = len(supernet.encode()) + 40  # for a part of the first trial's line
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+
+    # Its supernet is trained already: no large file has to be written but a copy of that, before the limit.
+    folder = tmp_path / "runs" / "full"
+    shutil.copytree(tmp_path / "runs" / "first", folder)
+    for name in ("best.json", "trials.jsonl", "right.jsonl", "report.html"):
+        (folder / name).unlink()
+    (folder / "metrics.jsonl").write_text(supernet)
+    done = facenas("resume", "full", preexec_fn=small_files)
+    assert done.returncode == 1, done.stderr
+    assert "cannot be written" in done.stderr
+    assert (folder / "metrics.jsonl").read_text().startswith(supernet)
+    assert facenas("resume", "full").returncode == 0
+    assert epochs_of_supernet(folder) == epochs_of_supernet(tmp_path / "runs" / "first")
 
 
 def test_faces_are_searched_by_the_same_preset(facenas, faces, lfw):

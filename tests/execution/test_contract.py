@@ -53,3 +53,17 @@ def test_a_loss_that_diverges_is_the_candidates_own_fault(build, make_spec, make
     executor.close()
     assert (failed.status, failed.accuracy) == ("failed", 0)
     assert "NonFiniteLossError: the loss became" in failed.reason
+
+
+@pytest.mark.parametrize(("cards", "workers"), [(0, 16), (1, 4), (2, 8), (8, 16)])
+def test_default_workers_are_one_a_core_but_four_a_card_at_most(monkeypatch, cards, workers):
+    """Sixteen CUDA contexts on one card would take its memory, and candidates would pay for it."""
+    import torch
+
+    from facenas import device
+    from facenas.execution import default_workers
+
+    monkeypatch.setattr(device, "core_count", lambda: 16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    assert default_workers() == workers

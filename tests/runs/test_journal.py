@@ -94,6 +94,25 @@ def test_reading_does_not_cut(tmp_path):
     assert path.read_bytes() == torn
 
 
+def test_a_file_that_grows_meanwhile_is_read_at_one_moment(tmp_path, monkeypatch, caplog):
+    """A live search appends at any time: half a line more is no torn line, and no warning."""
+    path = tmp_path / "trials.jsonl"
+    write(path, RECORDS)
+    read, reads = Path.read_bytes, []
+
+    def growing(self: Path) -> bytes:
+        reads.append(self)
+        data = read(self)
+        with self.open("ab") as file:
+            file.write(b'{"half')
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", growing)
+    assert read_journal(path) == RECORDS
+    assert reads == [path]
+    assert caplog.text == ""
+
+
 @settings(deadline=None, max_examples=50)
 @given(records=OBJECTS.filter(bool), data=st.data())
 def test_cut_anywhere_exactly_the_whole_lines_before_are_left(tmp_path_factory, records, data):

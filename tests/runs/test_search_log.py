@@ -264,11 +264,21 @@ def test_a_journal_that_does_not_follow_is_refused(tmp_path, edit, number):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("words", [{"note": "worded anew"}, {"decision": "drop 1 of 3"}])
+def test_prose_is_not_compared(tmp_path, words):
+    """A later version may word a note anew; an earlier one had prose in place of the decision."""
+    searched(tmp_path, 3)
+    path = tmp_path / "trials.jsonl"
+    path.write_text("".join(json.dumps({**line, **words}) + "\n" for line in read_journal(path)))
+    searched(tmp_path, 4)
+    assert len(read_journal(path)) == 4
+
+
 def test_a_trial_wanted_twice_keeps_its_side_lines_after_a_resume(tmp_path):
     """With equal epochs the micro baseline is the macro network's trial: one key, two journal lines."""
     searched(tmp_path, 1)
     record = searched(tmp_path, 1)
-    decide(record, 0, "baseline")
+    decide(record, 0, Decision.BASELINE)
     np.testing.assert_array_equal(right_images(tmp_path, 0), right_of(0))
     np.testing.assert_array_equal(right_images(tmp_path, 1), right_of(0))
     assert [m["trial"] for m in read_journal(tmp_path / "metrics.jsonl")] == [0, 0, 1, 1]
