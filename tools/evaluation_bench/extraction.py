@@ -19,7 +19,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from facenas.spaces.named import NAMED
 from numpy.typing import NDArray
 
 from facenas.data.images import ZipFiles
@@ -27,7 +26,7 @@ from facenas.device import core_count
 from facenas.evaluation.benches.images import file_images
 from facenas.evaluation.embedders import Embedder, open_embedder
 from facenas.evaluation.embedders.cache import extract
-from facenas.models.ir import build_ir
+from facenas.spaces.ir import NAMED
 
 from . import Row, show, timed
 
@@ -49,7 +48,7 @@ def rows(crops: Path = ZIP, onnx: Path = ONNX, images: int = IMAGES) -> list[Row
         if onnx.exists():
             embedder, one = open_embedder(onnx), onnxruntime_one(onnx)
             found.append(compare("onnxruntime", embedder, one, crops, images, 0.0, 1.0))
-        network = build_ir(NAMED["ir18"], seed=0).eval()
+        network = NAMED["ir18"].build(0).eval()
         path = Path(folder, "ir18.pt")
         torch.save({f"net.{name}": value for name, value in network.state_dict().items()}, path)
         embedder = open_embedder(path)

@@ -153,7 +153,7 @@ def test_adaface(tmp_path, se):
     foreign = load_foreign(tmp_path / "adaface.ckpt")
     arch = foreign.architecture
     assert (arch.width, arch.stages, arch.embedding, arch.se) == (16, SMALL, 8, se)
-    assert (foreign.colour, arch.project_first) == ("BGR", False)
+    assert (foreign.color, arch.project_first) == ("BGR", False)
     assert torch.equal(foreign.kernel, saved["state_dict"]["head.kernel"])
     close(z_of(foreign), expected(network, IMAGES.flip(1)))  # theirs takes BGR, ours RGB
 
@@ -175,7 +175,7 @@ def test_cvlface(tmp_path, name, prefix):
     save = safetensors.torch.save_file if name.endswith("s") else torch.save
     save(state, tmp_path / name)
     foreign = load_foreign(tmp_path / name)
-    assert (foreign.colour, foreign.kernel) == ("RGB", None)
+    assert (foreign.color, foreign.kernel) == ("RGB", None)
     close(z_of(foreign), expected(network, IMAGES))
 
 
@@ -184,7 +184,7 @@ def test_cvlface_whose_settings_flip_the_input(tmp_path):
     torch.save({f"net.{k}": v for k, v in network.state_dict().items()}, tmp_path / "model.pt")
     (tmp_path / "model.yaml").write_text("name: ir18\ncolor_space: BGR\n")
     foreign = load_foreign(tmp_path / "model.pt")
-    assert foreign.colour == "BGR"
+    assert foreign.color == "BGR"
     close(z_of(foreign), expected(network, IMAGES.flip(1)))
 
 
@@ -194,7 +194,7 @@ def test_arcface_torch(tmp_path, prefix):
     torch.save({prefix + k: v for k, v in network.state_dict().items()}, tmp_path / "backbone.pt")
     foreign = load_foreign(tmp_path / "backbone.pt")
     arch = foreign.architecture
-    assert (arch.stages, arch.project_first, foreign.colour) == ((1, 2, 11, 1), True, "RGB")
+    assert (arch.stages, arch.project_first, foreign.color) == ((1, 2, 11, 1), True, "RGB")
     close(z_of(foreign), expected(network, IMAGES))
 
 
