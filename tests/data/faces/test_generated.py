@@ -15,7 +15,7 @@ from facenas.data.faces.generated import (
     nuisance_of,
     write_generated,
 )
-from facenas.data.faces.generated.identity import Identity
+from facenas.data.faces.generated.factors import Identity
 from facenas.data.faces.store import open_store
 from facenas.errors import UserError
 
@@ -129,8 +129,8 @@ def test_verification_figure_is_right_on_known_embeddings():
     assert 42 < verification(rng.normal(size=who.shape)) < 58
 
 
-def test_colours_and_pixels_do_not_tell_identities(faces):
-    """Measured on 60 identities of seed 0: 57 % by mean colour, 62 % by pixels."""
+def test_colors_and_pixels_do_not_tell_identities(faces):
+    """Measured on 60 identities of seed 0: 57 % by mean color, 62 % by pixels."""
     flat = faces.reshape(PEOPLE * EACH, -1, 3).astype(np.float64)
     mean = flat.mean(axis=1)
     assert verification(mean - mean.mean(axis=0)) < 70

@@ -8,20 +8,21 @@ import pytest
 import simplejpeg
 
 from facenas.data.faces.generated import identity_of, nuisance_of
-from facenas.data.faces.generated.features import landmarks
-from facenas.data.faces.generated.geometry import (
+from facenas.data.faces.generated.drawing import landmarks
+from facenas.data.faces.generated.factors import COVERS, Camera, Light, Pose
+from facenas.data.faces.generated.picture import light_maps, picture
+from facenas.data.faces.generated.sketch import (
+    ENLARGED,
     TEMPLATE,
+    Sketch,
     View,
     aligned_view,
     curve,
+    ellipse,
     mirrored,
     on_face,
     on_outline,
 )
-from facenas.data.faces.generated.light import light_maps
-from facenas.data.faces.generated.nuisance import COVERS, Camera, Light, Pose
-from facenas.data.faces.generated.picture import picture
-from facenas.data.faces.generated.sketch import ENLARGED, Sketch, ellipse
 
 CLEAN = Camera(blur=0, side=112, noise=0, quality=95)
 

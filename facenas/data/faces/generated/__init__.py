@@ -1,10 +1,10 @@
 """Generated faces: drawn from random factors, for demonstrations and tests. They show nobody.
 
-All images of an identity share its factors (`identity.py`); pose, light, expression, covers and
-camera are drawn anew for each image (`nuisance.py`). They are learnable but not trivial. Pairs of 60
-identities that are new to a network are told apart, at the best threshold, at 55 % by mean colour, at
-62 % by pixels or by an untrained IR network, and at 97 % after that network (four blocks, width 8)
-was trained on 96 identities with 24 images each, for 3 minutes on one core. Chance is 50 %.
+All images of an identity share its factors; pose, light, expression, covers and camera are drawn anew for
+each image (`factors.py`). They are learnable but not trivial. Pairs of 60 identities that are new to a
+network are told apart, at the best threshold, at 55 % by mean color, at 62 % by pixels or by an untrained IR
+network, and at 97 % after that network (four blocks, width 8) was trained on 96 identities with 24 images
+each, for 3 minutes on one core. Chance is 50 %.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from facenas.data.faces.generated.identity import Identity, draw_identity
-from facenas.data.faces.generated.nuisance import Nuisance, draw_nuisance
+from facenas.data.faces.generated.factors import Identity, Nuisance, draw_identity, draw_nuisance
 from facenas.data.faces.generated.picture import picture
 from facenas.data.faces.writer import StoreWriter
 

@@ -9,19 +9,20 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from facenas.data.faces.generated.covers import draw_covers
-from facenas.data.faces.generated.features import draw_features, landmarks
-from facenas.data.faces.generated.geometry import View, aligned_view
-from facenas.data.faces.generated.hair import draw_back_hair, draw_beard, draw_hair
-from facenas.data.faces.generated.head import draw_behind, draw_marks, draw_skin
-from facenas.data.faces.generated.identity import Identity
-from facenas.data.faces.generated.light import light_maps
-from facenas.data.faces.generated.nuisance import Camera, Light, Nuisance
-from facenas.data.faces.generated.sketch import ENLARGED, Sketch
+from facenas.data.faces.generated import drawing
+from facenas.data.faces.generated.drawing import SIDE as HALF_WIDTH
+from facenas.data.faces.generated.drawing import landmarks
+from facenas.data.faces.generated.factors import Camera, Identity, Light, Nuisance
+from facenas.data.faces.generated.sketch import DEPTH, ENLARGED, Sketch, View, aligned_view, on_face
 from facenas.data.faces.store import SIDE
 from facenas.data.images import Pixels
 
 _Image = NDArray[Any]  # (112, 112, 3) float32: red, green, blue on the 0..255 scale
+Map = NDArray[Any]  # float32
+
+_STEP = 2.0  # pixels between the places where light is reckoned; it varies slowly enough
+_GRID = np.arange(-72, 84, _STEP)  # across and down, the middle of the eyes at 0
+_DOWN = _GRID - 8  # y of the head's center
 
 
 def picture(who: Identity, now: Nuisance) -> bytes:
@@ -33,23 +34,23 @@ def picture(who: Identity, now: Nuisance) -> bytes:
 
 
 def _drawn(who: Identity, now: Nuisance, view: View, rng: np.random.Generator) -> _Image:
-    """The face in its own colours: from what lies behind to what lies in front."""
+    """The face in its own colors: from what lies behind to what lies in front."""
     sketch = Sketch()
-    draw_back_hair(sketch, who)
-    draw_behind(sketch, who, now.clothes)
-    draw_skin(sketch, who, now.expression)
-    draw_beard(sketch, who, now.expression)
-    draw_marks(sketch, who)
-    draw_features(sketch, who, now.expression)
-    draw_hair(sketch, who)
-    draw_covers(sketch, who, now)
+    drawing.draw_back_hair(sketch, who)
+    drawing.draw_behind(sketch, who, now.clothes)
+    drawing.draw_skin(sketch, who, now.expression)
+    drawing.draw_beard(sketch, who, now.expression)
+    drawing.draw_marks(sketch, who)
+    drawing.draw_features(sketch, who, now.expression)
+    drawing.draw_hair(sketch, who)
+    drawing.draw_covers(sketch, who, now)
     canvas = _background(now, rng)
     sketch.draw(canvas, view)
     return cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def _background(now: Nuisance, rng: np.random.Generator) -> Pixels:
-    """Three colours that run into each other, on the enlarged canvas."""
+    """Three colors that run into each other, on the enlarged canvas."""
     places = np.array(now.background, np.uint8)[rng.integers(0, 3, (3, 3))]
     side = SIDE * ENLARGED
     return cast(Pixels, cv2.resize(places, (side, side), interpolation=cv2.INTER_CUBIC))
@@ -57,7 +58,7 @@ def _background(now: Nuisance, rng: np.random.Generator) -> Pixels:
 
 def _lit(image: _Image, who: Identity, view: View, light: Light) -> _Image:
     gain, gloss = light_maps(who, view, light, SIDE)
-    image *= gain[..., None] * np.array(light.colour, np.float32)
+    image *= gain[..., None] * np.array(light.color, np.float32)
     image += 255 * gloss[..., None]
     # x / (1 + x^4)^(1/4): bright parts lose contrast instead of being cut off.
     image *= 1 / 255
@@ -74,3 +75,58 @@ def _taken(image: _Image, camera: Camera, rng: np.random.Generator) -> bytes:
     image = image + camera.noise * rng.standard_normal(image.shape, np.float32)
     pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return cast(bytes, simplejpeg.encode_jpeg(pixels, camera.quality, "RGB", "420"))
+
+
+def _bumps(who: Identity) -> NDArray[np.float64]:
+    """(n, 5) what stands out of an ellipsoid: x, y, half width, half height, height."""
+    nose, mouth, eye = 20 + who.nose_length, 40.6 + who.mouth_height, 17.6 + who.eye_spacing
+    pairs = [
+        (eye, 0, 8.5, 5.0, -3.2 * who.eye_depth),
+        (eye - 8, 0, 4, 5, -2.2 * who.nose_bridge),
+        (eye, -9 - who.brow_height, 9, 3.6, 2.2 * who.eye_depth),
+        (24, 15, 8, 6.5, 2.5 * who.cheekbones),
+        (4.8 * who.nose_width, nose, 2.8, 2.8, 1.8),
+    ]
+    middle = [
+        (0, 0.45 * nose, 3.4 * who.nose_width, 8.5, 4.6 * who.nose_bridge),
+        (0, nose - 2, 4.6 * who.nose_width, 4.4, 4.6 * who.nose_tip),
+        (0, mouth - 2.5, 9, 2.2, 1.1 * who.upper_lip),
+        (0, mouth + 3.4, 8, 2.6, 2.0 * who.lower_lip),
+        (0, mouth + 9.0, 9, 2.8, -2.0),
+        (0, 55 + who.chin, 7.5 * who.chin_width, 5.5, 3.2),
+    ]
+    return np.array([*pairs, *((-x, *rest) for x, *rest in pairs), *middle])
+
+
+def _slopes(who: Identity, view: View) -> tuple[Map, Map]:
+    """(grid, grid) dz/dx and dz/dy of the head, seen turned but not aligned."""
+    bumps = _bumps(who)
+    seen = view.seen(on_face(bumps[:, :2], 4 * (bumps[:, 0] == 0)))
+    x = (_GRID - seen.real[:, None]) / bumps[:, 2:3]
+    y = (_GRID - seen.imag[:, None]) / bumps[:, 3:4]
+    across, down = np.exp(-0.5 * x * x), np.exp(-0.5 * y * y) * bumps[:, 4:5]
+    head_x, head_y = _GRID / (HALF_WIDTH * who.head_width + 4), _DOWN / 70
+    rest = DEPTH / np.sqrt(np.maximum(1 - head_x**2 - head_y[:, None] ** 2, 0.12))
+    slope_x = -rest * head_x / (HALF_WIDTH * who.head_width + 4) - down.T @ (
+        x / bumps[:, 2:3] * across
+    )
+    slope_y = -rest * head_y[:, None] / 70 - (y / bumps[:, 3:4] * down).T @ across
+    return slope_x.astype(np.float32), slope_y.astype(np.float32)
+
+
+def light_maps(who: Identity, view: View, light: Light, side: int) -> tuple[Map, Map]:
+    """(side, side) float32 gains and glosses of the crop's pixels, from the head's slopes."""
+    slope_x, slope_y = _slopes(who, view)
+    length = np.sqrt(slope_x**2 + slope_y**2 + 1)
+    right, down, front = light.direction
+    lamp = (front - right * slope_x - down * slope_y) / length
+    half = np.array((right, down, front + 1)) / np.linalg.norm((right, down, front + 1))
+    mirror = np.maximum((half[2] - half[0] * slope_x - half[1] * slope_y) / length, 0)
+    # Light wraps around: a lamp's shadow has a soft edge, as under a large lamp.
+    gain = 1 - light.strength + light.strength * 1.25 * np.maximum(0.25 + 0.75 * lamp, 0) ** 1.3
+    gloss = light.gloss * mirror**22
+    scale, start = view.scale * _STEP, view.origin + view.scale * (_GRID[0] * (1 + 1j))
+    place = np.array(((scale.real, -scale.imag, start.real), (scale.imag, scale.real, start.imag)))
+    both = np.dstack([gain, gloss]).astype(np.float32)
+    maps = cv2.warpAffine(both, place, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    return maps[..., 0], maps[..., 1]

@@ -1,26 +1,130 @@
-"""A list of shapes in face coordinates, drawn in order with smooth edges."""
+"""Shapes on a head: curves, the head turned and aligned to the crop, and their drawing with smooth edges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facenas.data.faces.generated.geometry import Points, View
-from facenas.data.faces.generated.identity import Colour
+from facenas.data.faces.generated.factors import Color, Pose
+
+Points = NDArray[np.float64]
 
 ENLARGED = 2  # shapes are drawn on a canvas this many times the crop's size, then averaged
 _SUBPIXEL = 4  # bits of coordinates behind the point
+
+# Eyes, nose tip and mouth corners of the common 112x112 crop (`deepinsight/insightface:
+# python-package/insightface/utils/face_align.py`), as x + 1j * y.
+TEMPLATE = np.array(
+    (
+        38.2946 + 51.6963j,
+        73.5318 + 51.5014j,
+        56.0252 + 71.7366j,
+        41.5493 + 92.3655j,
+        70.7299 + 92.2041j,
+    )
+)
+DEPTH = 45.0  # of the head, from its center to the front
+_RADII = (47.0, 78.0)  # at which the surface of the face has fallen back to the center's depth
+
+
+def mirrored(half: ArrayLike) -> Points:
+    """The whole round of points (n, 2) from one half's, of which the first and last have x = 0."""
+    points = np.asarray(half, float)
+    return np.concatenate([points, points[-2:0:-1] * (-1.0, 1.0)])
+
+
+def curve(control: ArrayLike, closed: bool = False, steps: int = 5) -> Points:
+    """A smooth (Catmull-Rom) curve through the control points (k, d): `steps` points a segment."""
+    points = np.asarray(control, float)
+    found: Points = _basis(len(points), closed, steps) @ points
+    return found
+
+
+@lru_cache(maxsize=64)
+def _basis(count: int, closed: bool, steps: int) -> Points:
+    """(points of the curve, count): the weights of the control points."""
+    segments = count if closed else count - 1
+    t = np.linspace(0, 1, steps, endpoint=False)
+    weights = 0.5 * np.stack(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]
+    )
+    basis = np.zeros((segments * steps + (not closed), count))
+    for segment in range(segments):
+        for offset, weight in zip(range(-1, 3), weights, strict=True):
+            at = segment + offset
+            at = at % count if closed else min(max(at, 0), count - 1)
+            basis[segment * steps : (segment + 1) * steps, at] += weight
+    if not closed:
+        basis[-1, -1] = 1
+    return basis
+
+
+def on_face(points: ArrayLike, lift: ArrayLike = 0.0) -> Points:
+    """(n, 4) of points (n, 2) on the face's surface: x, y, height above it, and 1 as they turn."""
+    return _placed(points, lift, 1)
+
+
+def on_outline(points: ArrayLike, z: ArrayLike = 0.0) -> Points:
+    """(n, 4) of points (n, 2) on the head's outline: x, y, z, and 0 as a turn leaves them there."""
+    return _placed(points, z, 0)
+
+
+def _placed(points: ArrayLike, z: ArrayLike, turns: float) -> Points:
+    flat = np.asarray(points, float)
+    placed = np.empty((len(flat), 4))
+    placed[:, :2], placed[:, 2], placed[:, 3] = flat, z, turns
+    return placed
+
+
+@dataclass(frozen=True)
+class View:
+    """How a head is seen: turned by yaw and pitch, then `crop = scale * seen + origin`.
+
+    `scale` and `origin` are complex: a turn in the plane with a zoom, and a shift.
+    """
+
+    yaw: float
+    pitch: float
+    scale: complex
+    origin: complex
+
+    def seen(self, points: Points) -> NDArray[np.complex128]:
+        """(n,) x + 1j * y of points (n, 4), before the alignment."""
+        x, y, height, turns = points.T
+        inside = 1 - (x / _RADII[0]) ** 2 - ((y - 5) / _RADII[1]) ** 2
+        z = height + turns * DEPTH * np.sqrt(np.maximum(inside, 0.02))
+        across = x * (1 - turns * (1 - np.cos(self.yaw))) + z * np.sin(self.yaw)
+        down = y * (1 - turns * (1 - np.cos(self.pitch))) + z * np.sin(self.pitch)
+        found: NDArray[np.complex128] = across + 1j * down
+        return found
+
+    def crop(self, points: Points) -> NDArray[np.complex128]:
+        """(n,) x + 1j * y of points (n, 4), in pixels of the 112x112 crop."""
+        return self.scale * self.seen(points) + self.origin
+
+
+def aligned_view(landmarks: Points, pose: Pose) -> View:
+    """The view that brings the five landmarks (5, 4) closest to the template, but for pose's errors.
+
+    The least-squares similarity, as of umeyama (1991), is a complex regression line.
+    """
+    turned = View(pose.yaw, pose.pitch, 1, 0).seen(landmarks)
+    center, goal = turned.mean(), TEMPLATE.mean()
+    scale = np.vdot(turned - center, TEMPLATE - goal) / np.vdot(turned - center, turned - center)
+    scale *= pose.zoom * np.exp(1j * pose.roll)
+    return View(pose.yaw, pose.pitch, complex(scale), complex(goal - scale * center + pose.shift))
 
 
 @dataclass(frozen=True, eq=False)
 class _Shape:
     kind: Literal["fill", "line", "tint"]
     points: Points
-    colour: Colour
+    color: Color
     size: float = 0  # width of a line, blur of a tint
     opacity: float = 1
 
@@ -31,22 +135,22 @@ class Sketch:
     def __init__(self) -> None:
         self._shapes: list[_Shape] = []
 
-    def fill(self, points: Points, colour: Colour) -> None:
+    def fill(self, points: Points, color: Color) -> None:
         """The polygon inside the points."""
-        self._shapes.append(_Shape("fill", points, colour))
+        self._shapes.append(_Shape("fill", points, color))
 
-    def line(self, points: Points, colour: Colour, width: float) -> None:
+    def line(self, points: Points, color: Color, width: float) -> None:
         """The open line through the points; through one point alone, a dot."""
-        self._shapes.append(_Shape("line", points, colour, width))
+        self._shapes.append(_Shape("line", points, color, width))
 
-    def tint(self, points: Points, colour: Colour, opacity: float, blur: float) -> None:
+    def tint(self, points: Points, color: Color, opacity: float, blur: float) -> None:
         """The polygon mixed into what lies below, with edges blurred by `blur` pixels."""
-        self._shapes.append(_Shape("tint", points, colour, blur, opacity))
+        self._shapes.append(_Shape("tint", points, color, blur, opacity))
 
     def draw(self, canvas: NDArray[np.uint8], view: View) -> None:
         """Draw all shapes onto `canvas` (h, w, 3) uint8 RGB, `ENLARGED` times the crop's size."""
         seen = view.crop(np.concatenate([shape.points for shape in self._shapes]))
-        # OpenCV's coordinates are of pixel centres.
+        # OpenCV's coordinates are of pixel centers.
         scaled = np.column_stack([seen.real, seen.imag]) * ENLARGED + (ENLARGED - 1) / 2
         whole = np.rint(scaled * 2**_SUBPIXEL).astype(np.int32)
         enlarged, start = abs(view.scale) * ENLARGED, 0
@@ -54,57 +158,55 @@ class Sketch:
             points = whole[start : start + len(shape.points)]
             start += len(points)
             if shape.kind == "fill":
-                cv2.fillPoly(canvas, [points], shape.colour, cv2.LINE_AA, _SUBPIXEL)
+                cv2.fillPoly(canvas, [points], shape.color, cv2.LINE_AA, _SUBPIXEL)
             elif shape.kind == "line":
-                _line(canvas, points, shape.colour, shape.size * enlarged)
+                _line(canvas, points, shape.color, shape.size * enlarged)
             else:
-                _tint(canvas, points, shape.colour, shape.opacity, shape.size * enlarged)
+                _tint(canvas, points, shape.color, shape.opacity, shape.size * enlarged)
 
 
 _TURN = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 _CIRCLE = np.column_stack([np.cos(_TURN), np.sin(_TURN)])
 
 
-def ellipse(centre: ArrayLike, radii: ArrayLike, turn: float = 0.0) -> Points:
+def ellipse(center: ArrayLike, radii: ArrayLike, turn: float = 0.0) -> Points:
     """(16, 2) points of an ellipse turned by `turn` radians."""
     cos, sin = np.cos(turn), np.sin(turn)
     rotation = np.array(((cos, sin), (-sin, cos)))
-    found: Points = _CIRCLE * np.asarray(radii) @ rotation + np.asarray(centre, float)
+    found: Points = _CIRCLE * np.asarray(radii) @ rotation + np.asarray(center, float)
     return found
 
 
-def mixed(one: Colour, other: Colour, share: float) -> Colour:
+def mixed(one: Color, other: Color, share: float) -> Color:
     """`one` with a share (0..1) of `other`."""
     red, green, blue = ((1 - share) * a + share * b for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
-def shaded(colour: Colour, gain: float) -> Colour:
-    """The colour times `gain`."""
-    return colour[0] * gain, colour[1] * gain, colour[2] * gain
+def shaded(color: Color, gain: float) -> Color:
+    """The color times `gain`."""
+    return color[0] * gain, color[1] * gain, color[2] * gain
 
 
-def _line(
-    canvas: NDArray[np.uint8], points: NDArray[np.int32], colour: Colour, width: float
-) -> None:
+def _line(canvas: NDArray[np.uint8], points: NDArray[np.int32], color: Color, width: float) -> None:
     """Lines below a pixel's width are drawn a pixel wide, mixed with what lies below their middle."""
     if width < 1:
         x, y = points[len(points) // 2] >> _SUBPIXEL
         height, across = canvas.shape[:2]
         below = canvas[min(max(y, 0), height - 1), min(max(x, 0), across - 1)]
-        colour = mixed((float(below[0]), float(below[1]), float(below[2])), colour, width)
+        color = mixed((float(below[0]), float(below[1]), float(below[2])), color, width)
     if len(points) == 1:
         radius = int(width * 2 ** (_SUBPIXEL - 1))
-        cv2.circle(canvas, points[0].tolist(), radius, colour, -1, cv2.LINE_AA, _SUBPIXEL)
+        cv2.circle(canvas, points[0].tolist(), radius, color, -1, cv2.LINE_AA, _SUBPIXEL)
     else:
         thickness = max(1, round(width))
-        cv2.polylines(canvas, [points], False, colour, thickness, cv2.LINE_AA, _SUBPIXEL)
+        cv2.polylines(canvas, [points], False, color, thickness, cv2.LINE_AA, _SUBPIXEL)
 
 
 def _tint(
     canvas: NDArray[np.uint8],
     points: NDArray[np.int32],
-    colour: Colour,
+    color: Color,
     opacity: float,
     blur: float,
 ) -> None:
@@ -118,5 +220,5 @@ def _tint(
     mask = np.zeros(part.shape[:2], np.float32)
     cv2.fillPoly(mask, [points - (low << _SUBPIXEL)], opacity, cv2.LINE_8, _SUBPIXEL)
     share = cv2.GaussianBlur(mask, (0, 0), blur)
-    cover = np.full_like(part, np.clip(colour, 0, 255))
+    cover = np.full_like(part, np.clip(color, 0, 255))
     cv2.blendLinear(part, cover, 1 - share, share, part)

@@ -1,4 +1,4 @@
-"""Who a generated face is: the factors that all images of one identity share."""
+"""What chance decides for a generated face: who it is, and what differs between two images of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Colour = tuple[float, float, float]  # red, green, blue on the 0..255 scale
+Color = tuple[float, float, float]  # red, green, blue on the 0..255 scale
 
-# Anchors from light to dark. Neighbours overlap once light and colour cast vary, so that no face is
-# known by its mean colour.
+COVERS = ("hand", "scarf", "hat")
+
+# Anchors from light to dark. Neighbors overlap once light and color cast vary, so that no face is
+# known by its mean color.
 _SKIN = ((246, 206, 180), (236, 184, 150), (216, 157, 119), (190, 129, 92), (156, 101, 70))
 _HAIR = ((38, 30, 28), (62, 44, 34), (94, 64, 42), (126, 84, 50), (168, 128, 78), (150, 146, 142))
 _IRIS = ((58, 38, 26), (98, 66, 36), (104, 108, 60), (78, 118, 106), (84, 124, 160))
@@ -68,9 +70,9 @@ class Identity:
     sweep: float = _range(0, 11)  # how far it falls on the other side
     hair_volume: float = _range(0, 9)
     curl: float = _range(0, 1)
-    skin: Colour = (0, 0, 0)
-    hair: Colour = (0, 0, 0)
-    iris: Colour = (0, 0, 0)
+    skin: Color = (0, 0, 0)
+    hair: Color = (0, 0, 0)
+    iris: Color = (0, 0, 0)
     bald: bool = False
     hair_length: float = 0.0  # lower end of the hair, in pixels below the eyes
     moustache: float = 0.0  # densities of the parts of a beard, 0 for none
@@ -95,8 +97,8 @@ def draw_identity(rng: np.random.Generator) -> Identity:
     return Identity(**factors, **_beard(rng), **_marks(rng))
 
 
-def _mixed(anchors: tuple[Colour, ...], where: float, noise: NDArray[np.float64]) -> Colour:
-    """The colour at `where` (0..1) along the anchors, plus noise."""
+def _mixed(anchors: tuple[Color, ...], where: float, noise: NDArray[np.float64]) -> Color:
+    """The color at `where` (0..1) along the anchors, plus noise."""
     position = where * (len(anchors) - 1)
     low = min(int(position), len(anchors) - 2)
     share = position - low
@@ -126,3 +128,139 @@ def _marks(rng: np.random.Generator) -> dict[str, Any]:
         "freckles": freckles[: len(freckles) * has_freckles],
         "scar": scar[: len(scar) * has_scar],
     }
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Angles in radians, of the head; `roll`, `zoom` and `shift` are the errors of an alignment."""
+
+    yaw: float
+    pitch: float
+    roll: float
+    zoom: float
+    shift: complex  # pixels to the right + 1j * pixels down
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Each 0 at rest. Eyes are closed at 1; brows and smile go both ways."""
+
+    smile: float
+    opening: float
+    brows: float
+    eyelids: float
+    gaze: float
+
+
+@dataclass(frozen=True)
+class Light:
+    """A lamp at `direction` (right, down, towards the viewer) over light from all sides."""
+
+    direction: tuple[float, float, float]
+    strength: float  # share of the lamp in all light, 0..1
+    gloss: float
+    color: Color  # gains of red, green and blue, around 1
+    gamma: float
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Blur (pixels), a lower resolution than 112 (side in pixels), noise (grey levels), JPEG."""
+
+    blur: float
+    side: int
+    noise: float
+    quality: int
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """All that is drawn anew for each image."""
+
+    pose: Pose
+    expression: Expression
+    light: Light
+    camera: Camera
+    glasses: str  # "", "rims" or "dark"
+    cover: str  # "" or one of COVERS
+    where: float  # -1..1, place of the cover, shape of the glasses
+    background: tuple[Color, Color, Color]
+    clothes: Color
+    glasses_color: Color
+    cover_color: Color
+    seed: int  # of the noise and the background
+
+
+def draw_nuisance(rng: np.random.Generator) -> Nuisance:
+    """The circumstances of one image, from what `rng` yields next."""
+    covered = rng.uniform() < 0.1
+    return Nuisance(
+        pose=_pose(rng),
+        expression=_expression(rng),
+        light=_light(rng),
+        camera=_camera(rng),
+        glasses=str(rng.choice(["", "rims", "dark"], p=[0.8, 0.16, 0.04])),
+        cover=str(rng.choice(COVERS)) if covered else "",
+        where=rng.uniform(-1, 1),
+        background=(_color(rng), _color(rng), _color(rng)),
+        clothes=_color(rng),
+        glasses_color=_color(rng),
+        cover_color=_color(rng),
+        seed=int(rng.integers(2**32)),
+    )
+
+
+def _color(rng: np.random.Generator) -> Color:
+    """Of any hue and brightness, but not glaring."""
+    grey = rng.uniform(30, 220)
+    red, green, blue = 0.55 * grey + 0.45 * rng.uniform(0, 255, 3)
+    return float(red), float(green), float(blue)
+
+
+def _pose(rng: np.random.Generator) -> Pose:
+    turn = np.clip(rng.normal(0, 1, 2), -2, 2) * np.radians((11, 6))
+    shift = rng.normal(0, 1.1, 2)
+    return Pose(
+        yaw=turn[0],
+        pitch=turn[1],
+        roll=np.radians(rng.normal(0, 2.5)),
+        zoom=float(np.exp(rng.normal(0, 0.025))),
+        shift=complex(*shift),
+    )
+
+
+def _expression(rng: np.random.Generator) -> Expression:
+    speaks, blinks = rng.uniform(size=2) < (0.3, 0.12)
+    return Expression(
+        smile=rng.uniform(-0.35, 1),
+        opening=rng.uniform(0.1, 1) * speaks,
+        brows=rng.normal(0, 0.5),
+        eyelids=rng.uniform(0, 0.25) + rng.uniform(0.2, 0.75) * blinks,
+        gaze=rng.normal(0, 0.4),
+    )
+
+
+def _light(rng: np.random.Generator) -> Light:
+    direction = np.array((rng.normal(0, 0.9), rng.normal(-0.45, 0.55), 1.0))
+    direction /= np.linalg.norm(direction)
+    warmth, tint, exposure = rng.normal((0, 0, 0.1), (0.09, 0.025, 0.2))
+    return Light(
+        direction=(direction[0], direction[1], direction[2]),
+        strength=rng.uniform(0.25, 0.85),
+        gloss=rng.uniform(0, 0.22),
+        color=(
+            float(np.exp(exposure + warmth)),
+            float(np.exp(exposure + tint)),
+            float(np.exp(exposure - warmth)),
+        ),
+        gamma=rng.uniform(0.8, 1.25),
+    )
+
+
+def _camera(rng: np.random.Generator) -> Camera:
+    return Camera(
+        blur=max(0.0, rng.normal(0.3, 0.4)),
+        side=int(rng.integers(48, 113)) if rng.uniform() < 0.2 else 112,
+        noise=rng.uniform(0, 6),
+        quality=int(rng.integers(45, 96)),
+    )
