@@ -424,3 +424,42 @@ def _check_counts(arch: Any, image_size: int) -> None:
     assert abs(told - counted) <= 0.01 * counted, (
         f"{arch} tells {told} bytes, measured are {counted}"
     )
+
+
+# Head.
+
+
+def check_head(head: type[Any], embedding: int = 16, identities: int = 7, images: int = 12) -> None:
+    """A class of heads with its default settings: shapes, float32, draws, gradients, state."""
+    import torch
+
+    z = torch.randn(images, embedding, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(images) % identities
+    before = torch.get_rng_state()
+    first, second, other = (head(embedding, identities, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before), "it draws from the global generator"
+    weights = [list(built.parameters()) for built in (first, second, other)]
+    assert all(map(torch.equal, *weights[:2])), "the same seed gives other weights"
+    assert not all(map(torch.equal, weights[0], weights[2])), "another seed gives the same weights"
+
+    logits = first(z.requires_grad_(), labels)
+    assert logits.shape == (images, identities), "logits are (images, identities)"
+    assert logits.dtype == torch.float32, "logits are float32"
+    assert torch.isfinite(logits).all(), "logits are finite"
+    assert torch.equal(second(z.detach(), labels), logits), "the same input gives other logits"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert first(z.detach().bfloat16(), labels).dtype == torch.float32, "it computes in float32"
+
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    for gradient in torch.autograd.grad(loss, [z, *first.parameters()]):  # each must get one
+        assert torch.isfinite(gradient).all(), "gradients are finite"
+        assert gradient.abs().sum() > 0, "gradients are not all zero"
+    # Zero embeddings occur in the first steps of a training: they must not become NaN.
+    assert torch.isfinite(first(torch.zeros(images, embedding), labels)).all()
+
+    other.load_state_dict(first.state_dict())
+    assert torch.equal(other(z.detach(), labels), first(z.detach(), labels)), (
+        "its state_dict does not hold all that decides its logits: a resumed training would differ"
+    )
+    settings = type(first.settings).model_validate(first.settings.model_dump(mode="json"))
+    assert settings == first.settings, "settings do not survive run.yaml"

@@ -19,7 +19,7 @@ from facenas.strategies import MacroMicro, TrialResult
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / "tools" / "simulate_speculation.py"
-LOGS = REPOSITORY.parent / "shared" / "search_logs"
+LOGS = Path(__file__).parents[1] / "recorded_searches"
 NAMES = ["cifar10-tiny", "cifar100-tiny", "emnist-tiny", "fashionmnist-tiny", "kmnist-tiny"]
 SPACE = {"min_depth": 2, "max_depth": 9, "min_width": 4, "max_width": 10}
 # Growth to 3 with three drops, three drops in pruning, baseline, three layers undone twice.
@@ -41,10 +41,7 @@ tool = load_tool()
 
 
 def published(name: str) -> Path:
-    path = LOGS / f"{name}.json"
-    if not path.exists():
-        pytest.skip(f"{path} is not here: the authors' logs are not part of the project")
-    return path
+    return LOGS / f"{name}.json"
 
 
 def made_up_log(seconds_per_epoch: float = 10) -> dict[str, Any]:
