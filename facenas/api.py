@@ -373,9 +373,9 @@ def _search(run: Run) -> SearchResult:
 def _report(run: Run) -> Path | None:
     """Writes the run's page. Whatever goes wrong in it: what it describes is done, and must not fail for it."""
     try:
-        from facenas.report import write_report
+        from facenas.report import write_search_page
 
-        return write_report(run.folder)
+        return write_search_page(run.folder)
     except Exception as error:
         log.debug("the report failed", exc_info=True)
         log.warning(

@@ -225,7 +225,7 @@ def test_a_report_that_fails_fails_alone(tmp_path, monkeypatch, caplog):
     def broken(*_, **__):
         raise KeyError("climb")
 
-    monkeypatch.setattr(facenas.report, "write_report", broken)
+    monkeypatch.setattr(facenas.report, "write_search_page", broken)
     found = facenas.search(space=Numbers(), strategy=Draws(), evaluate=measure, run=tmp_path / "r")
     assert found.report is None
     assert found.to_json()["report"] is None

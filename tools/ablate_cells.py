@@ -18,8 +18,8 @@ from statistics import mean
 
 from facenas.errors import UserError
 from facenas.execution import TrainAlone, TrialSpec, build_executor
-from facenas.report.front.members import front_of, weighed
-from facenas.report.reading import read_run
+from facenas.report.front import read_front
+from facenas.report.read import read_run
 from facenas.runs import Run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
@@ -85,13 +85,13 @@ def _with_cells(arch: CellArchitecture, change: Callable[[Cell], Cell]) -> CellA
 def picked(run: Run, number: int | None) -> CellArchitecture:
     """The network of this trial on the run's front, or its most accurate. Raises UserError for another kind."""
     read = read_run(run.folder)
-    if read.front_settings is None:
+    if not read.objectives:
         raise UserError(f"{run.folder}: is no search for a Pareto front; give a search of cells")
-    front = front_of(read, weighed(read))
+    front = read_front(read).members
     found = [member for member in front if number in (None, member.id)]
     if not found:
         raise UserError(f"--pick {number}: is not on the front of {run.folder}")
-    arch = max(found, key=lambda member: member.accuracy).architecture
+    arch = max(found, key=lambda member: member.accuracy).network.arch
     if not isinstance(arch, CellArchitecture):
         raise UserError(f"{run.folder}: its networks are of kind {arch.kind}, not cells")
     return arch

@@ -34,9 +34,8 @@ import facenas
 from facenas.device import core_count
 from facenas.errors import UserError
 from facenas.files import write_json, write_text
-from facenas.report.front.budget import parse_budget, recommend
-from facenas.report.front.members import front_of, weighed
-from facenas.report.reading import read_run
+from facenas.report.front import parse_budget, read_front, recommend
+from facenas.report.read import read_run
 from facenas.runs import Run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
@@ -65,22 +64,22 @@ class Entry:
 def entries(run: Run, limits: list[str], randoms: int) -> list[Entry]:
     """All networks to train. Raises UserError when the run, or a limit, does not fit."""
     read, facts = read_run(run.folder), run.about["data"]
-    if read.front_settings is None:
+    if not read.objectives:
         raise UserError(f"{run.folder}: is no search for a Pareto front; give one")
     size = facts["image_size"]
     images = ImageFacts(facts["in_channels"], facts.get("classes", 0), size)
     space = run.config.space.owner(run.config.space).bind(images)
     if not isinstance(space, Graph) or images.task == "face":
         raise UserError(f"{run.folder}: give a classification search in the three-level space")
-    front, rng = front_of(read, weighed(read)), random.Random(run.config.seed)
+    front, rng = read_front(read).members, random.Random(run.config.seed)
     found = []
     for text in limits:
         budget = parse_budget(f"macs={text}")
         member, limit = recommend(front, budget), budget["macs"]
-        if member is None or not isinstance(member.architecture, GraphArchitecture):
+        if member is None or not isinstance(member.network.arch, GraphArchitecture):
             raise UserError(f"--macs {text}: no network of the front is as small")
         found += [
-            Entry(limit, f"{FOUND} {member.id}", member.architecture),
+            Entry(limit, f"{FOUND} {member.id}", member.network.arch),
             Entry(limit, RESNET, hand_made(space, "conv3", 1, limit)),
             Entry(limit, MOBILENET, hand_made(space, "bottleneck3", MOBILENET_EXPANSION, limit)),
         ]

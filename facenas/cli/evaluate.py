@@ -101,7 +101,7 @@ def _write(
 ) -> dict[str, Any]:
     """`results.json` and `evaluation.html`; gives what the former holds."""
     from facenas.files import write_json
-    from facenas.report.evaluation import write_evaluation
+    from facenas.report import write_evaluation_page
 
     network = {
         "name": embedder.name,
@@ -112,5 +112,5 @@ def _write(
     results = {**figures, "network": network, "report": str(folder / "evaluation.html")}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
-    write_evaluation(folder, network, measured)
+    write_evaluation_page(folder, network, measured)
     return results

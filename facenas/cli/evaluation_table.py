@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from facenas.evaluation.benches.result import BenchResult
-from facenas.report.evaluation.results import Measure, Published, average, measures, rates, rows
+from facenas.report.evaluation_results import Measure, Published, average, measures, rates, rows
 
 _CAPTION = """In percent; diff.: ours less the best published. TAR: share of genuine pairs
 accepted; FAR: share of impostors accepted, the nearest to it or (≤) at most it."""

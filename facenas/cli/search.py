@@ -109,14 +109,14 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write report.html anew: one page that opens without a network."""
-    from facenas.report import write_report
+    from facenas.report import write_search_page
     from facenas.report.front import parse_budget, recommendation
     from facenas.runs import open_run
 
     folder = open_run(runs_dir, run).folder
     other = open_run(runs_dir, beside).folder if beside else None
     limits = parse_budget(budget) if budget else None
-    result: dict[str, Any] = {"report": str(write_report(folder, other, limits))}
+    result: dict[str, Any] = {"report": str(write_search_page(folder, other, limits))}
     if limits is not None:
         found = recommendation(folder, limits)
         result |= {"recommendation": found.sentence, **found.to_json()}

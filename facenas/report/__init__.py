@@ -1,5 +1,10 @@
-"""One self-contained HTML page about a run: `write_report`."""
+"""Two self-contained HTML pages: about a run, and about an evaluation.
 
-from facenas.report.page import write_report
+The pages know no algorithm. They show what the files of a run hold: trials by phase in order of appearance,
+a front where there is one, a rank check where networks were judged twice.
+"""
 
-__all__ = ["write_report"]
+from facenas.report.evaluation_page import write_evaluation_page
+from facenas.report.search_page import write_search_page
+
+__all__ = ["write_evaluation_page", "write_search_page"]

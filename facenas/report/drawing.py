@@ -1,139 +1,315 @@
-"""A network drawn as boxes: height = resolution, width = channels, colour = operation, number = kernel.
+"""Architectures as what the page draws: frames of blocks in lanes, and the words beside them.
 
-Pure geometry in SVG user units; the template writes it out. A deep network goes on in the next row.
+The page lays them out by CSS. The stages of a chain (plain, ir) are blocks to scale, height = resolution and
+width = channels; cells and the stages of a graph are frames. Of a kind that is not known here the page shows
+the fields instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby
-from typing import ClassVar
+from itertools import groupby
+from typing import Any
 
-from facenas.report.describing import Chain
-from facenas.report.parts import LETTER, Part, parts
-from facenas.report.wording import ranges
+from facenas.report.format import many, ranges
+from facenas.report.read import Network
 
-ROW = 1060.0  # width of a full row
-TALLEST, LOWEST = (
-    128.0,
-    14.0,
-)  # heights: of input resolution, more where the last stage would get too low
-GAP = 3.0
-MARGIN = 8.0
-CAPTION = 52.0  # room under a row for its three lines of caption
-NARROWEST, WIDEST = 14.0, 52.0  # of a box with as many channels as the network's width
-WIDEST_BOX = 8 * 39.0
-HEAD_WIDTH, HEAD_HEIGHT = 48.0, 24.0  # what follows the last stage, not to scale
-LEAST_CAPTION = 52.0  # a part of a stage narrower than this has no caption of its own
+FACE_SIZE = 112  # the only size of images that ir networks, and graph networks of faces, take
+ROW = 840.0  # what the blocks of a chain that fits into one row share
+TALLEST, LOWEST, NARROWEST, WIDEST = 128.0, 14.0, 14.0, 44.0  # of a chain's blocks, in pixels
 
-
-@dataclass(frozen=True)
-class Box:
-    """A placed part: (x, y) is its upper left corner."""
-
-    part: Part
-    x: float
-    y: float
-    width: float
-    height: float
+_CONVOLUTIONS = ("separable", "plain")  # of a chain, by gene
+_NO_WORDS = ("", "", "")  # as much room as a stage takes, so that all stand on one line
+_SHORT = {"separable": "sep", "max_pool": "max", "avg_pool": "avg"}
+_ACTIVATIONS = {"none": "", "relu": "ReLU", "silu": "SiLU", "prelu": "PReLU"}
+_LEGEND = {
+    "separable": "separable convolution",
+    "plain": "plain convolution",
+    "conv": "convolution",
+    "bottleneck": "bottleneck: 1×1, depthwise, 1×1",
+    "pool": "pooling",
+    "identity": "identity",
+    "stem": "stem and head",
+}
 
 
 @dataclass(frozen=True)
-class Caption:
-    """Lines of text under the boxes from x on."""
+class Block:
+    """A box; `skip` leads around it, `projected`: over a 1x1 convolution. size: (width, height) to scale."""
 
-    x: float
-    y: float
-    lines: tuple[str, ...]
+    kind: str
+    label: str
+    marks: str = ""
+    title: str = ""
+    skip: bool = False
+    projected: bool = False
+    squeezed: bool = False
+    size: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Blocks in parallel lanes, with words above and below; `bare`: without an outline, as stem and head.
+
+    merge: add or concat, where several lanes meet; projections: for each lane, or for all that is joined, what
+    the 1x1 convolution does there, or nothing. role: down or up where the resolution is halved or doubled.
+    """
+
+    lanes: Sequence[Sequence[Block]]
+    below: Sequence[str] = ()
+    above: str = ""
+    title: str = ""
+    merge: str = ""
+    projections: Sequence[str] = ()
+    role: str = ""
+    bare: bool = False
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """All that the SVG shows; `axes` are (x1, x2, y) of the line behind each row."""
+    """Frames from left to right, and the legend: (class of a swatch, words)."""
 
-    width: float
-    height: float
-    boxes: tuple[Box, ...]
-    captions: tuple[Caption, ...]
-    axes: tuple[tuple[float, float, float], ...]
-    template: ClassVar[str] = "network.html.j2"
+    frames: Sequence[Frame]
+    legend: Sequence[tuple[str, str]]
 
 
-def draw(arch: Chain, image_size: int | None) -> Drawing:
-    """The drawing of `arch` for square images of `image_size` pixels (None: resolutions as fractions)."""
-    chain = list(parts(arch, image_size))
-    unit, tallest = _unit(chain), max(TALLEST, LOWEST * max(part.shrink for part in chain))
-    boxes: list[Box] = []
-    captions: list[Caption] = []
-    axes: list[tuple[float, float, float]] = []
-    top = MARGIN
-    for row in _rows(chain, unit):
-        placed = _place(row, unit, tallest, top)
-        middle = placed[0].y + placed[0].height / 2
-        bottom = max(b.y + b.height for b in placed)
-        captions += _captions(placed, bottom + 15)
-        axes.append((placed[0].x, placed[-1].x + placed[-1].width, middle))
-        boxes += placed
-        top = bottom + CAPTION + 8
-    width = max(b.x + b.width for b in boxes) + MARGIN
-    return Drawing(width, top - 8, tuple(boxes), tuple(captions), tuple(axes))
-
-
-def _unit(chain: Sequence[Part]) -> float:
-    """Width of a box with the network's width: the largest that fits into as few rows as can be."""
-    largest = min(WIDEST, WIDEST_BOX / max(part.relative_width for part in chain))
-    units = [largest - step / 2 for step in range(int(2 * (largest - NARROWEST)) + 1)]
-    for rows in count(1):
-        for unit in units:
-            if sum(1 for _ in _rows(chain, unit)) <= rows:
-                return unit
-    raise AssertionError("some number of rows is enough")
-
-
-def _rows(chain: Sequence[Part], unit: float) -> Iterator[list[Part]]:
-    row: list[Part] = []
-    x = 0.0
-    for part in chain:
-        if row and x + _width(part, unit) > ROW + 0.01:
-            yield row
-            row, x = [], 0.0
-        row.append(part)
-        x += _step(part, unit)
-    yield row
-
-
-def _width(part: Part, unit: float) -> float:
-    return part.relative_width * unit or HEAD_WIDTH
-
-
-def _step(part: Part, unit: float) -> float:
-    """From a part's left edge to that of the next."""
-    return max(_width(part, unit), part.room) + GAP
-
-
-def _place(row: Sequence[Part], unit: float, tallest: float, top: float) -> list[Box]:
-    heights = [HEAD_HEIGHT if p.kind == "head" else tallest / p.shrink for p in row]
-    x, middle, boxes = MARGIN, top + max(heights) / 2, []
-    for part, height in zip(row, heights, strict=True):
-        boxes.append(Box(part, x, middle - height / 2, _width(part, unit), height))
-        x += _step(part, unit)
-    return boxes
-
-
-def _captions(row: Sequence[Box], y: float) -> Iterator[Caption]:
-    """Stem, stages and head, named where their boxes begin. A stage that a row breaks is named in both rows,
-    unless one of them holds too little of it.
+def draw(network: Network, image_size: int | None) -> Drawing | None:
+    """The drawing for square images of `image_size` pixels (None: resolutions as fractions); None for a kind
+    that only its own package knows.
     """
-    for (name, *lines), group in groupby(row, key=lambda box: box.part.caption):
-        boxes = list(group)
-        first, last = boxes[0], boxes[-1]
-        end = last.x + max(last.width, last.part.room)
-        if name == "units":
-            broken = first is row[0] or last is row[-1]
-            if broken and end - first.x < LEAST_CAPTION:
-                continue
-            name = ranges(range(first.part.number, last.part.number + 1))
-        room = end + GAP - first.x
-        fitting = (line for line in (name, *lines) if LETTER * len(line) <= room)
-        yield Caption(first.x, y, tuple(fitting))
+    if network.arch is None or network.kind not in _FRAMES:
+        return None
+    frames = list(_FRAMES[network.kind](network.arch, image_size))
+    return Drawing(frames, list(_legend(frames)))
+
+
+def describe(network: Network) -> str:
+    """The network in one sentence; a chain's layers, of faces blocks, are counted from 1."""
+    if not _is_chain(network):
+        return network.summary
+    arch, face = network.arch, network.kind == "ir"
+    unit = "block" if face else "layer"
+    told = [f"{what} at {unit}{'s'[: len(at) > 1]} {ranges(at)}" for what, at in _special(network)]
+    usual = f"all else {_CONVOLUTIONS[face]} and 3×3" if told else f"all {_CONVOLUTIONS[face]} 3×3"
+    size = f"{many(arch.depth, 'layer')}, width {arch.width}"
+    if face:
+        size += f", blocks {'-'.join(map(str, arch.stages))}, embedding {arch.embedding}"
+        size += ", squeeze-and-excitation" if arch.se else ""
+    return f"{size}: {'; '.join([*told, usual])}"
+
+
+def brief(network: Network) -> str:
+    """The network in a few words."""
+    words = special(network)
+    return (
+        network.summary if words == network.summary else f"{network.summary}; {words}".rstrip("; ")
+    )
+
+
+def special(network: Network) -> str:
+    """What a table says beside depth and width: a chain's blocks that are not as usual; else the summary."""
+    if not _is_chain(network):
+        return network.summary
+    return "; ".join(f"{what.split()[0]} at {ranges(at)}" for what, at in _special(network))
+
+
+def _is_chain(network: Network) -> bool:
+    return network.arch is not None and network.kind in ("plain", "ir")
+
+
+def _special(network: Network) -> Iterator[tuple[str, list[int]]]:
+    """(what, at which layers or blocks). Macro search builds separable layers, of faces plain blocks."""
+    arch, usual = network.arch, int(network.kind == "ir")
+    if at := [n for n, gene in enumerate(arch.operations, start=1) if gene != usual]:
+        yield f"{_CONVOLUTIONS[1 - usual]} convolutions", at
+    for kernel in sorted(set(arch.kernels) - {3}):
+        at = [n for n, k in enumerate(arch.kernels, start=1) if k == kernel]
+        yield f"{kernel}×{kernel} kernels", at
+
+
+def _plain(arch: Any, image_size: int | None) -> Iterator[Frame]:
+    yield from _chain(arch, "Layer", arch.layers(), 2 * arch.width, image_size)
+    yield _bare(_classifier(arch.num_classes), below=_NO_WORDS)
+
+
+def _ir(arch: Any, _: int | None) -> Iterator[Frame]:
+    yield from _chain(arch, "Block", arch.blocks(), arch.width, FACE_SIZE)
+    title = f"Linear layer: 7×7, {8 * arch.width} channels → embedding"
+    yield _bare(Block("head", "linear", f"z of {arch.embedding}", title), below=_NO_WORDS)
+
+
+def _chain(
+    arch: Any, unit: str, blocks: Iterator[Any], stem: int, image_size: int | None
+) -> Iterator[Frame]:
+    """Stem and stages: blocks of one resolution side by side, a row of the page at most."""
+    all_blocks = list(blocks)
+    share = ROW / (stem + sum(b.out_channels for b in all_blocks))
+    channel = min(WIDEST / arch.width, max(NARROWEST / arch.width, share))  # pixels
+
+    def size(width: int, shrink: int) -> tuple[float, float]:
+        return channel * width, max(TALLEST / shrink, LOWEST)
+
+    side = _side(image_size, 1)
+    title = f"Stem: 3×3 convolution, {_channels(arch.in_channels, stem)}, {side}"
+    yield _bare(
+        Block("stem", "3", "", title, size=size(stem, 1)), below=("stem", side, f"{stem} ch")
+    )
+    numbered = enumerate(all_blocks, start=1)
+    for (shrink, width), group in groupby(numbered, lambda b: (b[1].shrink, b[1].out_channels)):
+        stage, side = list(group), _side(image_size, shrink)
+        drawn = [
+            Block(
+                kind=_CONVOLUTIONS[b.operation],
+                label=str(b.kernel),
+                title=_joined(
+                    f"{unit} {n}: {_CONVOLUTIONS[b.operation]} {b.kernel}×{b.kernel}",
+                    f"{b.in_channels} → {width} channels, stride {b.stride}, {side}",
+                    "squeeze-and-excitation" if getattr(b, "squeezed", 0) else "",
+                    "projected shortcut" if getattr(b, "projected", False) else "",
+                ),
+                squeezed=bool(getattr(b, "squeezed", 0)),
+                size=size(width, shrink),
+            )
+            for n, b in stage
+        ]
+        most = max(1, int(1060 / (channel * width + 3)))
+        for at in range(0, len(drawn), most):
+            numbers = ranges([n for n, _ in stage[at : at + most]])
+            yield _bare(*drawn[at : at + most], below=(numbers, side, f"{width} ch"))
+
+
+def _cells(arch: Any, image_size: int | None) -> Iterator[Frame]:
+    side, width = _side(image_size, 1), _channels(arch.in_channels, arch.stem)
+    title = f"Stem: 3×3 convolution, {width}, BatchNorm, ReLU, {side}"
+    yield _bare(Block("stem", "stem 3×3", f"{arch.stem} ch", title))
+    for number, placed in enumerate(arch.placed(), start=1):
+        cell, side = placed.cell, _side(image_size, placed.shrink)
+        told = f"{_channels(placed.in_channels, cell.channels)}, {side}"
+        projections = [
+            f"Projection: 1×1 convolution, {end} → {cell.channels} channels"
+            if end != cell.channels
+            else ""
+            for end in placed.ends
+        ]
+        yield Frame(
+            lanes=[[_cell_block(block) for block in pipeline] for pipeline in placed.pipelines],
+            below=(f"{side}, {cell.channels} ch",),
+            above=f"{number} {cell.role}",
+            title=f"Cell {number}, {cell.role}: {told}, {many(len(placed.pipelines), 'pipeline')}",
+            merge=cell.merge if len(placed.pipelines) > 1 else "",
+            projections=projections,
+            role=cell.role,
+        )
+    yield _bare(_classifier(arch.num_classes))
+
+
+def _cell_block(placed: Any) -> Block:
+    block = placed.block
+    what, kernel = block.operation, f"{block.kernel}×{block.kernel}"
+    marks = " ".join(filter(None, ["BN" * block.batch_norm, _ACTIVATIONS[block.activation]]))
+    title = _joined(
+        what if what == "identity" else f"{kernel} {what.replace('_', ' ')}",
+        _channels(placed.in_channels, placed.out_channels),
+        f"stride {placed.stride}" if placed.stride > 1 else "",
+        marks,
+        "skip over a 1×1 convolution" if placed.projected else "skip" * block.skip,
+    )
+    label = what if what == "identity" else f"{_SHORT.get(what, what)} {kernel}"
+    kind = "pool" if what.endswith("pool") else what
+    return Block(kind, label, marks, title, block.skip, placed.projected)
+
+
+def _graph(arch: Any, image_size: int | None) -> Iterator[Frame]:
+    before, shrink, side = arch.widths[0], 1, _side(image_size, 1)
+    title = f"Stem: 3×3 convolution, {_channels(arch.in_channels, before)}, {side}"
+    yield _bare(Block("stem", "stem 3×3", f"{side}, {before} ch", title))
+    rows = zip(arch.widths, arch.strides(), arch.stages, strict=True)
+    for number, (width, stride, operations) in enumerate(rows, start=1):
+        shrink, blocks = shrink * stride, list[Block]()
+        for operation in operations:
+            blocks.append(
+                _graph_block(operation, before, width, 1 if blocks else stride, arch.expansion)
+            )
+            before = width
+        told = f"{_side(image_size, shrink)}, {width} ch"
+        above = f"stage {number}" + ("" if blocks else ", no block")
+        title = f"Stage {number}: {many(len(blocks), 'block')}, {told}"
+        yield Frame([blocks], (told,), above, title, role="down" if stride == 2 else "")
+    if arch.task != "face":
+        yield _bare(_classifier(arch.outputs))
+        return
+    out, side = arch.outputs, _side(FACE_SIZE, shrink)
+    yield _bare(
+        Block("head", "conv 1×1", f"{before}→{out} ch", f"Head: 1×1 convolution, {side}"),
+        Block("head", f"depthwise {side}", f"{out} ch", "Head: depthwise over the whole map"),
+        Block("head", "linear", f"z of {out}", "Head: linear layer to the embedding"),
+    )
+
+
+def _graph_block(operation: str, before: int, width: int, stride: int, expansion: int) -> Block:
+    squeezed, kernel = operation.startswith("se_"), f"{operation[-1]}×{operation[-1]}"
+    what = operation[:-1].removeprefix("se_")
+    pool, projected = what.endswith("pool"), stride != 1 or before != width
+    inside = [before * expansion] if what == "bottleneck" else []
+    widths = [before, *inside, width] if inside or before != width else [width]
+    behind = "then a 1×1 convolution" if pool else "skip over average pooling and a 1×1 convolution"
+    title = _joined(
+        f"{'two ' if what == 'conv' else ''}{kernel} {what.replace('_', ' ')}",
+        _channels(before, width),
+        f"{inside[0]} inside" if inside else "",
+        f"stride {stride}" if stride > 1 else "",
+        "squeeze-and-excitation" * squeezed,
+        behind if projected else "" if pool else "skip",
+    )
+    label = f"{'2 ' if what == 'conv' else ''}{what.replace('_', ' ')} {kernel}"
+    marks = f"{'→'.join(map(str, widths))} ch"
+    return Block("pool" if pool else what, label, marks, title, not pool, projected, squeezed)
+
+
+_FRAMES: dict[str, Callable[[Any, int | None], Iterator[Frame]]]
+_FRAMES = {"plain": _plain, "ir": _ir, "cells": _cells, "graph": _graph}
+
+
+def _bare(*blocks: Block, below: Sequence[str] = ()) -> Frame:
+    return Frame([blocks], below, bare=True)
+
+
+def _classifier(classes: int) -> Block:
+    title = f"Global average pooling and a linear classifier of {classes} classes"
+    return Block("head", "pool, fc", f"{classes} classes", title)
+
+
+def _joined(*facts: str) -> str:
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _channels(before: int, after: int) -> str:
+    return f"{before} → {after} channels" if before != after else many(after, "channel")
+
+
+def _side(image_size: int | None, shrink: int) -> str:
+    """The side of a map behind `shrink`; strides round up, as the convolutions do."""
+    if image_size is None:
+        return "full size" if shrink == 1 else f"1/{shrink} size"
+    side = -(-image_size // shrink)
+    return f"{side}×{side}"
+
+
+def _legend(frames: Sequence[Frame]) -> Iterator[tuple[str, str]]:
+    blocks = [block for frame in frames for lane in frame.lanes for block in lane]
+    kinds = {block.kind for block in blocks}
+    yield from ((f"swatch {kind}", words) for kind, words in _LEGEND.items() if kind in kinds)
+    if any(block.squeezed for block in blocks):
+        yield "swatch squeezed plain", "squeeze-and-excitation"
+    if any(block.skip for block in blocks):
+        yield "", "⌒ skip, dashed with a 1×1 convolution"
+    for merge, words in (("add", "+ lanes added"), ("concat", "≡ lanes concatenated")):
+        if any(frame.merge == merge for frame in frames):
+            yield "", words
+    if any(any(frame.projections) for frame in frames):
+        yield "swatch projection", "1×1 projection"
+    if any(block.size for block in blocks):
+        yield "", "height: resolution; width: channels; number: kernel"
+    else:
+        yield "", "frame: narrows where the resolution is halved"

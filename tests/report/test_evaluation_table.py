@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from evaluation_outcomes import pair_outcome, ranking_outcome, template_outcome
+from report_evaluations import pair_outcome, ranking_outcome, template_outcome
 
 from facenas.cli.evaluation_table import print_results
 from facenas.evaluation.benches import HQ, Pairs
