@@ -7,22 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from facenas.models.trained import read_trained
 from onnx_files import summing
 from test_embedders import ARCH, make_run
 
+import facenas
 from facenas.evaluation.benches.images import EncodedImages
 from facenas.evaluation.embedders import Embedder, InputOptions, embedder_of
 from facenas.evaluation.embedders.cache import extract
 from facenas.export.safetensors_file import encode_safetensors
-from facenas.models.ir import build_ir
+from facenas.models.load import read_trained
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (11, 112, 112, 3), np.uint8)
 OPTIONS = InputOptions("rgb", (127.5,), (127.5,))
 
 
 def drawn_network():
-    network = build_ir(ARCH, seed=7)
+    network = ARCH.build(7)
     network(torch.randn(4, 3, 112, 112, generator=torch.Generator().manual_seed(1)))
     return network
 
@@ -62,6 +62,8 @@ KINDS = {
     "safetensors": safetensors,
     "onnx": onnx,
     "onnx of a fixed batch": onnx_of_three,
+    "what facenas.load gives": lambda folder: facenas.load(safetensors(folder)),
+    "what facenas.load gives of onnx": lambda folder: facenas.load(onnx(folder)),
     "module": lambda folder: drawn_network(),
     "module on floats of 64 bits": lambda folder: drawn_network().double(),
     "function": lambda folder: Embeds().embed,
@@ -127,3 +129,14 @@ def test_extraction_gives_the_rows_it_gives(embedder, tmp_path):
     assert torch.get_num_threads() == threads
     kept = [path for path in tmp_path.rglob("*.npy") if path.is_file()]
     assert len(kept) == (2 if embedder.cacheable else 0)
+
+
+def test_what_is_loaded_gives_the_rows_of_its_file(tmp_path):
+    for path in (safetensors(tmp_path), checkpoint(tmp_path)):
+        with embedder_of(path) as file, embedder_of(facenas.load(path)) as loaded:
+            assert np.array_equal(
+                loaded(IMAGES), file(IMAGES)
+            )  # raw: templates weigh images by their norms
+        unit = file(IMAGES) + file(IMAGES[:, :, ::-1])
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        np.testing.assert_allclose(facenas.load(path).embed(IMAGES), unit, atol=1e-5)

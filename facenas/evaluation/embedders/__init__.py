@@ -53,9 +53,10 @@ def embedder_of(
 ) -> Iterator[Embedder]:
     """Whatever gives embeddings, as an embedder, for as long as the context lasts.
 
-    net: a file or run folder (`open_embedder`), an `Embedder`, an object with a method `embed`, an `nn.Module`
-    (`open_module`), or any function of (n, 112, 112, 3) uint8 RGB that gives (n, E). A module evaluates
-    meanwhile and is afterwards as it was; `device` is that of files alone: a module stays on its own.
+    net: a file or run folder (`open_embedder`), what `facenas.load` gave, an `Embedder`, an `nn.Module`
+    (`open_module`), or an object with a method `embed` or any function of (n, 112, 112, 3) uint8 RGB that gives
+    (n, E). A module evaluates meanwhile and is afterwards as it was; `device` is that of files alone: a module
+    stays on its own.
     Raises UserError when it gives no embeddings.
     """
     if isinstance(net, str | Path):
@@ -67,8 +68,18 @@ def embedder_of(
     from torch import nn
 
     from facenas.evaluation.embedders.module import evaluation_mode, open_callable, open_module
+    from facenas.evaluation.network import GraphNetwork, Network
 
     options = options or InputOptions()
+    if isinstance(net, GraphNetwork):
+        yield net.embedder
+        return
+    if isinstance(net, Network):  # raw: its own `embed` adds the mirror image, and normalizes
+        from facenas.evaluation.embedders.checkpoint import open_trained
+
+        with evaluation_mode(net):
+            yield open_trained(net.trained, options)
+        return
     # A module's attribute `embed` may be a layer of its own; a method is what we look for.
     method = getattr(net, "embed", None) if hasattr(type(net), "embed") else None
     if not callable(method or net):

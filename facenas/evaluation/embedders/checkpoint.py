@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from facenas.data.faces.store import SIDE
-from facenas.device import Device
+from facenas.device import Device, named_device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.embedder import (
     CPU_PIECE,
@@ -18,7 +18,7 @@ from facenas.evaluation.embedders.embedder import (
     Rows,
     fingerprint,
 )
-from facenas.evaluation.embedders.module import network_input, raw_embeddings
+from facenas.evaluation.embedders.module import digest_of, network_input, raw_embeddings
 from facenas.evaluation.embedders.preprocessing import FILE, InputOptions, Preprocessing, usual
 from facenas.models.import_weights import Color, load_foreign
 from facenas.models.load import TrainedNetwork, read_exported, read_trained
@@ -26,12 +26,13 @@ from facenas.spaces import Architecture
 
 
 class _Opened(NamedTuple):
-    """`network` takes RGB, whatever order `preprocessing` records."""
+    """turned: from BGR to RGB, which the network takes, while `preprocessing` records what the file was for."""
 
     network: nn.Module
     architecture: Architecture
     preprocessing: Preprocessing
     format: str
+    turned: bool = False
 
 
 def open_checkpoint(path: Path, options: InputOptions, device: Device) -> PieceEmbedder:
@@ -41,19 +42,33 @@ def open_checkpoint(path: Path, options: InputOptions, device: Device) -> PieceE
     """
     if options.embedding is not None:
         raise UserError(f"embedding {options.embedding}: {path} has one output; leave it out")
-    network, arch, recorded, kind = _open(path, options.color)
-    chosen, turned = recorded.changed(options), recorded.color == "bgr"
-    model, place = device.place(network.eval()), device.torch_device
+    opened = _open(path, options.color)
+    device.place(opened.network.eval())
+    file = path / "checkpoints" / "model.pt" if path.is_dir() else path
+    return _embedder(path.name, opened, file.read_bytes(), options, device)
+
+
+def open_trained(trained: TrainedNetwork, options: InputOptions) -> PieceEmbedder:
+    """A network that `facenas.load` gave, where it is: raw embeddings, as `open_checkpoint` gives them."""
+    opened = _ours(trained.arch.kind, trained, "facenas network")
+    device = named_device(str(next(trained.parameters()).device))
+    return _embedder(trained.arch.kind, opened, digest_of(trained), options, device)
+
+
+def _embedder(
+    name: str, opened: _Opened, content: bytes, options: InputOptions, device: Device
+) -> PieceEmbedder:
+    model, arch, recorded, kind, turned = opened
+    chosen, place = recorded.changed(options), device.torch_device
 
     def run(images: Pixels) -> Rows:
         return raw_embeddings(model, network_input(images, chosen, place, turned), device).numpy()
 
     gpu = place.type != "cpu"
-    file = path / "checkpoints" / "model.pt" if path.is_dir() else path
     precision = "bfloat16" if device.bf16 else "float32"
     return PieceEmbedder(
-        name=path.name,
-        fingerprint=fingerprint(file.read_bytes(), chosen.identity, recorded.color, precision),
+        name=name,
+        fingerprint=fingerprint(content, chosen.identity, recorded.color, precision),
         size=arch.embedding,
         facts={
             "format": kind,
@@ -83,7 +98,8 @@ def _open(path: Path, color: str | None) -> _Opened:
     network = foreign.architecture.build(0)
     network.load_state_dict(foreign.backbone)
     recorded = usual(foreign.color.lower(), FILE)
-    return _Opened(network, foreign.architecture, recorded, "checkpoint")
+    turned = foreign.color == "BGR"
+    return _Opened(network, foreign.architecture, recorded, "checkpoint", turned)
 
 
 def _refuse_torchscript(path: Path) -> None:
@@ -100,10 +116,9 @@ def _refuse_torchscript(path: Path) -> None:
         )
 
 
-def _ours(path: Path, trained: TrainedNetwork, kind: str) -> _Opened:
-    arch = trained.arch
-    if arch.task != "face":
-        raise UserError(f"{path}: is a classification network; this needs a network of faces")
+def _ours(where: object, trained: TrainedNetwork, kind: str) -> _Opened:
+    if trained.arch.task != "face":
+        raise UserError(f"{where}: is a classification network; this needs a network of faces")
     mean, std = (tuple(255 * v for v in values) for values in (trained.mean, trained.std))
     recorded = Preprocessing(trained.color.lower(), mean, std, FILE, FILE)
-    return _Opened(trained.network, arch, recorded, kind)
+    return _Opened(trained.network, trained.arch, recorded, kind)

@@ -44,10 +44,6 @@ def open_module(module: nn.Module, options: InputOptions) -> PieceEmbedder:
     def outputs(images: Pixels) -> Outputs:
         return _named(module(network_input(images, chosen, first.device).to(first.dtype)))
 
-    weights = hashlib.sha256()
-    for key, value in module.state_dict().items():
-        weights.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     facts = {
         "format": "torch module",
         "parameters": sum(p.numel() for p in module.parameters()),
@@ -58,7 +54,7 @@ def open_module(module: nn.Module, options: InputOptions) -> PieceEmbedder:
     piece = CPU_PIECE if first.device.type == "cpu" else None
     identity = f"{module!r} {chosen.identity}"
     name = type(module).__name__
-    return _in_memory(name, outputs, options, weights.digest(), identity, facts, piece)
+    return _in_memory(name, outputs, options, digest_of(module), identity, facts, piece)
 
 
 def open_callable(function: Callable[[Pixels], Any], options: InputOptions) -> PieceEmbedder:
@@ -96,6 +92,15 @@ def _in_memory(
         alone=True,
         cacheable=False,
     )
+
+
+def digest_of(module: nn.Module) -> bytes:
+    """sha256 of all weights and statistics."""
+    found = hashlib.sha256()
+    for key, value in module.state_dict().items():
+        found.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.digest()
 
 
 @contextmanager
