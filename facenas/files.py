@@ -123,7 +123,7 @@ def tidy_beside(path: Path) -> None:
 
     Removes what they left unfinished, and gives an older folder its name back that had stepped aside.
     """
-    with suppress(FileNotFoundError, NotADirectoryError):
+    with suppress(OSError):  # whoever makes `path` next is told what is wrong with the folder
         for left in path.parent.iterdir():
             owner = left.name.removeprefix(_mark(path)).partition("-")[0]
             if left.name.startswith(_mark(path)) and owner.isdigit() and not _runs(int(owner)):

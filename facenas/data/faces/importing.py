@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from facenas.data.faces.sources import Item, open_source
+from facenas.data.faces.sources import open_source
 from facenas.data.faces.store import SIDE, SKIPPED, Layout, is_face_jpeg
 from facenas.data.faces.writer import StoreWriter
 from facenas.data.images import Pixels, open_image, reason_of, to_pixels
@@ -32,61 +32,34 @@ def import_faces(
     """
     started = time.perf_counter()
     faces = open_source(source)
+    encoded = resized = 0
     with StoreWriter(out, faces.title, layout, overwrite, faces.numbered) as writer:
-        intake = _Intake(writer, layout, resize)
+        skipped = _SkippedList(writer)
         for item in tqdm(faces.items(), "import", faces.total(), unit="image", disable=None):
-            intake.take(item)
-        intake.close(source)
-    if intake.skipped:
-        log.warning("%d images skipped; %s says why", intake.skipped, out / SKIPPED)
+            try:
+                image, was_resized = prepare_image(item.load(), resize)
+                writer.add(item.identity, image)
+            except UserError:
+                raise
+            except Exception as error:  # Pillow's plugins and zipfile raise many kinds
+                skipped.add(item.name, reason_of(error))
+                continue
+            resized += was_resized
+            encoded += layout == "jpeg" and not was_resized and not isinstance(image, bytes)
+        skipped.close()
+        if not writer.images:
+            raise _nothing_taken(source, skipped)
+    if skipped.count:
+        log.warning("%d images skipped; %s says why", skipped.count, out / SKIPPED)
     return {
         "store": str(out),
         "images": writer.images,
         "identities": writer.identities,
-        "skipped": intake.skipped,
-        "encoded": intake.encoded,
-        "resized": intake.resized,
+        "skipped": skipped.count,
+        "encoded": encoded,
+        "resized": resized,
         "seconds": round(time.perf_counter() - started, 3),
     }
-
-
-class _Intake:
-    """Takes images into a store one by one, and lists those that it does not take."""
-
-    def __init__(self, writer: StoreWriter, layout: Layout, resize: bool) -> None:
-        self._writer, self._layout, self._resize = writer, layout, resize
-        self._list = _SkippedList(writer)
-        self.encoded = self.resized = 0
-
-    @property
-    def skipped(self) -> int:
-        return self._list.count
-
-    def take(self, item: Item) -> None:
-        try:
-            image, resized = prepare_image(item.load(), self._resize)
-            self._writer.add(item.identity, image)
-        except UserError:
-            raise
-        except Exception as error:  # Pillow's plugins and zipfile raise many kinds
-            self._list.add(item.name, reason_of(error))
-            return
-        self.resized += resized
-        self.encoded += self._layout == "jpeg" and not resized and not isinstance(image, bytes)
-
-    def close(self, source: Path) -> None:
-        """Raises UserError, naming `source`, when nothing was taken."""
-        self._list.close()
-        if self._writer.images:
-            return
-        if self._list.first is None:
-            raise UserError(
-                f"{source}: holds no images; give <identity>/<image> files, a list of them, or train.rec"
-            )
-        name, reason = self._list.first
-        raise UserError(
-            f"{source}: none of its {self.skipped} images can be used (the first, {name}: {reason})"
-        )
 
 
 def prepare_image(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
@@ -126,3 +99,14 @@ class _SkippedList:
         if self._file is not None:
             with self._writer.disk():
                 self._file.close()
+
+
+def _nothing_taken(source: Path, skipped: _SkippedList) -> UserError:
+    if skipped.first is None:
+        return UserError(
+            f"{source}: holds no images; give <identity>/<image> files, a list of them, or train.rec"
+        )
+    name, reason = skipped.first
+    return UserError(
+        f"{source}: none of its {skipped.count} images can be used (the first, {name}: {reason})"
+    )

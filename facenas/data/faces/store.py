@@ -161,7 +161,7 @@ def open_store(path: Path) -> FaceStore:
     """The store in the folder `path`.
 
     Raises UserError when there is none, it is not ours, of a newer format, or not whole. Damage
-    inside images is found by reading them: see `checking.check`.
+    inside images is found by reading them: see `check`.
     """
     attributes = _read_attributes(path)
     if attributes.get("format") != FORMAT:

@@ -49,6 +49,8 @@ def test_a_fraction_counts_identities():
     assert len(set(labels[held])) == 10
     other = hold_out_identities(labels, 0.25, seed=1)[1]
     assert set(labels[held]) != set(labels[other])
+    everything, none = hold_out_identities(labels, 0.0, seed=0)
+    assert (len(everything), len(none)) == (len(labels), 0)
 
 
 @settings(deadline=None)
