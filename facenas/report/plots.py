@@ -31,6 +31,7 @@ LINE, FAILED = "#868c94", "#d04545"  # legible on light and on dark
 COLORS = ("#3b7fd0", "#cf7a1c", "#159a83", "#c2559f", "#8368d8", "#748a1d", "#b8654f", "#4a8fa5")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 BLUE, ORANGE, GREEN = COLORS[:3]
+PARAMETERS = "parameters"
 MOST_NAMED = 10  # phases in a legend
 WIDE = 20  # an axis whose largest value is this often the smallest is logarithmic
 FAINTEST = 0.3  # opacity of a search's first candidates
@@ -69,19 +70,21 @@ def course_plot(trials: Sequence[Trial], accuracy: str) -> Figure:
             traces.append(
                 _trials(phase.name, mine, yaxis=y, marker={**marker, "size": 8}, showlegend=named)
             )
-        sized = [
-            (t, t.values["parameters"] / 1e6) for t in phase.trials if "parameters" in t.values
-        ]
-        traces.append(
-            _trials(phase.name, sized, yaxis="y2", marker={**marker, "size": 6}, showlegend=False)
-        )
+        sized = [(t, t.values[PARAMETERS] / 1e6) for t in phase.trials if PARAMETERS in t.values]
+        small = {**marker, "size": 6}
+        traces.append(_trials(phase.name, sized, yaxis="y2", marker=small, showlegend=False))
     # On the floor: their accuracy of 0 would squeeze all the others.
     failed = [(t, _span(first)[0]) for t in trials if t.failed]
     cross = {"symbol": "x", "size": 9, "color": FAILED}
     traces.append(_trials("failed", failed, marker=cross, cliponaxis=False))
-    made = _layout("trial", f"{accuracy}, %", "parameters, millions", whole=len(trials), right=44)
-    made["yaxis"] |= {"domain": [0.46, 1], "range": _span(first)}
-    made["yaxis2"]["domain"], made["annotations"][1]["y"] = [0, 0.34], 0.34
+    scales = [f"{accuracy}, %"] + ["parameters, millions"] * any(
+        PARAMETERS in t.values for t in trials
+    )
+    made = _layout("trial", *scales, whole=len(trials), right=44)
+    made["yaxis"]["range"] = _span(first)
+    if "yaxis2" in made:  # lower than the other
+        made["yaxis"]["domain"], made["yaxis2"]["domain"] = [0.46, 1], [0, 0.34]
+        made["annotations"][1]["y"] = 0.34
     if len(staged) > 1:
         right = {"overlaying": "y", "side": "right", "tickmode": "sync", "tickformat": ".1f"}
         made["yaxis3"] = right | {"range": _span(later)}
@@ -101,7 +104,7 @@ def _best_so_far(stage: Sequence[Trial], axis: str) -> Figure:
 def _trials(name: str, marks: Sequence[tuple[Trial, float]], **style: Any) -> Figure:
     """A mark for every trial, which tells all about it when pointed at."""
     hover = [
-        _told(t, *(exactly(n, t.values[n]) for n in ("parameters",) if n in t.values))
+        _told(t, *(exactly(n, t.values[n]) for n in (PARAMETERS,) if n in t.values))
         for t, _ in marks
     ]
     points = [(t.trial, y) for t, y in marks]
@@ -273,7 +276,7 @@ def training_plot(epochs: Sequence[Epoch], best: Epoch | None = None) -> Figure:
 
 
 def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """True classes down, told classes across; shaded by the share of the true class, numbers are images."""
+    """True classes down, predicted ones across; shaded by the share of the true class, numbers are images."""
     table, names = np.array(confusion, dtype=np.float64), [escape(name) for name in classes]
     heat: Figure = {
         "type": "heatmap",
@@ -283,10 +286,11 @@ def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
         "customdata": table.astype(int).tolist(),
         "colorscale": [[0, "rgba(59,127,208,0)"], [0.02, "rgba(59,127,208,0.18)"], [1, BLUE]],
         **{"zmin": 0, "zmax": 100, "showscale": False, "xgap": 1, "ygap": 1},
-        "texttemplate": "%{customdata}" if len(classes) <= MOST_CLASSES else "",
-        "hovertemplate": "%{y}, told as %{x}<br>%{customdata:,} images, %{z:.2f} % of the class<extra></extra>",
+        "text": [[str(n or "") for n in row] for row in confusion],
+        "texttemplate": "%{text}" if len(classes) <= MOST_CLASSES else "",
+        "hovertemplate": "%{y}, predicted as %{x}<br>%{customdata:,} images, %{z:.2f} %<extra></extra>",
     }
-    made = _layout("told class", "true class")
+    made = _layout("predicted class", "true class")
     made["xaxis"] |= {"type": "category", "showgrid": False}
     made["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed"}
     return _figure([heat], made)

@@ -226,7 +226,7 @@ class Final(Record):
     """`train.json`: the network trained in full, and its one look at what is kept for testing.
 
     test_accuracy is None for faces of which no identities were kept. confusion: numbers of test images, a row
-    for each true class and a column for each class told, both in the order of `classes` (names, if known).
+    for each true class and a column for each predicted one, both in the order of `classes` (names, if known).
     """
 
     architecture: Described

@@ -67,9 +67,9 @@ class Panel:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Which test images were told as what, in percent of a class. balanced: mean of the recalls.
+    """What test images were predicted as. balanced: balanced accuracy in percent, the mean of the recalls.
 
-    recalls: (class, its images, percent told right); worst: (true class, told class, images), most first.
+    recalls: (class, its images, percent right); worst: (true class, predicted class, images), most first.
     """
 
     balanced: float
