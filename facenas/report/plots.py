@@ -112,7 +112,7 @@ def _trials(name: str, marks: Sequence[tuple[Trial, float]], **style: Any) -> Fi
 
 
 def _told(trial: Trial, *facts: str) -> str:
-    budget = many(trial.epochs, "epoch") if trial.epochs else "by the supernet’s weights"
+    budget = many(trial.epochs, "epoch") if trial.epochs else "not trained alone"
     judged = f"accuracy {percent(trial.accuracy)}, {budget}"
     lines = [
         ": ".join(filter(None, [trial.phase, trial.reason_proposed])),
