@@ -79,10 +79,10 @@ def _run(module: nn.Module, arch: Architecture, image_size: int) -> None:
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches every float tensor that an operation gives until it is freed; views of one memory count once.
+    """Watches every tensor that an operation gives until it is freed; views of one memory count once.
 
-    `peak`: the most bytes that lived at once. Whole numbers, such as the indices that a max pool of PyTorch
-    gives beside its result, do not count: other libraries have none.
+    `peak`: the most bytes that lived at once. What an operation gives beside its result, such as the indices of
+    a max pool, is for a backward pass and does not count: other libraries have none of it.
     """
 
     now: int
@@ -95,8 +95,8 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor) and tensor.is_floating_point():
+        for tensor in tree_leaves(result[0] if isinstance(result, tuple) else result):
+            if isinstance(tensor, Tensor):
                 self._see(tensor)
         return result
 

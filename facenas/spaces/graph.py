@@ -42,7 +42,6 @@ from facenas.spaces.graph_ops import (
     OPERATIONS,
     POOLS,
     SKIP,
-    WHOLE,
     Convolution,
     Dag,
     Embedding,
@@ -162,8 +161,9 @@ def _count_parameters(arch: GraphArchitecture) -> int:
 
 @lru_cache(maxsize=1024)  # counters and builder ask for the same one several times
 def _graph(arch: GraphArchitecture) -> Dag:
-    sketch = Sketch(Node("image", arch.in_channels, 1))
-    x = sketch.add("stem", sketch.image, Convolution(3, active=True), arch.widths[0], 1)
+    image = Node("image", arch.in_channels, 1)
+    sketch = Sketch(image)
+    x = sketch.add("stem", image, Convolution(3, active=True), arch.widths[0])
     stages = zip(arch.widths, arch.stages, arch.strides(), strict=True)
     for number, (channels, stage, stride) in enumerate(stages, start=1):
         for block, operation in enumerate(stage, start=1):
@@ -173,16 +173,16 @@ def _graph(arch: GraphArchitecture) -> Dag:
     if arch.task == FACE:
         _add_face_head(sketch, x, arch.outputs)
     else:
-        vector = sketch.add("mean", x, Mean(), x.channels, WHOLE)
-        sketch.add("classifier", vector, Linear(), arch.outputs, WHOLE)
+        vector = sketch.add("mean", x, Mean(), x.channels)
+        sketch.add("classifier", vector, Linear(), arch.outputs)
     return sketch.graph()
 
 
 def _add_face_head(sketch: Sketch, x: Node, embedding: int) -> None:
-    x = sketch.add("head", x, Convolution(1, active=True), embedding, x.shrink)
+    x = sketch.add("head", x, Convolution(1, active=True), embedding)
     over_all = GlobalConvolution(x.side(FACE_SIZE))
-    vector = sketch.add("pool", x, over_all, embedding, WHOLE)
-    sketch.add("embedding", vector, Embedding(), embedding, WHOLE)
+    vector = sketch.add("pool", x, over_all, embedding)
+    sketch.add("embedding", vector, Embedding(), embedding)
 
 
 Row = Sequence[int]

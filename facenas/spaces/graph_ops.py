@@ -8,10 +8,9 @@ adds to a network's graph.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from facenas.errors import UserError
@@ -41,22 +40,30 @@ class Node:
         """Numbers that it holds."""
         return self.channels * self.pixels(image_size)
 
-    def same_shape(self, other: Node) -> bool:
-        """Whether the two can be added."""
-        return (self.channels, self.shrink) == (other.channels, other.shrink)
 
-
-class Operation(ABC):
+class Operation:
     """What an edge does between the feature maps `before` and `after`.
 
-    norm: the BatchNorm that follows, "affine" or without parameters ("plain"), if any.
+    stride: by how much a side is divided, `WHOLE` for what makes a vector of a map. takes: "map" or "vector",
+    if it cannot take both. norm: the BatchNorm that follows, "affine" or without parameters ("plain"), if any.
     """
 
+    stride: int = 1
+    takes: ClassVar[str] = ""
     norm: ClassVar[str] = ""
 
-    @abstractmethod
+    @property
+    def keeps_channels(self) -> bool:
+        """Whether the result has as many channels as the input."""
+        return True
+
     def fits(self, before: Node, after: Node) -> bool:
         """Whether it makes a map of the shape of `after` out of one of `before`."""
+        return (
+            self.takes in ("", "vector" if before.shrink == WHOLE else "map")
+            and after.shrink == before.shrink * self.stride
+            and (not self.keeps_channels or after.channels == before.channels)
+        )
 
     def weights(self, before: Node, after: Node) -> int:
         """Weights of its convolutions or linear layers, without biases."""
@@ -92,15 +99,13 @@ class Convolution(Operation):
     active: bool = False
     added: bool = False
 
+    takes = "map"
     norm = "affine"
 
-    def fits(self, before: Node, after: Node) -> bool:
-        """The stride decides the side; a depthwise convolution keeps the channels."""
-        return (
-            before.shrink != WHOLE
-            and after.shrink == before.shrink * self.stride
-            and (not self.depthwise or after.channels == before.channels)
-        )
+    @property
+    def keeps_channels(self) -> bool:
+        """A depthwise one does."""
+        return self.depthwise
 
     def weights(self, before: Node, after: Node) -> int:
         """kernel^2 for every pair of channels that it joins."""
@@ -114,14 +119,7 @@ class Pooling(Operation):
     what: str
     stride: int = 1
 
-    def fits(self, before: Node, after: Node) -> bool:
-        """The stride decides the side, channels stay."""
-        return (
-            self.what in ("avg", "max")
-            and before.shrink != WHOLE
-            and after.shrink == before.shrink * self.stride
-            and after.channels == before.channels
-        )
+    takes = "map"
 
 
 @dataclass(frozen=True)
@@ -129,10 +127,6 @@ class Gate(Operation):
     """Squeeze-and-excitation: scales each channel by a factor that the means of all channels decide."""
 
     squeezed: int
-
-    def fits(self, before: Node, after: Node) -> bool:
-        """The shape stays."""
-        return self.squeezed > 0 and before.same_shape(after)
 
     def weights(self, before: Node, after: Node) -> int:
         """Two linear layers without bias."""
@@ -151,19 +145,13 @@ class Gate(Operation):
 class Identity(Operation):
     """The map itself: a shortcut. Takes no memory."""
 
-    def fits(self, before: Node, after: Node) -> bool:
-        """The shape stays."""
-        return before.same_shape(after)
-
 
 @dataclass(frozen=True)
 class Mean(Operation):
     """The mean over all pixels of a channel."""
 
-    def fits(self, before: Node, after: Node) -> bool:
-        """From a map to a vector."""
-        ends = before.shrink != WHOLE and after.shrink == WHOLE
-        return ends and before.channels == after.channels
+    stride = WHOLE
+    takes = "map"
 
 
 @dataclass(frozen=True)
@@ -184,13 +172,11 @@ class GlobalConvolution(Mean):
 
 @dataclass(frozen=True)
 class Linear(Operation):
-    """A linear layer with bias over a vector."""
+    """A linear layer over a vector, with bias."""
 
+    takes = "vector"
+    keeps_channels = False
     biased: ClassVar[bool] = True
-
-    def fits(self, before: Node, after: Node) -> bool:
-        """From a vector to a vector."""
-        return before.shrink == after.shrink == WHOLE
 
     def weights(self, before: Node, after: Node) -> int:
         """One for every pair."""
@@ -352,32 +338,21 @@ def _in_order(edges: Sequence[Edge]) -> tuple[Edge, ...]:
     return tuple(found)
 
 
-# Blocks. Every one but a pool adds what it finds to a shortcut, and ends without an activation, as the linear
-# bottlenecks of MobileNetV2 (arXiv 1801.04381, section 3.2) and the IR blocks do. Where the shape changes, the
-# shortcut is average pooling and a 1x1 convolution (ResNet-D, arXiv 1812.01187, section 4.2). It has the same
-# name whatever the block does: in a supernet all operations of a block share it, and so agree on what
-# channels mean.
-
 SKIP, AVERAGE = "skip", "avg_pool3"
 POOLS = {AVERAGE: "avg", "max_pool3": "max"}
+_FAMILIES = ("separable", "bottleneck", "se_bottleneck", "conv")
+OPERATIONS = (*POOLS, *(f"{family}{kernel}" for family in _FAMILIES for kernel in (3, 5)))
 
 
-@dataclass
 class Sketch:
     """A graph on its way: edges and nodes so far."""
 
-    image: Node
-    nodes: list[Node] = field(init=False)
-    edges: list[Edge] = field(default_factory=list)
+    def __init__(self, image: Node) -> None:
+        self.nodes, self.edges = [image], list[Edge]()
 
-    def __post_init__(self) -> None:
-        self.nodes = [self.image]
-
-    def add(
-        self, name: str, source: Node, operation: Operation, channels: int, shrink: int
-    ) -> Node:
+    def add(self, name: str, source: Node, operation: Operation, channels: int) -> Node:
         """An edge to a new node of the same name."""
-        self.nodes.append(Node(name, channels, shrink))
+        self.nodes.append(Node(name, channels, source.shrink * operation.stride))
         self.edges.append(Edge(name, source, self.nodes[-1], operation))
         return self.nodes[-1]
 
@@ -399,90 +374,49 @@ class Place:
     stride: int
     expansion: int
 
-    @property
-    def shrink(self) -> int:
-        """Of the result."""
-        return self.source.shrink * self.stride
-
-    @property
-    def keeps_shape(self) -> bool:
-        """Whether the result has the shape of the input."""
-        return self.stride == 1 and self.channels == self.source.channels
-
 
 def add_block(sketch: Sketch, operation: str, place: Place) -> Node:
-    """Draws the block that does `operation`, one of `OPERATIONS`, and returns its result."""
+    """Draws the block that does `operation`, one of `OPERATIONS`, and returns its result.
+
+    Every block but a pool adds what it finds to a shortcut, and ends without an activation, as the linear
+    bottlenecks of MobileNetV2 (arXiv 1801.04381, section 3.2) and the IR blocks do. Where the shape changes,
+    the shortcut is average pooling and a 1x1 convolution (ResNet-D, arXiv 1812.01187, section 4.2). It has the
+    same name whatever the block does: in a supernet all operations of a block share it, and so agree on what
+    channels mean.
+    """
+    source, shortcut = place.source, f"{place.name}_shortcut"
+    keeps_shape = place.stride == 1 and place.channels == source.channels
+
+    def pooled(what: str) -> Node:
+        pooling = Pooling(what, place.stride)
+        return sketch.add(f"{place.name}_{what}_pool", source, pooling, source.channels)
+
     if operation in POOLS:
-        return _pool(sketch, POOLS[operation], place)
-    family, kernel = operation[:-1], int(operation[-1])
-    result = _FAMILIES[family](sketch, f"{place.name}_{operation}", kernel, place)
-    _add_shortcut(sketch, place, result)
-    return result
-
-
-def _add_shortcut(sketch: Sketch, place: Place, result: Node) -> None:
-    name, source = f"{place.name}_shortcut", place.source
-    if place.keeps_shape:
-        sketch.edges.append(Edge(name, source, result, Identity()))
+        x = pooled(POOLS[operation])
+        return x if keeps_shape else sketch.add(shortcut, x, Convolution(1), place.channels)
+    x = source
+    for part, does, channels in _parts(operation[:-1], int(operation[-1]), place):
+        x = sketch.add(f"{place.name}_{operation}_{part}", x, does, channels)
+    if keeps_shape:
+        sketch.edges.append(Edge(shortcut, source, x, Identity()))
     else:
-        pooled = _pooled(sketch, "avg", place)
-        sketch.edges.append(Edge(name, pooled, result, Convolution(1)))
+        sketch.edges.append(Edge(shortcut, pooled("avg"), x, Convolution(1)))
+    return x
 
 
-def _pool(sketch: Sketch, what: str, place: Place) -> Node:
-    """Pooling over 3x3; where the shape changes, in place of the shortcut's own."""
-    x = _pooled(sketch, what, place)
-    if place.keeps_shape:
-        return x
-    return sketch.add(f"{place.name}_shortcut", x, Convolution(1), place.channels, x.shrink)
-
-
-def _pooled(sketch: Sketch, what: str, place: Place) -> Node:
-    name, pooling = f"{place.name}_{what}_pool", Pooling(what, place.stride)
-    return sketch.add(name, place.source, pooling, place.source.channels, place.shrink)
-
-
-def _convolutions(sketch: Sketch, name: str, kernel: int, place: Place) -> Node:
-    """Two plain convolutions, the first with the stride: the basic block of ResNet."""
-    first = Convolution(kernel, place.stride, active=True)
-    x = sketch.add(f"{name}_first", place.source, first, place.channels, place.shrink)
-    return sketch.add(f"{name}_second", x, Convolution(kernel, added=True), x.channels, x.shrink)
-
-
-def _separable(sketch: Sketch, name: str, kernel: int, place: Place) -> Node:
-    """A depthwise convolution and a 1x1."""
-    return _depthwise_and_project(sketch, name, kernel, place, place.source, gated=False)
-
-
-def _bottleneck(sketch: Sketch, name: str, kernel: int, place: Place, gated: bool = False) -> Node:
-    """The inverted bottleneck of MobileNetV2: a 1x1 convolution widens, a depthwise follows, a 1x1 narrows."""
-    source = place.source
-    inside = source.channels * place.expansion
-    x = sketch.add(f"{name}_expand", source, Convolution(1, active=True), inside, source.shrink)
-    return _depthwise_and_project(sketch, name, kernel, place, x, gated)
-
-
-def _gated_bottleneck(sketch: Sketch, name: str, kernel: int, place: Place) -> Node:
-    """The same with squeeze-and-excitation before the last 1x1, as in MobileNetV3."""
-    return _bottleneck(sketch, name, kernel, place, gated=True)
-
-
-def _depthwise_and_project(
-    sketch: Sketch, name: str, kernel: int, place: Place, source: Node, gated: bool
-) -> Node:
-    depthwise = Convolution(kernel, place.stride, depthwise=True, active=True)
-    x = sketch.add(f"{name}_depthwise", source, depthwise, source.channels, place.shrink)
-    if gated:
-        gate = Gate(max(1, x.channels // REDUCTION))
-        x = sketch.add(f"{name}_gate", x, gate, x.channels, x.shrink)
-    last = Convolution(1, added=True)
-    return sketch.add(f"{name}_project", x, last, place.channels, x.shrink)
-
-
-_FAMILIES = {
-    "separable": _separable,
-    "bottleneck": _bottleneck,
-    "se_bottleneck": _gated_bottleneck,
-    "conv": _convolutions,
-}
-OPERATIONS = (*POOLS, *(f"{family}{kernel}" for family in _FAMILIES for kernel in (3, 5)))
+def _parts(family: str, kernel: int, place: Place) -> Iterator[tuple[str, Operation, int]]:
+    """(name, operation, channels of the result) of what a block adds to its shortcut."""
+    if family == "conv":  # the basic block of ResNet
+        yield "first", Convolution(kernel, place.stride, active=True), place.channels
+        yield "second", Convolution(kernel, added=True), place.channels
+        return
+    inside = place.source.channels
+    if (
+        family != "separable"
+    ):  # the inverted bottleneck of MobileNetV2, or with a gate that of MobileNetV3
+        inside *= place.expansion
+        yield "expand", Convolution(1, active=True), inside
+    yield "depthwise", Convolution(kernel, place.stride, depthwise=True, active=True), inside
+    if family == "se_bottleneck":
+        yield "gate", Gate(max(1, inside // REDUCTION)), inside
+    yield "project", Convolution(1, added=True), place.channels

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import get_args
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from live_tensors import LiveTensors
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from facenas.errors import UserError
+from facenas.models.build import LiveTensors
 from facenas.models.graph import GraphNetwork, recalibrate
 from facenas.spaces import Graph, ImageFacts
 from facenas.spaces.graph import GraphArchitecture, Operation
@@ -38,64 +35,6 @@ FACES = Graph(NARROW.model_copy(update={"widths": (2, 3, 4, 4)})).bind(ImageFact
 def drawn(seed: int, *shape: int) -> torch.Tensor:
     images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return images.to(memory_format=torch.channels_last)
-
-
-def count_macs(module: nn.Module) -> list[int]:
-    """A list to which every convolution and linear layer adds the multiply-accumulates of each forward."""
-    found: list[int] = []
-
-    def add(layer: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-        found.append(output[0].numel() * layer.weight[0].numel())
-
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(add)
-    return found
-
-
-def check_counts_and_a_step(arch: GraphArchitecture, seed: int, size: int) -> None:
-    module = arch.build(seed).to(memory_format=torch.channels_last)
-    assert sum(p.numel() for p in module.parameters()) == arch.count_parameters()
-    macs, images = count_macs(module), drawn(seed, 4, arch.in_channels, size, size)
-    result = module(images)
-    assert result.shape == (4, arch.outputs)
-    assert sum(macs) == arch.count_macs(size)
-
-    F.cross_entropy(result, torch.arange(4)).backward()
-    for name, parameter in module.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-    torch.optim.SGD(module.parameters(), lr=0.025, momentum=0.9).step()
-    assert torch.isfinite(module(images)).all()
-
-
-@pytest.mark.parametrize("seed", range(300))
-def test_a_drawn_network_builds_counts_and_trains(seed):
-    rng = random.Random(seed)
-    size = rng.choice((8, 9, 11, 12))
-    space = Graph(NARROW).bind(ImageFacts(rng.randint(1, 3), 5, size))
-    arch = space.decode([rng.randint(*pair) for pair in zip(*space.bounds(), strict=True)])
-    assert space.decode(space.encode(arch)) == arch
-    assert GraphArchitecture.from_json(json.loads(json.dumps(arch.to_json()))) == arch
-    check_counts_and_a_step(arch, seed, size)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_a_drawn_face_network_builds_counts_and_trains(seed):
-    check_counts_and_a_step(FACES.sample(random.Random(seed)), seed, 112)
-
-
-@pytest.mark.parametrize("operation", ALL)
-@pytest.mark.parametrize(
-    "space", [Graph(Graph.Settings(operations=ALL)).bind(ImageFacts(3, 10, 32)), FACES]
-)
-def test_networks_of_full_size_count_as_torch_counts(operation, space):
-    arch, size = space.uniform(operation), space.images.image_size
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        module = GraphNetwork(arch.graph()).eval()
-        module(torch.zeros(1, 3, size, size))
-    assert sum(p.numel() for p in module.parameters()) == arch.count_parameters()
-    assert counter.get_total_flops() == 2 * arch.count_macs(size)
 
 
 def measured_memory(module: nn.Module, image: torch.Tensor) -> int:
@@ -193,26 +132,6 @@ def test_recalibrated_on_one_batch_evaluation_gives_what_training_gives():
     torch.testing.assert_close(module(batch), expected, rtol=0.01, atol=0.01)
     with pytest.raises(ValueError, match="without images"):
         recalibrate(module, [])
-
-
-def test_weights_depend_on_the_seed_alone():
-    arch = FACES.sample(random.Random(8))
-    torch.manual_seed(123)
-    first = arch.build(4).state_dict()
-    torch.manual_seed(456)
-    again, other = (arch.build(seed).state_dict() for seed in (4, 5))
-    assert all(torch.equal(weights, again[name]) for name, weights in first.items())
-    drawn_weights = [name for name, weights in first.items() if weights.dim() > 1]
-    assert drawn_weights
-    assert not any(torch.equal(first[name], other[name]) for name in drawn_weights)
-
-
-def test_the_global_random_sources_are_left_alone():
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-    FACES.start().build(6)
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1] == random.getstate()
-    np.testing.assert_array_equal(before[2], np.random.get_state()[1])
 
 
 def test_faces_of_another_size_are_refused():

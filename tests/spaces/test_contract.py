@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from facenas.config import validate
 from facenas.errors import UserError
+from facenas.models.build import LiveTensors
 from facenas.runs.config import RunConfig
 from facenas.spaces import (
     SPACES,
@@ -27,11 +28,13 @@ from facenas.spaces import (
     GeneSpace,
     ImageFacts,
     Plain,
+    PlainArchitecture,
     SearchSpace,
     from_json,
 )
 from facenas.spaces.base import FACE
-from facenas.testing import check_search_space
+from facenas.spaces.plain import PLAIN
+from facenas.testing import check_module, check_search_space
 
 OWN = "own_space:DenseSpace"
 # Settings under which networks are small enough to be built by dozens; other kinds have their defaults.
@@ -72,6 +75,35 @@ def test_counts_are_those_of_the_module(kind, task, seed):
         module(torch.zeros(1, arch.in_channels, size, size))
     assert arch.count_parameters() == sum(p.numel() for p in module.parameters())
     assert arch.count_macs(size) == sum(found)
+
+
+@both
+@pytest.mark.parametrize("seed", range(10))
+def test_a_drawn_network_builds_counts_and_trains(kind, task, seed):
+    check_module(space_of(kind, task).sample(random.Random(seed)), FACTS[task])
+
+
+@both
+def test_memory_is_what_tensors_take_on_a_cpu(kind, task):
+    """The image, all weights and statistics, and the most that lives at once."""
+    space, facts = space_of(kind, task), FACTS[task]
+    for seed in range(4):
+        arch = space.sample(random.Random(seed))
+        module = arch.build(0).eval()
+        with torch.no_grad(), LiveTensors() as live:
+            module(torch.rand(1, facts.in_channels, facts.image_size, facts.image_size))
+        held = sum(v.nbytes for v in module.state_dict().values() if v.is_floating_point())
+        measured = held + live.peak
+        assert arch.count_memory(facts.image_size) == pytest.approx(measured, rel=0.01)
+
+
+def test_the_memory_of_a_network_written_out():
+    """One plain layer for grey images of 4x4 pixels; BatchNorm of the stem runs when most is alive."""
+    arch = PlainArchitecture.uniform(1, 2, 1, 3, operation=PLAIN)
+    image, stem = 1 * 4 * 4, 4 * 4 * 4
+    weights = (1 * 4 * 9 + 2 * 4) + (4 * 4 * 9 + 2 * 4) + (4 * 3 + 3)
+    statistics = 2 * 4 + 2 * 4
+    assert arch.count_memory(4) == 4 * (weights + statistics + image + stem + stem) == 1484
 
 
 GENES = [case for case in CASES if issubclass(SPACES.get(case[0]), GeneSpace)]
