@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from facenas._version import __version__
+
 if TYPE_CHECKING:
     from facenas import spaces, strategies
     from facenas.api import SearchResult, TrainResult, load, resume, search, train
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from facenas.evaluation.benches.result import BenchResult
     from facenas.evaluation.network import Network
     from facenas.models import heads
-
-__version__ = "0.1.0"
 
 # Where each name of the front door lives; a module of its own has no attribute.
 _NAMES = {

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from facenas import __version__
+from facenas._version import __version__
 from facenas.cli import search, train
 from facenas.cli.data import data_app
 from facenas.cli.evaluate import eval

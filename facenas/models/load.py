@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from facenas import __version__
+from facenas._version import __version__
 from facenas.errors import UserError
 from facenas.models.import_weights import Color, load_foreign
 from facenas.models.safe_load import read_tensors
