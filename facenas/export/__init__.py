@@ -1,5 +1,5 @@
 """Trained networks for use elsewhere: as an ONNX or safetensors file, and by name in timm."""
 
-from facenas.export.exporting import export_run
+from facenas.export.files import export_run
 
 __all__ = ["export_run"]

@@ -155,27 +155,15 @@ def _map(channels: int, reduction: int, module: str) -> dict[str, Any]:
 def _describe(arch: Supported) -> PretrainedCfg:
     """What timm tells callers of the input and of the layers that it may replace."""
     half = (0.5,) * arch.in_channels
+    about: dict[str, Any] = {"crop_pct": 1.0, "mean": half, "std": half}
     if isinstance(arch, IRArchitecture):
-        return PretrainedCfg(
-            input_size=(arch.in_channels, FACE_SIZE, FACE_SIZE),
-            fixed_input_size=True,
-            crop_pct=1.0,
-            mean=half,
-            std=half,
-            num_classes=0,
-            first_conv="input_layer.0",
-            classifier="classifier",
-        )
-    return PretrainedCfg(
-        input_size=(arch.in_channels, 32, 32),  # a suggestion: these networks take any size
-        pool_size=(8, 8),
-        crop_pct=1.0,
-        mean=half,
-        std=half,
-        num_classes=arch.num_classes,
-        first_conv="0.0",
-        classifier=str(arch.depth + 3),
-    )
+        about |= {"input_size": (3, FACE_SIZE, FACE_SIZE), "fixed_input_size": True}
+        about |= {"first_conv": "input_layer.0", "classifier": "classifier"}
+    else:
+        # 32 pixels are a suggestion: these networks take any size.
+        about |= {"input_size": (arch.in_channels, 32, 32), "pool_size": (8, 8)}
+        about |= {"first_conv": "0.0", "classifier": str(arch.depth + 3)}
+    return PretrainedCfg(num_classes=arch.num_classes, **about)
 
 
 def _build(name: str, arch: Supported, pretrained: bool, **options: Any) -> nn.Module:

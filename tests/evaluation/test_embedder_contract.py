@@ -14,7 +14,7 @@ import facenas
 from facenas.evaluation.benches.images import EncodedImages
 from facenas.evaluation.embedders import Embedder, InputOptions, embedder_of
 from facenas.evaluation.embedders.cache import extract
-from facenas.export.safetensors_file import encode_safetensors
+from facenas.export.files import encode_safetensors
 from facenas.models.load import read_trained
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (11, 112, 112, 3), np.uint8)

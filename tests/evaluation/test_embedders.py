@@ -12,7 +12,7 @@ from torch import nn
 from facenas.device import named_device
 from facenas.errors import UserError
 from facenas.evaluation.embedders import InputOptions, embedder_of, open_embedder
-from facenas.export.safetensors_file import encode_safetensors
+from facenas.export.files import encode_safetensors
 from facenas.models.load import read_trained
 from facenas.spaces import IRArchitecture, PlainArchitecture
 

@@ -20,7 +20,7 @@ from trained_runs import FACE_ARCH, PLAIN_ARCH, face_network, make_run, plain_ne
 
 from facenas import __version__
 from facenas.errors import SearchStoppedError, UserError
-from facenas.export import export_run, exporting
+from facenas.export import export_run, files
 from facenas.spaces import from_json
 
 NETWORKS = {"ir": face_network(), "plain": plain_network()}
@@ -180,8 +180,8 @@ def test_a_tampered_weight_fails_and_leaves_no_file(
     if earlier:
         file.parent.mkdir()
         file.write_bytes(b"an earlier export")
-    tampered, load_back = TAMPERED[format](content), exporting._FORMATS[format][1]
-    monkeypatch.setitem(exporting._FORMATS, format, (lambda trained: tampered, load_back))
+    tampered, load_back = TAMPERED[format](content), files._FORMATS[format][1]
+    monkeypatch.setitem(files._FORMATS, format, (lambda trained: tampered, load_back))
     with pytest.raises(SearchStoppedError, match=r"cosine \S+ on the worst of 64 images"):
         export_run(run, format)
     assert list(file.parent.iterdir()) == [file] * earlier
