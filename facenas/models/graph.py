@@ -5,7 +5,7 @@ Parameters and multiply-accumulates equal the graph's counts exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -38,12 +38,16 @@ def build_module(arch: GraphArchitecture) -> nn.Module:
 
 
 class GraphNetwork(nn.Module):
-    """A graph's edges as modules, run in order; a feature map is freed after its last use."""
+    """A graph's edges as modules, run in order; a feature map is freed after its last use.
 
-    def __init__(self, graph: Dag) -> None:
+    make: gives the module of an edge, `edge_module` if left out.
+    """
+
+    def __init__(self, graph: Dag, make: Callable[[Edge], nn.Module] | None = None) -> None:
         super().__init__()
+        make = make or edge_module
         self.input, self.output = graph.input.name, graph.output.name
-        self.edges = nn.ModuleDict({edge.name: edge_module(edge) for edge in graph.edges})
+        self.edges = nn.ModuleDict({edge.name: make(edge) for edge in graph.edges})
         # A convolution over the whole map fits images of one size alone.
         self.for_faces = any(isinstance(edge.operation, GlobalConvolution) for edge in graph.edges)
         ends = ((edge.source.name, edge.target.name) for edge in graph.edges)
