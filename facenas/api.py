@@ -131,6 +131,8 @@ def search(
         "execution.workers": workers,
     }
     config = _anchored(_configure(preset, settings, overrides))
+    if not config.evaluate:
+        config.data.check_candidates_are_judged()
     facts = _facts(config)
     label = str(preset) if preset else "search"
     made = _new_run(config, facts, label, run, runs_dir, command or _python_call("search"))

@@ -89,6 +89,8 @@ def test_what_was_found_trains_with_another_recipe_as_a_run_of_its_own(facenas, 
     result = json.loads((searched / "runs" / "own" / "train.json").read_text())
     found = json.loads((searched / "found.json").read_text())
     assert result["architecture"] == found["architecture"]
+    # As AdaFace trains: on all identities, without any to choose an epoch on.
+    assert (result["identities"], result["best_epoch"], result["verification"]) == (14, None, None)
     assert not (searched / "runs" / "two" / "train.json").exists()
 
 

@@ -88,6 +88,12 @@ def test_counts_and_model_file(facenas, tmp_path, arch_file):
     again = facenas("train", "net", "--json")  # told, not trained or tested again
     assert json.loads(again.stdout)["test_correct"] == result["test_correct"]
     assert (run / "train.json").read_text() == before
+    other = facenas("train", "net", "--epochs", "3")
+    assert other.returncode == 2
+    assert f"was trained for {EPOCHS} epochs already" in other.stderr
+    assert "facenas train net --epochs 3 --run NAME" in other.stderr
+    assert facenas("train", "net", "--epochs", str(EPOCHS)).returncode == 0
+    assert (run / "train.json").read_text() == before
 
 
 def test_a_damaged_checkpoint_is_one_sentence(facenas, tmp_path, arch_file):
@@ -107,6 +113,17 @@ def test_divergence_is_a_failure_not_a_result(facenas, tmp_path, arch_file):
     assert done.returncode == 1
     assert "the loss became" in done.stderr
     assert not (tmp_path / "runs" / "net" / "train.json").exists()
+
+
+def test_a_search_needs_something_held_out_and_a_training_does_not(facenas, tmp_path, arch_file):
+    nothing = ("--set", "data.validation_fraction=0")
+    done = facenas("search", "--preset", "demo-digits", *nothing, "--run", "none")
+    assert done.returncode == 2
+    assert "leaves a search nothing to judge candidates on" in done.stderr
+    assert not (tmp_path / "runs").exists()
+    done = facenas(*arguments("net")[:-1], "1", *nothing, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["best_epoch"] is None
 
 
 def test_an_unfinished_search_cannot_be_trained(facenas, tmp_path):

@@ -31,7 +31,7 @@ def show(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _nested(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    return isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
 
 
 def table(rows: list[dict[str, Any]], columns: Sequence[str], title: str | None = None) -> None:

@@ -7,7 +7,7 @@ draws come from the generator that is handed in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -51,6 +51,10 @@ class Draws:
     flip: Tensor
     cut_row: Tensor
     cut_column: Tensor
+
+    def rows(self, rows: slice) -> Draws:
+        """The draws of these images alone."""
+        return Draws(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 class Augment:

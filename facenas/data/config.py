@@ -8,11 +8,13 @@ from typing import Literal
 from pydantic import Field
 
 from facenas.config import Config
+from facenas.errors import UserError
 
 
 class DataConfig(Config):
     """Which images, and what part of them a candidate sees.
 
+    Nothing held out, a `validation_fraction` of 0, is for final trainings alone: they keep the last epoch.
     Of faces, the fractions held out are of identities; `test_fraction` and `pairs` (pairs of images to
     verify on) are for faces alone: classification sets have test images of their own.
     """
@@ -22,7 +24,15 @@ class DataConfig(Config):
     image_size: int | None = Field(None, ge=8, le=1024)
     download: bool = False
     select_on: Literal["validation", "test"] = "validation"
-    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
     data_fraction: float = Field(1.0, gt=0, le=1)
     test_fraction: float = Field(0.0, ge=0, lt=1)
     pairs: int = Field(6000, ge=20)
+
+    def check_candidates_are_judged(self) -> None:
+        """Raises UserError when nothing is held out that a search could judge candidates on."""
+        if not self.validation_fraction and self.select_on == "validation":
+            raise UserError(
+                "data.validation_fraction: is 0, which leaves a search nothing to judge candidates on; only "
+                "a final training can do without"
+            )

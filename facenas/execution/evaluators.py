@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # torch takes a second to import
     from torch import nn
 
     from facenas.data import TrainingData
+    from facenas.training.supernet import PathJudge
 
 
 @dataclass
@@ -45,7 +46,7 @@ class TrainAlone(Evaluator):
                 ),
                 "fingerprint": self.fingerprint,
             },
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.deciding(),
             "seed": self.split_seed,
         }
         return told | ({"latency": True} if self.latency else {})
@@ -132,6 +133,10 @@ class SupernetPath(TrainAlone):
     """Candidates of 0 epochs are judged by their path through a supernet, without training; others alone."""
 
     supernet: SupernetRef | None = None
+    # Made once a worker, for candidates on the same data: it holds the supernet, pairs and a loader.
+    _judge: tuple[DataConfig, PathJudge, TrainingData] | None = field(
+        default=None, init=False, repr=False
+    )
 
     def identity(self, candidate: Candidate) -> dict[str, Any]:
         """Also of the supernet's weights, for what they judge."""
@@ -149,26 +154,12 @@ class SupernetPath(TrainAlone):
         import numpy as np
         import torch
 
-        from facenas.data import open_data
-        from facenas.device import pick_device
-        from facenas.training.supernet import judge, read_supernet
-        from facenas.training.tasks import TaskContext, build_task
-
         arch: Any = candidate.architecture
-        supernet = self.supernet
-        device, data = pick_device(self.worker), open_data(self.data_folder)
-        network = read_supernet(supernet.path, supernet.space).extract(arch)
-        context = TaskContext(
-            arch,
-            data,
-            self._data(candidate),
-            self.recipe,
-            self.split_seed,
-            seed,
-            device,
-            model=network,
-        )
-        score = judge(build_task(context), supernet.recalibration, device)
+        config = self._data(candidate)
+        if self._judge is None or self._judge[0] != config:
+            self._judge = config, *self._build_judge(config, self.supernet)
+        _, judge, data = self._judge
+        score, network = judge(arch, seed)
         return TrialResult(
             accuracy=score.accuracy,
             correct=int(score.right.sum()),
@@ -177,6 +168,20 @@ class SupernetPath(TrainAlone):
             right_bits=np.packbits(score.right).tobytes().hex(),
             values=self._measured(network, data),
         )
+
+    def _build_judge(
+        self, config: DataConfig, supernet: SupernetRef
+    ) -> tuple[PathJudge, TrainingData]:
+        from facenas.data import open_data
+        from facenas.device import pick_device
+        from facenas.training.supernet import PathJudge
+        from facenas.training.tasks import TaskContext
+
+        data, device = open_data(self.data_folder), pick_device(self.worker)
+        context = TaskContext(
+            supernet.space.largest(), data, config, self.recipe, self.split_seed, 0, device
+        )
+        return PathJudge(context, supernet.path, supernet.space, supernet.recalibration), data
 
 
 @dataclass

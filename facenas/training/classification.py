@@ -13,10 +13,13 @@ from facenas.data import ImageSet, split_indices
 from facenas.data.augment import Augment, Normalize
 from facenas.data.config import DataConfig
 from facenas.device import Device
+from facenas.errors import UserError
+from facenas.training import distributed
 from facenas.training.recipes import Recipe
 from facenas.training.tasks import Score, TaskContext
 
 EVALUATION_BATCH = 256
+FEWEST = 2  # images of a process in a batch, for BatchNorm
 
 
 class ClassificationTask:
@@ -38,9 +41,18 @@ class ClassificationTask:
         self.indices, self._judged = _split(
             image_set, context.data_config, context.split_seed, context.final
         )
+        world = distributed.world()
+        if world > 1 and min(self.batch_size, len(self.indices)) < FEWEST * world:
+            raise UserError(
+                f"{context.data_config.name}: {len(self.indices)} images in batches of {self.batch_size} are "
+                f"too few for {world} processes; each needs {FEWEST} or more images a batch"
+            )
         self.augment = Augment(recipe, image_set, on)
-        self.generator = torch.Generator().manual_seed(context.seed)
-        model = context.model or context.arch.build(context.seed)
+        self.restart(context.model or context.arch.build(context.seed), context.seed)
+
+    def restart(self, model: nn.Module, seed: int) -> None:
+        """Puts another network on the same images; draws begin anew from `seed`."""
+        self.generator = torch.Generator().manual_seed(seed)
         self.model = self.device.place(model)
         self.network = Classifier(self.model)
 
@@ -50,28 +62,50 @@ class ClassificationTask:
         return len(self.indices)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled and augmented batches; the last one may be smaller."""
+        """This process's slices of shuffled and augmented joint batches; the last batch may be smaller.
+
+        Under `torchrun` it is left out when it has fewer than 2 images for some process.
+        """
+        rank, world = distributed.rank(), distributed.world()
         order = self.indices[torch.randperm(len(self.indices), generator=self.generator)]
         for chosen in torch.split(order, self.batch_size):
+            # All processes draw for the whole batch, and so the same; each takes its own rows.
+            draws = self.augment.draw(len(chosen), self.generator)
+            if world > 1:
+                if len(chosen) < FEWEST * world:
+                    continue
+                own = slice(len(chosen) * rank // world, len(chosen) * (rank + 1) // world)
+                chosen, draws = chosen[own], draws.rows(own)
             chosen = chosen.to(self.pixels.device)
-            yield self.augment(self.pixels[chosen], self.generator), self.labels[chosen]
+            yield self.augment.apply(self.pixels[chosen], draws), self.labels[chosen]
 
     def score(self) -> Score | None:
         """Accuracy on the images held out from this training."""
         if self._judged is None:
             return None
-        right = self._right(*self._judged)
-        return Score(100 * int(right.sum()) / len(right), right.numpy())
+        images, labels = self._judged
+        right = (self._classes_of(images) == labels).numpy()
+        return Score(100 * int(right.sum()) / len(right), right)
 
     def test(self) -> dict[str, Any]:
-        """The only look at the test set."""
-        images = torch.from_numpy(self.image_set.test_images)
-        right = self._right(images, torch.from_numpy(self.image_set.test_labels))
-        correct = int(right.sum())
+        """The only look at the test set.
+
+        `confusion`: how many test images of each class (rows) were put in each (columns), in the order of
+        `classes`; `balanced_accuracy`: mean over the classes of the part that is right, in percent.
+        """
+        truth, names = self.image_set.test_labels, self.image_set.classes
+        found = self._classes_of(torch.from_numpy(self.image_set.test_images)).numpy()
+        confusion = np.zeros((len(names), len(names)), np.int64)
+        np.add.at(confusion, (truth, found), 1)
+        correct, images = confusion.diagonal(), confusion.sum(1)
+        recalls = correct[images > 0] / images[images > 0]
         return {
-            "test_accuracy": 100 * correct / len(right),
-            "test_correct": correct,
-            "test_images": len(right),
+            "test_accuracy": 100 * int(correct.sum()) / len(truth),
+            "test_correct": int(correct.sum()),
+            "test_images": len(truth),
+            "balanced_accuracy": 100 * float(recalls.mean()),
+            "classes": list(names),
+            "confusion": confusion.tolist(),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,8 +116,8 @@ class ClassificationTask:
         """Goes on with the same draws."""
         self.generator.set_state(state["generator"])
 
-    def _right(self, images: Tensor, labels: Tensor) -> Tensor:
-        return classified_right(self.model, images, labels, self.image_set, self.device)
+    def _classes_of(self, images: Tensor) -> Tensor:
+        return classify(self.model, images, self.image_set, self.device)
 
 
 class Classifier(nn.Module):
@@ -119,17 +153,13 @@ def _split(
 
 
 @torch.inference_mode()
-def classified_right(
-    model: nn.Module, images: Tensor, labels: Tensor, image_set: ImageSet, device: Device
-) -> Tensor:
-    """(n,) bool on the CPU: which of the uint8 `images` (n, h, w, c) the model puts in their class."""
+def classify(model: nn.Module, images: Tensor, image_set: ImageSet, device: Device) -> Tensor:
+    """(n,) int64 on the CPU: the class that the model puts each of the uint8 `images` (n, h, w, c) in."""
     normalize = Normalize(image_set, device.torch_device)
     model.eval()
-    right = []
-    for batch, truth in zip(
-        torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
-    ):
+    found = []
+    for batch in torch.split(images, EVALUATION_BATCH):
         with device.autocast():
             logits = model(normalize(batch.to(device.torch_device)))
-        right.append((logits.argmax(1).cpu() == truth).bool())
-    return torch.cat(right)
+        found.append(logits.argmax(1).cpu())
+    return torch.cat(found)

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from facenas.device import Device
 from facenas.models.sync_batchnorm import join_statistics
 
 
@@ -53,6 +54,15 @@ def total(values: Tensor) -> Tensor:
     if world() > 1:
         dist.all_reduce(values)
     return values
+
+
+def from_first(value: float, device: Device) -> float:
+    """What the first process calls `value`."""
+    if world() == 1:
+        return value
+    told = torch.tensor(value, dtype=torch.float64, device=device.torch_device)
+    dist.broadcast(told, 0)
+    return float(told)
 
 
 def weight(count: int, device: torch.device) -> float | Tensor:

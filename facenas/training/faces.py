@@ -49,6 +49,8 @@ class FaceTask:
         assert isinstance(recipe, FaceRecipe)
         self.store, self.seed, self.device = store, context.seed, context.device
         config, split_seed = context.data_config, context.split_seed
+        if context.final and not recipe.hold_out:
+            config = config.model_copy(update={"validation_fraction": 0.0})
         train, self._judged, self._tested = split_faces(store.labels, config, split_seed)
         if not context.final:
             train = stratified_subset(store.labels, train, config.data_fraction, split_seed)
@@ -66,10 +68,16 @@ class FaceTask:
             distributed.rank(),
             distributed.world(),
         )
-        self.model = self.device.place(context.model or arch.build(self.seed))
         # The head's class is known by its settings: a head of one's own needs no line here.
         head = recipe.head.owner(arch.embedding, self.identities, self.seed, recipe.head)
-        self.network = FaceNetwork(self.model, head.to(self.device.torch_device))
+        self._head: nn.Module = head.to(self.device.torch_device)
+        self.restart(context.model or arch.build(self.seed), self.seed)
+
+    def restart(self, model: nn.Module, seed: int) -> None:
+        """Puts another network before the same head; draws begin anew from `seed`."""
+        self.seed = self.loader.seed = seed
+        self.model = self.device.place(model)
+        self.network = FaceNetwork(self.model, self._head)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's slices of the joint batches; dropout is told which rows they are."""
@@ -79,32 +87,41 @@ class FaceTask:
             place_dropout(self.network, seed, *self.loader.place(number))
             yield to_input(images.to(on)), labels.to(on)
 
-    def score(self) -> Score:
-        """Mean accuracy of ten-fold verification on the identities held out for choosing."""
+    def score(self) -> Score | None:
+        """Mean accuracy of ten-fold verification on the identities held out for choosing, if there are any."""
+        if self._judged is None:
+            return None
         pairs, same = self._judged
         found = ten_fold_of(pair_distances(self.model, self.store, pairs, self.device), same)
         return Score(100 * found.accuracy, found.right)
 
     def test(self) -> dict[str, Any]:
         """Verification on identities that nothing was chosen on, or, without such, on those held out."""
-        tested = self._tested is not None
-        pairs, same = self._tested or self._judged
+        verification = self._verify()
+        tested = verification is not None and verification["identities"] == "test"
+        return {
+            "test_accuracy": verification["accuracy"] if verification and tested else None,
+            "head_parameters": sum(p.numel() for p in self.network.head.parameters()),
+            "identities": self.identities,
+            "verification": verification,
+        }
+
+    def _verify(self) -> dict[str, Any] | None:
+        held_out = self._tested or self._judged
+        if held_out is None:
+            return None
+        pairs, same = held_out
         distances = pair_distances(self.model, self.store, pairs, self.device)
         found, scores = ten_fold_of(distances, same), 1 - distances / 2
         far, tar = roc_points(scores, same)
         rates = tar_at_fars(scores, same, _FARS)
         return {
-            "test_accuracy": 100 * found.accuracy if tested else None,
-            "head_parameters": sum(p.numel() for p in self.network.head.parameters()),
-            "identities": self.identities,
-            "verification": {
-                "identities": "test" if tested else "validation",
-                "pairs": len(same),
-                "accuracy": 100 * found.accuracy,
-                "std": 100 * found.std,
-                "tar_at_far": {str(at): 100 * rate for at, rate in rates.items()},
-                "roc": {"far": far, "tar": tar},
-            },
+            "identities": "test" if self._tested else "validation",
+            "pairs": len(same),
+            "accuracy": 100 * found.accuracy,
+            "std": 100 * found.std,
+            "tar_at_far": {str(at): 100 * rate for at, rate in rates.items()},
+            "roc": {"far": far, "tar": tar},
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,12 +154,17 @@ def readers(device: Device) -> int:
 
 def split_faces(
     labels: NDArray[np.int32], config: DataConfig, seed: int
-) -> tuple[Indices, Pairs, Pairs | None]:
-    """(images to train on, pairs to choose on, pairs to test on or None), of disjoint identities."""
-    rest, tested = np.arange(len(labels)), None
+) -> tuple[Indices, Pairs | None, Pairs | None]:
+    """(images to train on, pairs to choose on, pairs to test on), of disjoint identities.
+
+    There are no pairs where the fraction to hold out for them is 0.
+    """
+    rest, judged, tested = np.arange(len(labels)), None, None
     if config.test_fraction:
         rest, held = hold_out_identities(labels, config.test_fraction, seed)
         tested = draw_pairs(labels, held, config.pairs, seed)
-    share = config.validation_fraction
-    train, held = hold_out_identities(labels[rest], share, seed + 1)
-    return rest[train], draw_pairs(labels, rest[held], config.pairs, seed), tested
+    if config.validation_fraction:
+        train, held = hold_out_identities(labels[rest], config.validation_fraction, seed + 1)
+        judged = draw_pairs(labels, rest[held], config.pairs, seed)
+        rest = rest[train]
+    return rest, judged, tested

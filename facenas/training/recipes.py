@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -29,6 +29,14 @@ class Optimization(Config):
     gamma: float = Field(0.1, gt=0, le=1)
     final_epochs: int = Field(600, ge=1)
 
+    def deciding(self, final: bool = False) -> dict[str, Any]:
+        """What decides the weights of a candidate, or of the `final` network, as JSON for their keys."""
+        tree = self.model_dump(mode="json")
+        # No candidate reads it; and the keys of final trainings from before it came stay what they were.
+        if tree.pop("hold_out", True) or not final:
+            return tree
+        return {**tree, "hold_out": False}
+
 
 class Recipe(Optimization):
     """How a classification network is trained. Defaults: the authors' recipe for a candidate.
@@ -45,7 +53,11 @@ class Recipe(Optimization):
 
 
 class FaceRecipe(Optimization):
-    """How a face network is trained; `crop`, `low_res`, `photometric`: how probable each augmentation is."""
+    """How a face network is trained; `crop`, `low_res`, `photometric`: how probable each augmentation is.
+
+    `hold_out` false: the final training holds out no identities to choose its best epoch on, trains on them
+    too, and keeps the last epoch, as published trainings do. Candidates are judged on them all the same.
+    """
 
     kind: Literal["faces"] = "faces"
     # As a mapping: the settings themselves lie beside the head, whose file imports torch.
@@ -54,3 +66,4 @@ class FaceRecipe(Optimization):
     low_res: float = Field(0.2, ge=0, le=1)
     photometric: float = Field(0.2, ge=0, le=1)
     flip: bool = True
+    hold_out: bool = True

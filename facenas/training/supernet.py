@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from facenas.device import Device
 from facenas.errors import UserError
 from facenas.models.graph import recalibrate
 from facenas.models.supernet import Supernet
 from facenas.spaces import Graph
 from facenas.spaces.graph import GraphArchitecture
-from facenas.strategies.pareto import SupernetSettings as SupernetConfig
-from facenas.training.tasks import Score, Task
+from facenas.strategies.pareto import SupernetSettings
+from facenas.training.tasks import Score, Task, TaskContext, build_task
+from facenas.training.trainer import Trainer
 
 _RANDOM_PATHS = 2  # of a sandwich
 
@@ -48,7 +48,7 @@ class SupernetTask:
     """
 
     def __init__(
-        self, task: Task, paths: Paths, space: Graph, settings: SupernetConfig, seed: int
+        self, task: Task, paths: Paths, space: Graph, settings: SupernetSettings, seed: int
     ) -> None:
         self.task, self.paths, self.space, self.settings = task, paths, space, settings
         self._rng = random.Random(seed)
@@ -89,25 +89,50 @@ class SupernetTask:
             yield self.space.sample(self._rng)
 
 
-def judge(task: Task, images: int, device: Device) -> Score:
-    """The score of a path's network, `task.model`, with BatchNorm's statistics of about so many images."""
+def supernet_trainer(
+    context: TaskContext, space: Graph, settings: SupernetSettings
+) -> tuple[Trainer, Supernet]:
+    """What trains a supernet of `space` on the context's data, and the supernet."""
+    paths = Paths(Supernet(space, context.seed), space.largest())
+    task = build_task(replace(context, model=paths))
+    whole = SupernetTask(task, paths, space, settings, context.seed)
+    trainer = Trainer(whole, context.recipe, settings.epochs, context.device)
+    # torch's fused SGD cannot begin with some gradients missing, as those off the path are; a momentum of 0
+    # gives the same first step.
+    for parameter in whole.network.parameters():
+        trainer.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return trainer, paths.supernet
 
-    def batches() -> Iterator[Tensor]:
+
+class PathJudge:
+    """Judges candidates as paths of one trained supernet; pairs and loader are made once for all of them.
+
+    context: of the search's data, with any architecture of `space`; path: the supernet's checkpoint; images:
+    BatchNorm's statistics are taken of about so many. Raises UserError when the file is missing or damaged.
+    """
+
+    def __init__(self, context: TaskContext, path: Path, space: Graph, images: int) -> None:
+        self.supernet, self.images = read_supernet(path, space), images
+        self.device, self.task = context.device, build_task(context)
+
+    def __call__(self, arch: GraphArchitecture, seed: int) -> tuple[Score, nn.Module]:
+        """How the path does on what is held out, and its network; `seed` draws the images of the statistics."""
+        self.task.restart(self.supernet.extract(arch), seed)
+        with self.device.autocast():
+            recalibrate(self.task.model, self._inputs())
+        score = self.task.score()
+        assert score is not None, "a candidate is always judged"
+        return score, self.task.model
+
+    def _inputs(self) -> Iterator[Tensor]:
         seen = 0
-        for inputs, _ in task.batches(0):
-            if seen >= images:
+        for inputs, _ in self.task.batches(0):
+            if seen >= self.images:
                 return
             seen += len(inputs)
             yield inputs
 
-    with device.autocast():
-        recalibrate(task.model, batches())
-    score = task.score()
-    assert score is not None, "a candidate is always judged"
-    return score
 
-
-@lru_cache(maxsize=1)  # a worker judges hundreds of paths of one supernet
 def read_supernet(path: Path, space: Graph) -> Supernet:
     """The trained supernet of `space` in the file `path`; raises UserError when it is missing or damaged."""
     try:

@@ -69,6 +69,14 @@ class Task(Protocol):
         ...
 
 
+class NetworkTask(Task, Protocol):
+    """A task of one network at a time, which can go on with another."""
+
+    def restart(self, model: nn.Module, seed: int) -> None:
+        """Puts another network on the same data; draws are those of a new task of this `seed`."""
+        ...
+
+
 @dataclass(frozen=True)
 class TaskContext:
     """All that a task is made of.
@@ -89,7 +97,7 @@ class TaskContext:
     model: nn.Module | None = None
 
 
-def build_task(context: TaskContext) -> Task:
+def build_task(context: TaskContext) -> NetworkTask:
     """The task of the data's kind.
 
     Raises UserError when architecture, data and recipe do not belong together.
@@ -98,6 +106,8 @@ def build_task(context: TaskContext) -> Task:
     from facenas.training.faces import FaceTask
 
     faces = not isinstance(context.data, ImageSet)
+    if not context.final:
+        context.data_config.check_candidates_are_judged()
     if faces == (context.arch.task == "face") == isinstance(context.recipe, FaceRecipe):
         return FaceTask(context) if faces else ClassificationTask(context)
     raise UserError(

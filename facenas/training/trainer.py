@@ -22,6 +22,8 @@ from facenas.training import distributed
 from facenas.training.recipes import Optimization
 from facenas.training.tasks import Task
 
+CHECK_EVERY = 200  # steps
+
 
 class NonFiniteLossError(CandidateError):
     """The loss became infinite or not a number: training has diverged."""
@@ -49,18 +51,20 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.network.train()
-        # Sums of loss, right answers and items, float64: exact over any number of processes.
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device.torch_device)
+        # Sums of loss and right answers, float64: exact over any number of processes.
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device.torch_device)
+        watch, count = _Watch(epoch), 0
         for inputs, labels in self.task.batches(epoch):
             if stop():
                 raise StoppedError
             loss, hits = self._step(inputs, labels)
-            count = float(len(labels))
-            sums += torch.stack([loss.double() * count, hits.double(), sums.new_tensor(count)])
-        loss_sum, right, seen = distributed.total(sums).tolist()
+            sums += torch.stack([loss.double() * len(labels), hits.double()])
+            count += len(labels)
+            watch.step(sums[0])
+        counted = torch.cat([sums, sums.new_tensor([count])])
+        loss_sum, right, seen = distributed.total(counted).tolist()
         mean_loss = loss_sum / max(seen, 1)
-        if not math.isfinite(mean_loss):
-            raise NonFiniteLossError(f"the loss became {mean_loss} in epoch {epoch + 1}")
+        watch.check(mean_loss)
         accuracy = 100 * right / max(seen, 1)
         return {"epoch": epoch + 1, "lr": lr, "train_loss": mean_loss, "train_accuracy": accuracy}
 
@@ -89,6 +93,38 @@ class Trainer:
         self.task.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.task.load_state_dict(state["task"])
+
+
+class _Watch:
+    """Looks every `CHECK_EVERY` steps whether the loss is finite: an epoch of WebFace takes an hour.
+
+    A GPU is not waited for: what is looked at was copied to the host `CHECK_EVERY` steps ago.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch, self._steps = epoch, 0
+        self._copied: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def step(self, loss_sum: Tensor) -> None:
+        """Another step is done, with this sum of losses so far. Raises NonFiniteLossError."""
+        self._steps += 1
+        if self._steps % CHECK_EVERY:
+            return
+        joint = distributed.total(loss_sum.clone())  # so that all processes stop at the same step
+        if not joint.is_cuda:
+            self.check(float(joint))
+            return
+        if self._copied is not None:
+            copy, arrived = self._copied
+            arrived.synchronize()
+            self.check(float(copy))
+        copy = joint.to("cpu", non_blocking=True)
+        self._copied = copy, torch.cuda.current_stream(joint.device).record_event()
+
+    def check(self, loss: float) -> None:
+        """Raises NonFiniteLossError unless this is a number."""
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"the loss became {loss} in epoch {self._epoch + 1}")
 
 
 def learning_rate(recipe: Optimization, epoch: int, epochs: int) -> float:

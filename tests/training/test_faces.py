@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ import torch.multiprocessing as mp
 from facenas.data.config import DataConfig
 from facenas.data.faces.store import open_store
 from facenas.device import pick_device
+from facenas.errors import UserError
 from facenas.spaces import IRArchitecture
 from facenas.training import distributed
 from facenas.training.faces import FaceTask, split_faces
 from facenas.training.recipes import FaceRecipe
-from facenas.training.tasks import TaskContext
+from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
 
 ARCH = IRArchitecture.uniform(2, (1, 1, 1, 1), embedding=16)
@@ -57,6 +59,27 @@ def test_without_test_identities_the_result_says_so(faces):
     assert result["verification"]["identities"] == "validation"
     with_test = build(faces).test()
     assert with_test["test_accuracy"] == with_test["verification"]["accuracy"]
+
+
+@pytest.mark.parametrize("tested", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("recipe", "data"), [({"hold_out": False}, {}), ({}, {"validation_fraction": 0.0})]
+)
+def test_a_final_training_can_hold_nothing_out_to_choose_on(faces, recipe, data, tested):
+    """Then all identities train but those to test on, and no epoch is better than another."""
+    config = DATA.model_copy(update={**data, "test_fraction": tested})
+    settings = RECIPE.model_copy(update=recipe)
+    context = TaskContext(ARCH, open_store(faces), config, settings, 0, 5, pick_device())
+    task = build_task(replace(context, final=True))
+    assert task.identities == (11 if tested else 14)
+    assert task.score() is None
+    told = task.test()
+    assert (told["test_accuracy"] is None) == (told["verification"] is None) == (not tested)
+    if data:  # a candidate has to be judged
+        with pytest.raises(UserError, match="leaves a search nothing to judge candidates on"):
+            build_task(context)
+    else:
+        assert build_task(context).identities == (8 if tested else 10)
 
 
 def test_it_learns_and_its_score_is_of_pairs(faces):

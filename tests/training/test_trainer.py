@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -10,7 +12,7 @@ from facenas.data import open_image_set
 from facenas.data.config import DataConfig
 from facenas.device import pick_device
 from facenas.spaces import PlainArchitecture
-from facenas.training.classification import ClassificationTask, classified_right
+from facenas.training.classification import ClassificationTask
 from facenas.training.recipes import FaceRecipe, Recipe
 from facenas.training.tasks import TaskContext
 from facenas.training.trainer import NonFiniteLossError, StoppedError, Trainer, learning_rate
@@ -108,18 +110,40 @@ def test_divergence_and_stopping_are_errors(training):
         training().run_epoch(0, stop=lambda: True)
 
 
-def test_classified_right_is_independent_of_the_batch(training, digits):
+def test_divergence_is_noticed_after_two_hundred_steps(training, monkeypatch):
+    """Not at the end of the epoch, which may be an hour away."""
+    real, seen = training(recipe=RECIPE.model_copy(update={"batch_size": 2}), images=1000), []
+    batches = real.task.batches
+
+    def counted(epoch):
+        for images, labels in batches(epoch):
+            seen.append(len(labels))
+            yield images * math.nan, labels
+
+    monkeypatch.setattr(real.task, "batches", counted)
+    with pytest.raises(NonFiniteLossError, match="the loss became nan in epoch 1"):
+        real.run_epoch(0)
+    assert len(seen) == 200
+
+
+def test_what_the_test_tells_equals_scikit_learn(training, digits):
+    from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+
     image_set, trained = open_image_set(digits), training()
     trained.run_epoch(0)
-    images = torch.from_numpy(image_set.test_images)
-    labels = torch.from_numpy(image_set.test_labels)
-    right = classified_right(trained.task.model, images, labels, image_set, trained.device)
-    assert right.shape == labels.shape
+    told = trained.task.test()
+    assert told["classes"] == list("0123456789")
     trained.task.model.eval()
-    for i in (0, 1, len(labels) - 1):
-        pixels = torch.from_numpy(image_set.test_images[i]).permute(2, 0, 1)[None] / 255
+    found = []
+    for image in image_set.test_images:  # one by one: it does not depend on the batch
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
         logits = trained.task.model((pixels - image_set.mean[0]) / image_set.std[0])
-        assert (logits.argmax().item() == labels[i].item()) == right[i].item()
+        found.append(logits.argmax().item())
+    truth = image_set.test_labels
+    assert told["confusion"] == confusion_matrix(truth, found).tolist()
+    assert told["balanced_accuracy"] == pytest.approx(100 * balanced_accuracy_score(truth, found))
+    assert told["test_correct"] == sum(a == b for a, b in zip(truth, found, strict=True))
+    assert told["test_accuracy"] == 100 * told["test_correct"] / told["test_images"]
 
 
 def test_steps_fall_at_the_milestones_as_torch_has_them():
