@@ -138,7 +138,7 @@ def test_an_unfinished_search_cannot_be_trained(facenas, tmp_path):
     [
         ({"in_channels": 3}, "takes 3 channels and 10 classes, but digits has 1 and 10"),
         ({"ops": [0, 2, 0, 0]}, "not a plain architecture"),
-        ({"kind": "unheard of"}, "kind 'unheard of' is unknown"),
+        ({"kind": "unheard of"}, "'unheard of' is unknown"),
         ({"width": None}, "should be a whole number"),
     ],
 )

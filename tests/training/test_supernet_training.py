@@ -27,7 +27,7 @@ def trained(request, digits, faces, tmp_path_factory):
     """(context, space, the checkpoint of a supernet of one epoch)."""
     folder = tmp_path_factory.mktemp("supernet")
     if request.param == "face":
-        space = Graph(task="face", widths=(2, 3, 4, 4), max_blocks=1, embedding=8)
+        space = Graph(widths=(2, 3, 4, 4), max_blocks=1, embedding=8)
         space = space.bind(ImageFacts(3, 0, 112))
         data, recipe = DataConfig(validation_fraction=0.4, pairs=20), FaceRecipe(batch_size=16)
     else:
