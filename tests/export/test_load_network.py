@@ -1,0 +1,66 @@
+"""Networks out of a run, its checkpoint, an export, and files of other projects: the same outputs each time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from trained_runs import face_network, make_run, plain_network
+
+from facenas.errors import UserError
+from facenas.export import export_run
+from facenas.models.load import load_network
+from facenas.spaces import IRArchitecture
+
+NETWORKS = {"ir": face_network(), "plain": plain_network()}
+
+
+@pytest.mark.parametrize("kind", ["ir", "plain"])
+def test_a_run_its_checkpoint_and_its_export_give_one_network(tmp_path, kind):
+    folder = make_run(tmp_path / "run", kind, NETWORKS[kind])
+    (folder / "run.yaml").touch()
+    exported = export_run(folder, "safetensors")["file"]
+    loaded = [load_network(p) for p in (folder, folder / "checkpoints" / "model.pt", exported)]
+    images = torch.rand(2, *loaded[0].input_shape)
+    with torch.no_grad():
+        expected = NETWORKS[kind](images)
+        for network in loaded:
+            assert torch.equal(network(images), expected)
+            assert network.metadata() == loaded[0].metadata()
+            assert not network.training
+
+
+def test_faces_give_unit_embeddings_of_image_and_mirror_image(tmp_path):
+    network = load_network(make_run(tmp_path / "run", "ir", NETWORKS["ir"]))
+    images = torch.randint(0, 256, (3, 112, 112, 3), dtype=torch.uint8)
+    x = (images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        raw = NETWORKS["ir"](x) + NETWORKS["ir"](x.flip(3))
+    torch.testing.assert_close(network.embed(images), raw / raw.norm(dim=1, keepdim=True))
+    with pytest.raises(UserError, match="knows no classes"):
+        network.predict(images)
+
+
+def test_classes_have_probabilities(tmp_path):
+    network = load_network(make_run(tmp_path / "run", "plain", NETWORKS["plain"]))
+    found = network.predict(torch.randint(0, 256, (4, 12, 12, 1), dtype=torch.uint8))
+    assert found.shape == (4, len(network.classes))
+    torch.testing.assert_close(found.sum(1), torch.ones(4))
+    with pytest.raises(UserError, match="gives no embeddings"):
+        network.embed(torch.zeros(1, 12, 12, 1, dtype=torch.uint8))
+
+
+def test_a_checkpoint_of_another_project(tmp_path):
+    theirs = IRArchitecture.uniform(4, (1, 1, 1, 1), 8).build(0).eval()
+    state = {f"net.{name}": value for name, value in theirs.state_dict().items()}
+    torch.save(state, tmp_path / "model.pt")
+    network, images = load_network(tmp_path / "model.pt"), torch.rand(2, 3, 112, 112)
+    with torch.no_grad():
+        assert torch.equal(network(images), theirs(images))
+    assert (network.color, network.image_size, network.mean) == ("RGB", 112, (0.5, 0.5, 0.5))
+
+
+def test_what_is_no_network_is_told(tmp_path):
+    with pytest.raises(UserError, match="is missing; `facenas train"):
+        load_network(tmp_path)
+    with pytest.raises(UserError, match=r"nothing\.pt: cannot be read"):
+        load_network(tmp_path / "nothing.pt")
