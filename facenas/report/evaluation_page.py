@@ -15,7 +15,7 @@ from facenas.evaluation.benches.result import BenchResult
 from facenas.files import write_text
 from facenas.report import evaluation_results as results
 from facenas.report import plots
-from facenas.report.format import count, short, value
+from facenas.report.format import count, fact, short
 from facenas.report.html import Tile, render
 
 _JPEG_QUALITY = 85  # to look at only: half the bytes of the quality that images are stored with
@@ -45,11 +45,7 @@ def write_evaluation_page(
         figures,
         model=model,
         tiles=list(_tiles(model)),
-        facts=[
-            (k.replace("_", " "), _fact(v))
-            for k, v in model.items()
-            if k not in _IN_TILES and v is not None
-        ],
+        facts=[(k, fact(v)) for k, v in model.items() if k not in _IN_TILES and v is not None],
         benches=[_bench(one, figures) for one in measured],
         average=results.average(measured),
     )
@@ -100,17 +96,17 @@ def _data_uri(pixels: NDArray[np.uint8]) -> str:
 def _tiles(model: dict[str, Any]) -> Iterator[Tile]:
     """Size and preprocessing, as far as they are known."""
     if model.get("parameters") is not None:
-        yield Tile("Parameters", short(model["parameters"]), count(model["parameters"]))
+        yield "Parameters", short(model["parameters"]), count(model["parameters"])
     if model.get("macs") is not None:
-        yield Tile("MACs", short(model["macs"]), "multiply-accumulates for one image")
+        yield "MACs", short(model["macs"]), "multiply-accumulates for one image"
     if model.get("size") is not None:
-        yield Tile("Embedding", count(model["size"]), "numbers for one face")
+        yield "Embedding", count(model["size"]), "numbers for one face"
     if model.get("color") is not None:
         hint = "order of the colors"
         if model.get("mean") is not None and model.get("std") is not None:
             mean, std = _numbers(model["mean"]), _numbers(model["std"])
             hint = f"(x − {mean}) / {std} of pixel values x, 0 to 255"
-        yield Tile("Input assumed", str(model["color"]).upper(), hint)
+        yield "Input assumed", str(model["color"]).upper(), hint
 
 
 def _numbers(values: float | Sequence[float]) -> str:
@@ -118,7 +114,3 @@ def _numbers(values: float | Sequence[float]) -> str:
     each = [values] if isinstance(values, int | float) else list(values)
     distinct = list(dict.fromkeys(f"{one:.4g}" for one in each))
     return distinct[0] if len(distinct) == 1 else f"({', '.join(f'{one:.4g}' for one in each)})"
-
-
-def _fact(fact: Any) -> str:
-    return count(fact) if isinstance(fact, int) and not isinstance(fact, bool) else value(fact)

@@ -45,33 +45,24 @@ def percent(value: float | None) -> str:
 
 def rate(share: float) -> str:
     """A false accept rate, 0..1, in percent of up to three digits: 0.001 -> 0.1 %, 1/150 -> 0.667 %."""
-    return f"{100 * share:.3g}{NBSP}%" if share < 1 else f"100{NBSP}%"
+    return f"{100 * share:.3g}{NBSP}%"
 
 
 def duration(seconds: float | None) -> str:
     """The two largest units: 20935 -> 5 h 49 min."""
     if seconds is None:
         return MISSING
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if (whole := round(seconds)) < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    hours, minutes = divmod(round(whole / 60), 60)
+    hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def moment(text: str | None) -> str:
-    """An ISO time to the minute; words that are none stay as they are."""
-    if text is None:
-        return MISSING
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".strip()
+    """An ISO time to the minute."""
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M %Z}".strip() if text else MISSING
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -107,6 +98,11 @@ def value(setting: Any) -> str:
     return str(setting)
 
 
+def fact(known: Any) -> str:
+    """The same of what was found, not set: counts by thousands."""
+    return count(known) if type(known) is int else value(known)
+
+
 def label(name: str) -> str:
     """What a sentence calls an objective: macs -> MACs."""
     return _LABELS.get(name, name.replace("_", " "))
@@ -126,10 +122,8 @@ def amount(name: str, value: float | None) -> str:
         return percent(value)
     if name == "latency":
         return f"{value:.3g}{NBSP}ms"
-    words = short(value)
-    if name != "memory":
-        return words
-    return words + ("B" if NBSP in words else f"{NBSP}B")
+    words, unit = short(value), "B" * (name == "memory")
+    return words + (unit if NBSP in words or not unit else NBSP + unit)
 
 
 def exactly(name: str, value: float) -> str:

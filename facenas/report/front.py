@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
@@ -25,28 +24,19 @@ from numpy.typing import NDArray
 from facenas.config import validate
 from facenas.errors import UserError
 from facenas.report.format import amount, exactly, label, listed, many, percent
-from facenas.report.read import (
-    Network,
-    RunFolder,
-    Trial,
-    phases,
-    read_about,
-    read_final,
-    read_run,
-)
+from facenas.report.read import Network, RunFolder, Trial, phases, read_about, read_final, read_run
 from facenas.runs.config import RunConfig
-from facenas.spaces import ImageFacts
-from facenas.strategies.pareto import hypervolume, non_dominated
+from facenas.spaces.base import fingerprint
+from facenas.strategies.pareto import build_objectives, hypervolume, non_dominated
 from facenas.strategies.rank_check import kendall_tau
 
 Budget = dict[str, float]  # the most that is allowed, by cost
+Valued = tuple[Trial, dict[str, float]]  # a candidate with its objectives
 
 EXAMPLE = "params=1M,macs=80M,memory=4MB"
 _SIZES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _AMOUNT = re.compile(r"(\d+\.?\d*|\.\d+)\s*([kMG]?)(B|ms)?", re.ASCII)
 _SUFFIXES = {"B": "memory", "ms": "latency"}  # each belongs to one cost
-_SAMPLES = 100  # of the space, for the far corner of the hypervolume's box
-_MEASURED = 1000.0  # the same of what only a trial tells; of latency in milliseconds: a second
 
 
 @dataclass(frozen=True)
@@ -97,10 +87,6 @@ class Front:
         """The objectives but the error."""
         return self.objectives[1:]
 
-    def values(self, trial: Trial) -> dict[str, float] | None:
-        """The objectives of any trial; None when one is not known."""
-        return _values(trial, self.objectives, self.run.image_size)
-
 
 def read_front(run: RunFolder) -> Front:
     """The front of a run that has `objectives`; raises UserError when `best.json` does not fit the journal."""
@@ -116,23 +102,28 @@ def candidates(run: RunFolder) -> list[Trial]:
     return [t for t in run.trials if t.decision != "baseline"]
 
 
-def _values(trial: Trial, names: Iterable[str], image_size: int | None) -> dict[str, float] | None:
-    found = {name: trial.value(name, image_size) for name in names}
-    known = {name: value for name, value in found.items() if value is not None}
-    return known if len(known) == len(found) else None
-
-
-def _points(
-    run: RunFolder, trials: Sequence[Trial], names: Sequence[str], limits: dict[str, float]
-) -> tuple[NDArray[np.float64], list[Trial]]:
-    """((n, objectives) float64, trials) of those that did not fail and keep all limits."""
-    rows, kept = [], []
+def objectives_of(
+    run: RunFolder, trials: Iterable[Trial], names: Sequence[str]
+) -> Iterator[tuple[Trial, dict[str, float]]]:
+    """Trials that did not fail with their values of these objectives, if all are known."""
     for trial in trials:
-        values = None if trial.failed else _values(trial, names, run.image_size)
-        if values and all(values[name] <= limit for name, limit in limits.items()):
-            rows.append(list(values.values()))
-            kept.append(trial)
-    return np.array(rows, np.float64).reshape(len(rows), len(names)), kept
+        found = {name: trial.value(name, run.image_size) for name in names}
+        known = {name: value for name, value in found.items() if value is not None}
+        if not trial.failed and len(known) == len(found):
+            yield trial, known
+
+
+def _allowed(
+    run: RunFolder, trials: Iterable[Trial], names: Sequence[str], limits: dict[str, float]
+) -> tuple[NDArray[np.float64], list[Valued]]:
+    """Those that keep all limits, and ((n, objectives) float64) their points."""
+    kept = [
+        (trial, values)
+        for trial, values in objectives_of(run, trials, names)
+        if all(values[name] <= limit for name, limit in limits.items())
+    ]
+    points = np.array([list(values.values()) for _, values in kept], np.float64)
+    return points.reshape(len(kept), len(names)), kept
 
 
 def _growth(
@@ -140,7 +131,7 @@ def _growth(
 ) -> tuple[Growth, ...]:
     front, judged, found = np.empty((0, len(corner))), 0, []
     for phase in phases(candidates(run)):
-        both = np.vstack([front, _points(run, phase.trials, list(corner), limits)[0]])
+        both = np.vstack([front, _allowed(run, phase.trials, list(corner), limits)[0]])
         front, judged = both[non_dominated(both)], judged + len(phase.trials)
         share = hypervolume(front, list(corner.values()))
         found.append(Growth(phase.name, judged, len(front), share))
@@ -148,54 +139,34 @@ def _growth(
 
 
 def _corner(run: RunFolder, limits: dict[str, float]) -> dict[str, float]:
-    """100 % error; of a cost its limit, else the largest of random members of the space, as the search has it.
-
-    Of a space that cannot be built here, the largest cost of the trials.
-    """
-    drawn, corner = _drawn(run), {"error": 100.0}
-    for name in run.objectives[1:]:
-        known = [network.counted(name, run.image_size) for network in drawn]
-        if not drawn:
-            known = [trial.value(name, run.image_size) for trial in run.trials]
-        largest = max((cost for cost in known if cost is not None), default=_MEASURED)
-        corner[name] = limits.get(name, largest)
-    return corner
-
-
-def _drawn(run: RunFolder) -> list[Network]:
-    data, rng = run.about.data, random.Random(0)
+    """As the search has it; of a space that cannot be built here, the largest costs of the trials."""
     try:
         config = validate(RunConfig, run.about.config, "run.yaml")
-        images = ImageFacts(data.in_channels or 3, data.classes or 0, run.image_size or 0)
-        space = config.space.owner(config.space).bind(images)
-        return [Network({}, space.sample(rng)) for _ in range(_SAMPLES)]
-    except (
-        Exception
-    ):  # a plug-in's space, or settings of another version: the front is shown all the same
-        return []
+        space = config.build_space(run.about.data)
+        return {one.name: one.scale for one in build_objectives(space, config.search)}
+    except Exception:  # a plug-in's code, or settings of another version
+        known = [values for _, values in objectives_of(run, run.trials, run.objectives)]
+        largest = {n: max((v[n] for v in known), default=1.0) for n in run.objectives}
+        return largest | {"error": 100.0} | limits
 
 
-def _named(run: RunFolder) -> Iterable[Member]:
+def _named(run: RunFolder) -> Iterator[Member]:
     """Members of the front in `best.json`."""
     trials = {trial.trial: trial for trial in run.trials}
     for one in (run.best and run.best.front) or ():
         trial = trials.get(one.get("id", -1))
-        names = (*run.objectives, "accuracy")
-        lacking = [name for name in names if not isinstance(one.get(name), int | float)]
+        lacking = [n for n in run.objectives if not isinstance(one.get(n), int | float)]
         if trial is None or lacking:
-            fault = (
-                f"trial {one.get('id')} has no {lacking[0] if trial else 'line in trials.jsonl'}"
-            )
-            remedy = "restore the file, or remove it and resume the run"
-            raise UserError(f"{run.path / 'best.json'}: front: {fault}; {remedy}")
+            lack = f"no {lacking[0]}" if trial else "no line in trials.jsonl"
+            fault = f"{run.path / 'best.json'}: front: trial {one.get('id')} has {lack}"
+            raise UserError(f"{fault}; restore the file, or remove it and resume the run")
         yield _member(run, trial, {name: float(one[name]) for name in run.objectives})
 
 
-def _so_far(run: RunFolder, limits: dict[str, float]) -> Iterable[Member]:
-    points, trials = _points(run, candidates(run), run.objectives, limits)
+def _so_far(run: RunFolder, limits: dict[str, float]) -> Iterator[Member]:
+    points, kept = _allowed(run, candidates(run), run.objectives, limits)
     for row in non_dominated(points):
-        values = dict(zip(run.objectives, points[row].tolist(), strict=True))
-        yield _member(run, trials[row], values)
+        yield _member(run, *kept[row])
 
 
 def _member(run: RunFolder, trial: Trial, values: dict[str, float]) -> Member:
@@ -313,18 +284,16 @@ def find_beside(front: Front, given: Path | None) -> Beside | None:
 def _comparable(run: RunFolder, other: RunFolder) -> RunFolder:
     if not other.objectives or not other.trials:
         raise UserError(f"{other.path}: has no front to set beside; give a search that has one")
-    images = [
-        (r.about.data.fingerprint, r.about.group("data").get("select_on")) for r in (run, other)
-    ]
-    if images[0] != images[1] or images[0][0] is None:
-        remedy = "give a run on the same data"
-        raise UserError(f"{other.path}: searched on other data than {run.path}; {remedy}")
+    images, theirs = (
+        (one.about.data.get("fingerprint"), one.about.group("data").get("select_on"))
+        for one in (run, other)
+    )
+    if images != theirs or images[0] is None:
+        fault = f"{other.path}: searched on other data than {run.path}"
+        raise UserError(f"{fault}; give a run on the same data")
     if set(run.objectives) != set(other.objectives):
-        weighs, remedy = (
-            ", ".join(other.objectives[1:]),
-            "give a run with the same search.objectives",
-        )
-        raise UserError(f"{other.path}: weighs {weighs}, but {run.path} others; {remedy}")
+        fault = f"{other.path}: weighs {', '.join(other.objectives[1:])}, but {run.path} others"
+        raise UserError(f"{fault}; give a run with the same search.objectives")
     return other
 
 
@@ -360,8 +329,8 @@ def front_csv(front: Front) -> str:
     for member in front.members:
         numbers = [member.accuracy, *member.values.values()]
         told = [int(n) if float(n).is_integer() else n for n in numbers]
-        tree = json.dumps(member.network.tree)
-        writer.writerow([member.id, *told, member.network.summary, tree])
+        network = member.network
+        writer.writerow([member.id, *told, network.summary, json.dumps(network.tree)])
     return text.getvalue()
 
 
@@ -380,21 +349,19 @@ def pick_command(run: RunFolder, member: int) -> str:
 
 def trainings(run: RunFolder) -> list[tuple[str, Network]]:
     """Networks trained in full on the same images, in words: in the run itself, or in one beside it."""
-    here, images = run.path.resolve(), run.about.data.fingerprint
-    found = [("trained", run.final)]
+    here, images = run.path.resolve(), run.about.data.get("fingerprint")
+    ended = {"trained": run.final}
     for path in sorted(here.parent.glob("*/train.json")) if images else ():
         with suppress(UserError):  # another run's fault: its own page tells
             folder = path.parent
-            if folder != here and read_about(folder).data.fingerprint == images:
-                found.append((f"trained as {folder.name}", read_final(folder)))
-    ended = [(where, final) for where, final in found if final]
-    return [
-        (
-            where if f.test_accuracy is None else f"{where}: {percent(f.test_accuracy)}",
-            f.architecture,
-        )
-        for where, f in ended
-    ]
+            if folder != here and read_about(folder).data.get("fingerprint") == images:
+                ended[f"trained as {folder.name}"] = read_final(folder)
+    found = []
+    for where, final in ended.items():
+        if final:
+            told = "" if final.test_accuracy is None else f": {percent(final.test_accuracy)}"
+            found.append((where + told, final.architecture))
+    return found
 
 
 # How far a supernet can be trusted.
@@ -427,11 +394,11 @@ class RankCheck:
 def rank_check(run: RunFolder) -> RankCheck | None:
     """From the baselines that the journal has twice, of 0 epochs and of more; None when there is none."""
     baselines = [trial for trial in run.trials if trial.decision == "baseline"]
-    shared = {t.network.fingerprint: t for t in baselines if not t.epochs}
+    shared = {fingerprint(t.network.tree): t for t in baselines if not t.epochs}
     if not shared:
         return None
-    alone = [t for t in baselines if t.epochs and t.network.fingerprint in shared]
-    sides = ([shared[t.network.fingerprint] for t in alone], alone)
+    alone = [t for t in baselines if t.epochs and fingerprint(t.network.tree) in shared]
+    sides = ([shared[fingerprint(t.network.tree)] for t in alone], alone)
     accuracies = [[t.accuracy for t in side] for side in sides]
     ranks = [[1 + sum(other > one for other in side) for one in side] for side in accuracies]
     n, tau = len(alone), kendall_tau(*accuracies) if len(alone) > 1 else None

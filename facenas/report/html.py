@@ -1,37 +1,26 @@
-"""What both pages are made with: the templates, plotly's script, tiles."""
+"""What both pages are made with: the templates, their filters, plotly's script."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facenas.report import format as words
+from facenas.report import format as fmt
 from facenas.report.drawing import brief, describe, draw, special
 from facenas.report.plots import color
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+Tile = tuple[str, str, str]  # a key figure at the head of a page: label, value, hint
 
-_WORDS = "amount capitalized count duration exactly fixed label listed many moment percent rate short value"
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A key figure at the head of a page."""
-
-    label: str
-    value: str
-    hint: str
+_FILTERS = {one.__name__: one for one in (brief, color, describe, draw, special)}
+_WORDS = (
+    "amount capitalized count duration exactly fixed label listed many moment percent rate value"
+)
 
 
 def render(template: str, figures: dict[str, dict[str, Any]], **shown: Any) -> str:
     """A page as HTML that opens without a network: 5 MB when it has `figures`, nearly all of it plotly."""
-    script = _plotly() if figures else ""
-    return _environment().get_template(template).render(figures=figures, plotly=script, **shown)
-
-
-def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
 
     environment = Environment(
         loader=PackageLoader("facenas.report"),
@@ -40,20 +29,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({name: getattr(words, name) for name in _WORDS.split()})
-    environment.filters |= {
-        "brief": brief,
-        "color": color,
-        "describe": describe,
-        "draw": draw,
-        "special": special,
-    }
-    return environment
-
-
-def _plotly() -> str:
-    """The plotly script, to be written into the page as it is."""
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    return Markup(get_plotlyjs())
+    environment.filters.update({name: getattr(fmt, name) for name in _WORDS.split()})
+    environment.filters.update(_FILTERS)
+    script = Markup(get_plotlyjs()) if figures else ""
+    return environment.get_template(template).render(figures=figures, plotly=script, **shown)

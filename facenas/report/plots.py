@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 from facenas.evaluation.metrics.roc import roc_points
 from facenas.report.drawing import brief
 from facenas.report.format import amount, count, exactly, many, percent, rate, titled
-from facenas.report.front import Beside, Front, Growth, RankCheck, candidates
+from facenas.report.front import (
+    Beside,
+    Front,
+    Growth,
+    RankCheck,
+    Valued,
+    candidates,
+    objectives_of,
+)
 from facenas.report.read import Epoch, Trial, Verification, phases, stages
 
 Figure = dict[str, Any]
 Point = tuple[float, float | None]
 Scores = NDArray[np.float64]
-Valued = tuple[Trial, dict[str, float]]  # a candidate with its objectives
 
 LINE, FAILED = "#868c94", "#d04545"  # legible on light and on dark
 # 3:1 or more on the light and on the dark page; symbols too, so that nothing hangs on color alone.
@@ -129,10 +136,8 @@ def front_plot(front: Front, cost: str) -> Figure:
     """Error over `cost`: the front, the other candidates that did not fail, a ring around the one picked."""
     best = [(member.trial, member.values) for member in front.members]
     ids = {member.id for member in front.members}
-    known = [
-        (t, front.values(t)) for t in candidates(front.run) if not t.failed and t.trial not in ids
-    ]
-    rest = [(t, values) for t, values in known if values]
+    others = [t for t in candidates(front.run) if t.trial not in ids]
+    rest = list(objectives_of(front.run, others, front.objectives))
     above = [one for one in rest if any(one[1][name] > most for name, most in front.limits.items())]
     kept = [one for one in rest if one not in above]
     order = {phase.name: number for number, phase in enumerate(phases(front.run.trials), start=1)}

@@ -6,24 +6,20 @@ that is not installed here can be read all the same.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from facenas.config import Config, read_yaml
+from facenas.config import Config, read_yaml, validate
 from facenas.errors import UserError
 from facenas.files import read_json
 from facenas.runs.journal import read_journal
 from facenas.spaces import from_json
-
-T = TypeVar("T")
-R = TypeVar("R", bound="Record")
 
 # Journals of earlier versions tell the decision in words; what is not here was rejected.
 _OLD_DECISIONS = {"best": "kept", "kept": "kept", "on the front": "kept"}
@@ -42,11 +38,6 @@ class Network:
     def kind(self) -> str:
         """The kind of its space."""
         return str(self.tree.get("kind", "plain"))
-
-    @property
-    def fingerprint(self) -> str:
-        """Equal for equal networks."""
-        return json.dumps(self.tree, sort_keys=True)
 
     @property
     def summary(self) -> str:
@@ -75,16 +66,6 @@ def read_network(tree: Any) -> Network:
         return Network(tree, fault=str(error).splitlines()[0] if str(error) else repr(error))
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _text(value: Any) -> Any:
-    return value if value is None else str(value)
-
-
-Number = Annotated[float | None, BeforeValidator(_finite)]  # a diverged training leaves NaN behind
-Text = Annotated[str | None, BeforeValidator(_text)]  # YAML makes dates and numbers of some words
 Described = Annotated[Network, BeforeValidator(read_network)]
 Found = Annotated[Network | None, BeforeValidator(lambda t: None if t is None else read_network(t))]
 
@@ -95,30 +76,16 @@ class Record(Config):
     model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
 
 
-class DataFacts(Record):
-    """`data` in `run.yaml`: the images as they were found; of faces, with those held out."""
-
-    name: Text = None
-    source: Text = None
-    fingerprint: Text = None
-    train_images: int | None = None
-    test_images: int | None = None
-    classes: int | None = None
-    identities: int | None = None
-    image_size: int | None = None
-    in_channels: int | None = None
-
-
 class About(Record):
-    """`run.yaml`; only the settings must be there."""
+    """`run.yaml`; only the settings must be there. data: `facenas.data.describe` of the images."""
 
     config: dict[str, Any]
-    name: Text = None
-    created: Text = None
-    command: Text = None
-    data: DataFacts = DataFacts()
+    name: str | None = None
+    created: str | None = None
+    command: str | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, Any] = Field(default_factory=dict)
-    git_commit: Text = None
+    git_commit: str | None = None
     machine: dict[str, Any] = Field(default_factory=dict)
 
     def group(self, name: str) -> dict[str, Any]:
@@ -142,29 +109,30 @@ class Trial(Record):
     values: dict[str, float]
     decision: Literal["kept", "rejected", "baseline", ""] = ""
     note: str = ""
-    train_accuracy: Number = None
+    train_accuracy: float | None = None
     correct: int | None = None
     validated: int | None = None
     status: Literal["ok", "failed"] = "ok"
     reason: str | None = None
     reason_proposed: str = ""
-    seconds: Number = None
-    search_seconds: Number = None  # wall clock of the search when this trial was decided
+    seconds: float = 0
+    search_seconds: float = 0  # wall clock of the search when this trial was decided
     speculative: bool = False
 
     @model_validator(mode="before")
     @classmethod
-    def _from_line(cls, line: Any) -> Any:
-        if not isinstance(line, dict):
-            return line
-        decided = {"decision": line.get("decision", ""), "note": line.get("note") or ""}
-        if "note" not in line and decided["decision"]:
-            old = str(decided["decision"])
-            decided = {"decision": _OLD_DECISIONS.get(old, "rejected"), "note": old}
-        values = {
-            k: v for k, v in line.items() if isinstance(v, int | float) and not isinstance(v, bool)
-        }
-        return {**line, **decided, "network": _described(line), "values": values}
+    def _from_line(cls, line: dict[str, Any]) -> dict[str, Any]:
+        told = {"note": line.get("note") or ""}
+        if "note" not in line and "decision" in line:
+            old = str(line["decision"])
+            told = {"decision": _OLD_DECISIONS.get(old, "rejected"), "note": old}
+        numbers = {**line, **line.get("values", {})}  # earlier versions had no group of their own
+        values = {k: v for k, v in numbers.items() if type(v) in (int, float)}
+        # The architecture's own fields stand between the reason of the proposal and `epochs`.
+        fields = takewhile(lambda name: name != "epochs", line)
+        around = {"trial", "key", "phase", "reason_proposed"}
+        tree = {name: line[name] for name in fields if name not in around}
+        return {**line, **told, "network": tree, "values": values}
 
     @property
     def failed(self) -> bool:
@@ -179,24 +147,16 @@ class Trial(Record):
         return self.network.counted(name, image_size) if found is None else found
 
 
-def _described(line: dict[str, Any]) -> dict[str, Any]:
-    """The architecture's own fields: they stand between the reason of the proposal and `epochs`."""
-    before = takewhile(lambda name: name != "epochs", line)
-    around = {"trial", "key", "phase", "reason_proposed"}
-    return {name: line[name] for name in before if name not in around}
-
-
 class Best(Record):
-    """`best.json`: the network found, with the accuracy it had in the search; of a front, all of it.
+    """`best.json`: the network found, with its parameters (of faces, without the head); of a front, all of it.
 
     front: members as JSON, each with `id` (of its trial) and its objectives; None for a search without one.
     """
 
     architecture: Found = None
-    parameters: int | None = None  # of faces, without the head
+    parameters: int | None = None
     macs: int | None = None
-    accuracy: Number = None
-    search_seconds: Number = None
+    search_seconds: float | None = None
     workers: int | None = None
     objectives: tuple[str, ...] = ()
     front: tuple[dict[str, Any], ...] | None = None
@@ -225,8 +185,9 @@ class Verification(Record):
 class Final(Record):
     """`train.json`: the network trained in full, and its one look at what is kept for testing.
 
-    test_accuracy is None for faces of which no identities were kept. confusion: numbers of test images, a row
-    for each true class and a column for each predicted one, both in the order of `classes` (names, if known).
+    test_accuracy is None for faces of which no identities were kept; identities: that it was trained to tell
+    apart. confusion: numbers of test images, a row for each true class and a column for each predicted one,
+    both in the order of `classes` (names, if known).
     """
 
     architecture: Described
@@ -234,37 +195,39 @@ class Final(Record):
     epochs: int | None = None
     best_epoch: int | None = None
     train_images: int | None = None
-    train_accuracy: Number = None
+    train_accuracy: float | None = None
     test_correct: int | None = None
     test_images: int | None = None
-    identities: int | None = None  # that the network was trained to tell apart
+    identities: int | None = None
     head_parameters: int | None = None
     verification: Verification | None = None
-    confusion: tuple[tuple[int, ...], ...] | None = None
-    classes: tuple[Text, ...] | None = None
-    seconds: Number = None
+    confusion: tuple[tuple[int, ...], ...] = ()
+    classes: tuple[Any, ...] | None = None
+    seconds: float | None = None
     threads: int | None = None
-    device: Text = None
-    finished: Text = None
+    device: str | None = None
+    finished: str | None = None
 
     @model_validator(mode="after")
     def _confusion_is_square(self) -> Final:
-        rows = self.confusion or ()
-        sides = {len(rows), *map(len, rows)} | ({len(self.classes)} if self.classes else set())
-        if rows and len(sides) > 1:
+        names = self.class_names
+        if self.confusion and {len(names)} != {len(self.confusion), *map(len, self.confusion)}:
             raise ValueError("confusion needs as many rows and columns as there are classes")
         return self
 
+    @property
+    def class_names(self) -> list[str]:
+        """Of the rows of `confusion`: numbers when the names are not known."""
+        return [str(name) for name in self.classes or range(len(self.confusion))]
+
 
 class Epoch(Record):
-    """One epoch of the final or the supernet's training, from `metrics.jsonl`; `accuracy` on what is held out,
-    if anything is.
-    """
+    """A line of `metrics.jsonl` about a long training; `accuracy` on what is held out, if anything is."""
 
     epoch: int
-    train_loss: Number = None
-    train_accuracy: Number = None
-    accuracy: Number = None
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -290,13 +253,12 @@ class RunFolder:
     @property
     def faces(self) -> bool:
         """Whether its images are of identities, and accuracies those of verification."""
-        return self.about.data.identities is not None
+        return self.about.data.get("identities") is not None
 
     @property
     def image_size(self) -> int | None:
         """Pixels of an image's side."""
-        size = self.about.data.image_size or self.about.group("data").get("image_size")
-        return int(size) if size else None
+        return self.about.data.get("image_size") or self.about.group("data").get("image_size")
 
     @property
     def searches(self) -> bool:
@@ -309,10 +271,8 @@ class RunFolder:
 
         Until `best.json` has the front, a search is one for a front when its settings name `objectives`.
         """
-        if not self.searches:
-            return ()
         if self.best:
-            return self.best.objectives if self.best.front is not None else ()
+            return self.best.objectives if self.searches and self.best.front is not None else ()
         named = self.about.group("search").get("objectives") or ()
         return ("error", *named) if named else ()
 
@@ -335,42 +295,33 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Phase:
-    """Trials of one phase; wall: clock of the search from the decision before the first to that of the last."""
+    """Trials of one phase: how many gave no accuracy, the best accuracy in percent, seconds of training, and
+    wall clock of the search from the decision before the first to that of the last.
+    """
 
     name: str
     trials: list[Trial]
-    wall: float | None = None
-
-    @property
-    def failed(self) -> int:
-        """How many gave no accuracy."""
-        return sum(trial.failed for trial in self.trials)
-
-    @property
-    def best(self) -> float | None:
-        """Accuracy in percent."""
-        return max((t.accuracy for t in self.trials if not t.failed), default=None)
-
-    @property
-    def seconds(self) -> float:
-        """Of training, summed."""
-        return sum(trial.seconds or 0 for trial in self.trials)
+    failed: int
+    best: float | None
+    seconds: float
+    wall: float
 
 
 def phases(trials: Sequence[Trial]) -> list[Phase]:
     """Trials by phase, in order of first appearance."""
-    found: dict[str, list[Trial]] = {}
-    begun: dict[str, float | None] = {}
-    clock: float | None = 0.0
+    found: dict[str, tuple[float, list[Trial]]] = {}
+    clock = 0.0
     for trial in trials:
-        found.setdefault(trial.phase, []).append(trial)
-        begun.setdefault(trial.phase, clock)
+        found.setdefault(trial.phase, (clock, []))[1].append(trial)
         clock = trial.search_seconds
-    told = []
-    for name, mine in found.items():
-        start, end = begun[name], mine[-1].search_seconds
-        told.append(Phase(name, mine, None if start is None or end is None else end - start))
-    return told
+    return [_phase(name, *one) for name, one in found.items()]
+
+
+def _phase(name: str, begun: float, trials: list[Trial]) -> Phase:
+    ok = [trial.accuracy for trial in trials if not trial.failed]
+    seconds = sum(trial.seconds for trial in trials)
+    wall = trials[-1].search_seconds - begun
+    return Phase(name, trials, len(trials) - len(ok), max(ok, default=None), seconds, wall)
 
 
 def stages(trials: Sequence[Trial]) -> list[list[Trial]]:
@@ -389,20 +340,22 @@ def stages(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 def read_run(run: Path) -> RunFolder:
     """Reads a run at whatever stage. Raises UserError that names the file, its fault and the remedy."""
-    about, journal, metrics = read_about(run), run / "trials.jsonl", run / "metrics.jsonl"
-    epochs = _epochs(metrics)
-    return RunFolder(
-        path=run,
-        about=about,
-        trials=tuple(
-            _record(Trial, line, journal, f"line {number}: ")
-            for number, line in enumerate(read_journal(journal), start=1)
-        ),
-        best=_optional(Best, run / "best.json"),
-        final=read_final(run),
-        epochs=epochs["final"],
-        supernet_epochs=epochs["supernet"],
-    )
+    about, epochs, final = read_about(run), _epochs(run / "metrics.jsonl"), read_final(run)
+    journal, best = run / "trials.jsonl", run / "best.json"
+    lines = read_journal(journal)
+    with _remedied():
+        return RunFolder(
+            path=run,
+            about=about,
+            trials=tuple(
+                validate(Trial, line, f"{journal}: line {number}")
+                for number, line in enumerate(lines, start=1)
+            ),
+            best=validate(Best, read_json(best), str(best)) if best.exists() else None,
+            final=final,
+            epochs=epochs["final"],
+            supernet_epochs=epochs["supernet"],
+        )
 
 
 def read_about(run: Path) -> About:
@@ -411,47 +364,34 @@ def read_about(run: Path) -> About:
         raise UserError(f"{run}: no such run folder; `facenas runs` lists those there are")
     path = run / "run.yaml"
     if not path.is_file():
-        raise UserError(
-            f"{path}: is missing, so {run} is not a run; give a folder made by a search"
-        )
-    return _record(About, _mended(read_yaml, path, "restore the file, or start a new run"), path)
+        fault = f"{path}: is missing, so {run} is not a run"
+        raise UserError(f"{fault}; give a folder made by a search")
+    with _remedied():
+        return validate(About, read_yaml(path), str(path))
 
 
 def read_final(run: Path) -> Final | None:
     """What came of the run's final training, if that has ended. Raises UserError as `read_run` does."""
-    return _optional(Final, run / "train.json")
+    path = run / "train.json"
+    with _remedied():
+        return validate(Final, read_json(path), str(path)) if path.exists() else None
 
 
-def _mended(read: Callable[[Path], T], path: Path, remedy: str) -> T:
-    """What `read` makes of the file; its sentence about a fault gets a remedy."""
+@contextmanager
+def _remedied() -> Iterator[None]:
+    """Adds a remedy to the sentence about a damaged file."""
     try:
-        return read(path)
+        yield
     except UserError as error:
-        raise UserError(f"{error}; {remedy}") from None
-
-
-def _optional(model: type[R], path: Path) -> R | None:
-    if not path.exists():
-        return None
-    return _record(model, _mended(read_json, path, "restore the file, or resume the run"), path)
-
-
-def _record(model: type[R], tree: Any, path: Path, place: str = "") -> R:
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the whole"
-        fault = f"{path}: {place}{key}: {first['msg'].removeprefix('Value error, ')}"
-        raise UserError(f"{fault}; restore the file, or start a new run") from None
+        raise UserError(f"{error}; restore the file, or start a new run") from None
 
 
 def _epochs(path: Path) -> dict[str, tuple[Epoch, ...]]:
     """Epochs of both long trainings; one that was resumed or repeated goes on from its last start."""
     found: dict[str, tuple[Epoch, ...]] = {"final": (), "supernet": ()}
     for number, line in enumerate(read_journal(path), start=1):
-        if line.get("trial") in found:
-            epoch = _record(Epoch, line, path, f"line {number}: ")
-            before = (e for e in found[line["trial"]] if e.epoch < epoch.epoch)
-            found[line["trial"]] = (*before, epoch)
+        if (name := line.get("trial")) in found:
+            with _remedied():
+                epoch = validate(Epoch, line, f"{path}: line {number}")
+            found[name] = (*(e for e in found[name] if e.epoch < epoch.epoch), epoch)
     return found

@@ -15,42 +15,19 @@ import numpy as np
 
 from facenas.errors import UserError
 from facenas.files import write_text
+from facenas.report import format as fmt
 from facenas.report import front as fronts
 from facenas.report import plots
-from facenas.report.format import (
-    amount,
-    count,
-    duration,
-    exactly,
-    label,
-    listed,
-    many,
-    moment,
-    percent,
-    rate,
-    short,
-    value,
-)
-from facenas.report.front import Budget, Front, Member
+from facenas.report.front import Beside, Budget, Front, Member, RankCheck
 from facenas.report.html import Tile, render
 from facenas.report.read import Final, Network, RunFolder, Trial, phases, read_run, stages
 from facenas.strategies.rank_check import rank_warning
 
-Rows = list[tuple[str, str]]
-
 _MOST_FIELDS = 4  # of the architecture, as columns of the table of trials
 _MOST_CONFUSIONS = 8
 # Numbers of every journal line that have columns of their own, or none.
-_ALWAYS = {
-    "trial",
-    "epochs",
-    "params_millions",
-    "data_fraction",
-    "accuracy",
-    "train_accuracy",
-    "correct",
-}
-_ALWAYS |= {"validated", "images", "seconds", "threads", "search_seconds"}
+_ALWAYS = {"trial", "epochs", "params_millions", "data_fraction", "accuracy", "train_accuracy"}
+_ALWAYS |= {"correct", "validated", "images", "seconds", "threads", "search_seconds"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +37,7 @@ class Panel:
     network: Network
     told: str
     title: str = ""
-    chips: tuple[str, ...] = ()
+    chips: Sequence[str] = ()
     command: str = ""
     hidden: bool = False
 
@@ -89,24 +66,24 @@ def write_search_page(run: Path, beside: Path | None = None, budget: Budget | No
     front = fronts.read_front(read) if read.objectives else None
     if front is None and (beside or budget):
         raise UserError(f"{run}: is no search for a Pareto front; give neither beside nor budget")
-    text = _render(read, front, beside, budget)
+    csv = fronts.front_csv(front) if front else ""
+    text = _render(read, front, beside, budget, csv)
     if front:
-        write_text(run / "front.csv", fronts.front_csv(front))
+        write_text(run / "front.csv", csv)
     write_text(run / "report.html", text)
     return run / "report.html"
 
 
-def _render(run: RunFolder, front: Front | None, given: Path | None, budget: Budget | None) -> str:
+def _render(
+    run: RunFolder, front: Front | None, given: Path | None, budget: Budget | None, csv: str
+) -> str:
     beside = fronts.find_beside(front, given) if front else None
     recommended = fronts.advise(front.members, budget) if front and budget else None
     check, final, network = fronts.rank_check(run), run.final, _network(run)
-    best = recommended.member if recommended else None
     panels = [Panel(network, _size(run, network))] if network and not front else []
-    if front and front.members:
-        picked, done = best or front.members[0], fronts.trainings(run)
-        panels = [_member_panel(front, m, m is picked, m is best, done) for m in front.members]
+    if front:
+        panels = _member_panels(front, recommended.member if recommended else None)
     selects = run.about.group("data").get("select_on")
-    csv = base64.b64encode(fronts.front_csv(front).encode()).decode() if front else ""
     return render(
         "search.html.j2",
         dict(_figures(run, front, beside, check)),
@@ -118,7 +95,7 @@ def _render(run: RunFolder, front: Front | None, given: Path | None, budget: Bud
         warning=rank_warning(check.tau) if check and check.complete else None,
         state=_state(run),
         subject=_subject(run),
-        generated="generated" in (run.about.data.source or "").lower(),
+        generated="generated" in run.about.data.get("source", "").lower(),
         on_test=run.searches and not run.faces and selects == "test",  # of faces none can
         judged="pairs" if run.faces else "images",
         tiles=list(_tiles(run, front, beside, network)),
@@ -127,18 +104,14 @@ def _render(run: RunFolder, front: Front | None, given: Path | None, budget: Bud
         panels=panels,
         fields=_fields(run.trials),
         costs=front.costs if front else _costs(run.trials),
-        cost_of=lambda trial, name: trial.value(name, run.image_size),
-        csv_address=f"data:text/csv;charset=utf-8;base64,{csv}",
+        csv_address=f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}",
         confusion=read_confusion(final) if final and final.confusion else None,
         groups=list(_groups(run)),
     )
 
 
 def _figures(
-    run: RunFolder,
-    front: Front | None,
-    beside: fronts.Beside | None,
-    check: fronts.RankCheck | None,
+    run: RunFolder, front: Front | None, beside: Beside | None, check: RankCheck | None
 ) -> Iterator[tuple[str, plots.Figure]]:
     final = run.final
     if front and front.growth:
@@ -157,25 +130,17 @@ def _figures(
     if final and final.verification:
         yield "roc", plots.verification_roc(final.verification)
     if final and final.confusion:
-        yield "confusion", plots.confusion_plot(final.confusion, _class_names(final))
+        yield "confusion", plots.confusion_plot(final.confusion, final.class_names)
 
 
 def read_confusion(final: Final) -> Confusion:
     """From the `confusion` of `train.json`; a class without test images has no recall."""
-    names, table = _class_names(final), np.array(final.confusion)
-    images = table.sum(axis=1)
-    recalls = [
-        (name, int(images[n]), 100 * float(table[n, n] / images[n]))
-        for n, name in enumerate(names)
-        if images[n]
-    ]
+    names, table = final.class_names, np.array(final.confusion)
+    counted = zip(names, table.sum(axis=1).tolist(), table.diagonal().tolist(), strict=True)
+    recalls = [(name, images, 100 * right / images) for name, images, right in counted if images]
     wrong = [(names[i], names[j], int(table[i, j])) for i, j in np.argwhere(table) if i != j]
     worst = sorted(wrong, key=lambda one: -one[2])[:_MOST_CONFUSIONS]
     return Confusion(float(np.mean([recall for *_, recall in recalls])), recalls, worst)
-
-
-def _class_names(final: Final) -> list[str]:
-    return [str(name) for name in final.classes or range(len(final.confusion or ()))]
 
 
 def _state(run: RunFolder) -> str:
@@ -190,19 +155,20 @@ def _state(run: RunFolder) -> str:
 def _subject(run: RunFolder) -> str:
     """What was searched how, on what data."""
     data = run.about.data
-    facts = (
-        f"{count(data.train_images)} {'images' if run.faces else 'training images'}",
-        f"{count(data.test_images)} test images" if data.test_images else "",
-        f"{data.classes} classes" if data.classes else "",
-        f"{count(data.identities)} identities" if data.identities else "",
-        f"{data.image_size}×{data.image_size} pixels" if data.image_size else "",
-    )
-    told = f" ({', '.join(filter(None, facts))})" if data.train_images else ""
-    where = f"on {data.name or run.about.group('data').get('name', 'images')}{told}"
+    size, classes = data.get("image_size"), data.get("classes")
+    counts = {"train_images": "images" if run.faces else "training images"}
+    counts |= {"test_images": "test images"}
+    facts = [f"{fmt.count(data[key])} {noun}" for key, noun in counts.items() if data.get(key)]
+    facts += [f"{classes} classes"] * bool(classes)
+    facts += [f"{fmt.count(data['identities'])} identities"] if run.faces else []
+    facts += [f"{size}×{size} pixels"] * bool(size)
+    told = f" ({', '.join(facts)})" if data.get("train_images") else ""
+    where = f"on {data.get('name') or run.about.group('data').get('name', 'images')}{told}"
     if not run.searches:
         return f"Training of a given network {where}."
+    goals = fmt.listed(map(fmt.label, run.objectives)) if run.objectives else ""
+    goals = f": {goals} are to be small" if goals else ""
     space = run.about.group("space").get("kind", "plain")
-    goals = f": {listed(map(label, run.objectives))} are to be small" if run.objectives else ""
     return f"Search by {run.strategy} in the space {space}, {where}{goals}."
 
 
@@ -210,8 +176,8 @@ def _fields(trials: Sequence[Trial]) -> list[str]:
     """Numbers of the architecture that differ between trials: depth and width of a chain, for instance."""
     trees = [trial.network.tree for trial in trials]
     numbers = [n for n, v in trees[0].items() if type(v) in (int, float)] if trees else []
-    varied = [n for n in numbers if len({str(tree.get(n)) for tree in trees}) > 1]
-    return [n for n in varied if all(n in tree for tree in trees)][:_MOST_FIELDS]
+    shared = [n for n in numbers if all(n in tree for tree in trees)]
+    return [n for n in shared if len({str(tree[n]) for tree in trees}) > 1][:_MOST_FIELDS]
 
 
 def _costs(trials: Sequence[Trial]) -> list[str]:
@@ -243,66 +209,57 @@ def _counts(run: RunFolder, network: Network) -> list[int | None]:
 def _size(run: RunFolder, network: Network) -> str:
     """Of faces, papers count the backbone's parameters or all."""
     parameters, macs, head = _counts(run, network)
-    told = f"{count(parameters)} parameters{' (backbone, without a head)' if run.faces else ''}"
-    if head is not None and parameters is not None:
-        both = f"{count(head)} in the head, {count(parameters + head)} in total"
-        told = f"Parameters: {count(parameters)} in the backbone, {both}"
     if parameters is None:
         return ""
-    return f"{told}; {count(macs)} multiply-accumulates for one image."
+    told = f"{fmt.count(parameters)} parameters{' (backbone, without a head)' if run.faces else ''}"
+    if head is not None:
+        both = f"{fmt.count(head)} in the head, {fmt.count(parameters + head)} in total"
+        told = f"Parameters: {fmt.count(parameters)} in the backbone, {both}"
+    return f"{told}; {fmt.count(macs)} multiply-accumulates for one image."
 
 
-def _member_panel(
-    front: Front, member: Member, shown: bool, best: bool, done: Sequence[tuple[str, Network]]
-) -> Panel:
-    run, trial = front.run, member.trial
-    chips = ["most accurate"] * (member is front.members[0]) + ["recommended"] * best
-    chips += [words for words, network in done if network.tree == member.network.tree]
-    judged = "pairs" if run.faces else "images"
-    right = (
-        f" ({count(trial.correct)} of {count(trial.validated)} {judged} right)"
-        if trial.validated
-        else ""
-    )
-    how = (
-        f"trained for {many(trial.epochs, 'epoch')}"
-        if trial.epochs
-        else "judged by the supernet’s weights"
-    )
-    costs = ", ".join(exactly(name, cost) for name, cost in member.costs.items())
-    told = f"Accuracy {percent(member.accuracy)}{right}; {costs}. Found in {trial.phase}, {how}."
-    command = fronts.pick_command(run, member.id) if run.best else ""
-    return Panel(member.network, told, f"Trial {member.id}", tuple(chips), command, not shown)
+def _member_panels(front: Front, recommended: Member | None) -> list[Panel]:
+    """Of every member; the recommended one is shown, else the most accurate."""
+    run, done, panels = front.run, fronts.trainings(front.run), []
+    for member in front.members:
+        trial, first, best = member.trial, member is front.members[0], member is recommended
+        chips = ["most accurate"] * first + ["recommended"] * best
+        chips += [words for words, network in done if network.tree == member.network.tree]
+        right = f"{fmt.count(trial.correct)} of {fmt.count(trial.validated)}"
+        right = f" ({right} {'pairs' if run.faces else 'images'} right)" if trial.validated else ""
+        how = f"trained for {fmt.many(trial.epochs, 'epoch')}"
+        how = how if trial.epochs else "judged by the supernet’s weights"
+        costs = ", ".join(fmt.exactly(name, cost) for name, cost in member.costs.items())
+        told = f"Accuracy {fmt.percent(member.accuracy)}{right}; {costs}."
+        told += f" Found in {trial.phase}, {how}."
+        command = fronts.pick_command(run, member.id) if run.best else ""
+        hidden = not (best or (first and recommended is None))
+        panels.append(Panel(member.network, told, f"Trial {member.id}", chips, command, hidden))
+    return panels
 
 
 def _tiles(
-    run: RunFolder, front: Front | None, beside: fronts.Beside | None, network: Network | None
+    run: RunFolder, front: Front | None, beside: Beside | None, network: Network | None
 ) -> Iterator[Tile]:
     """The key figures, as far as they are known."""
     if run.searches:
-        failed = sum(t.failed for t in run.trials)
-        yield Tile("Trials", count(len(run.trials)), f"{failed or 'none'} failed")
-        so_far = run.trials[-1].search_seconds if run.trials else None
-        ended = run.best is not None and run.best.search_seconds is not None
-        workers = (
-            f"with {many(run.best.workers, 'worker')}"
-            if run.best and run.best.workers
-            else "wall clock"
-        )
-        yield Tile(
-            f"Search time{'' if ended else ' so far'}",
-            duration(run.best.search_seconds if ended and run.best else so_far),
-            workers if ended else "until the latest trial",
-        )
+        failed, best = sum(t.failed for t in run.trials), run.best
+        yield "Trials", fmt.count(len(run.trials)), f"{failed or 'none'} failed"
+        if best and best.search_seconds is not None:
+            hint = f"with {fmt.many(best.workers, 'worker')}" if best.workers else "wall clock"
+            yield "Search time", fmt.duration(best.search_seconds), hint
+        else:
+            seconds = run.trials[-1].search_seconds if run.trials else None
+            yield "Search time so far", fmt.duration(seconds), "until the latest trial"
         yield from _front_tiles(front, beside) if front else _best_tiles(run)
     if network and not front:
         parameters, macs, head = _counts(run, network)
-        hint = count(parameters) + (" in the backbone" if run.faces else "")
-        hint += f"; with head {short(head + (parameters or 0))}" if head else ""
         if parameters is not None:
-            yield Tile("Parameters", short(parameters), hint)
+            hint = fmt.count(parameters) + " in the backbone" * run.faces
+            hint += f"; with head {fmt.short(head + parameters)}" if head else ""
+            yield "Parameters", fmt.short(parameters), hint
         if macs is not None:
-            yield Tile("MACs", short(macs), "for one image")
+            yield "MACs", fmt.short(macs), "for one image"
     if run.final:
         yield _result(run.final)
 
@@ -312,56 +269,53 @@ def _best_tiles(run: RunFolder) -> Iterator[Tile]:
     ok = [[t for t in stage if not t.failed] for stage in stages(run.trials)]
     best = [max(stage, key=lambda t: t.accuracy) for stage in ok if stage]
     if not best:
-        yield Tile("Best accuracy", percent(None), "no trial yet")
+        yield "Best accuracy", fmt.MISSING, "no trial yet"
         return
     hint = "ten-fold verification; " if run.faces else ""
-    hint += f"trial {best[0].trial}, {many(best[0].epochs, 'epoch')}"
-    for other in best[1:]:
-        hint += f"; {percent(other.accuracy)} after the baseline, {many(other.epochs, 'epoch')}"
-    yield Tile("Best accuracy", percent(best[0].accuracy), hint)
+    hint += f"trial {best[0].trial}, {fmt.many(best[0].epochs, 'epoch')}"
+    for one in best[1:]:
+        epochs = fmt.many(one.epochs, "epoch")
+        hint += f"; {fmt.percent(one.accuracy)} after the baseline, {epochs}"
+    yield "Best accuracy", fmt.percent(best[0].accuracy), hint
 
 
-def _front_tiles(front: Front, beside: fronts.Beside | None) -> Iterator[Tile]:
+def _front_tiles(front: Front, beside: Beside | None) -> Iterator[Tile]:
     if not front.members:
         hint = "none keeps all limits" if front.growth else "no trial yet"
-        yield Tile("On the front", "0", hint)
+        yield "On the front", "0", hint
         return
     best, cost = front.members[0], front.costs[0]
     ends = sorted(member.values[cost] for member in front.members)
-    spread = " to ".join(dict.fromkeys(amount(cost, end) for end in (ends[0], ends[-1])))
-    yield Tile("On the front", count(len(front.members)), f"{spread} {label(cost)}")
-    costs = listed(f"{amount(n, best.values[n])} {label(n)}" for n in front.costs)
-    yield Tile("Lowest error", percent(best.values["error"]), f"trial {best.id}: {costs}")
+    spread = " to ".join(dict.fromkeys(fmt.amount(cost, end) for end in (ends[0], ends[-1])))
+    yield "On the front", fmt.count(len(front.members)), f"{spread} {fmt.label(cost)}"
+    costs = fmt.listed(f"{fmt.amount(n, best.values[n])} {fmt.label(n)}" for n in front.costs)
+    yield "Lowest error", fmt.percent(best.values["error"]), f"trial {best.id}: {costs}"
     hint = "share of the box that the front dominates"
     if beside and beside.growth:
         hint = f"{beside.label}: {beside.growth[-1].hypervolume:.4f}"
-    yield Tile("Hypervolume", f"{front.growth[-1].hypervolume:.4f}", hint)
+    yield "Hypervolume", f"{front.growth[-1].hypervolume:.4f}", hint
 
 
 def _result(final: Final) -> Tile:
     """What the network trained in full is worth."""
     verified = final.verification
     if verified is None:
-        right = f"{count(final.test_correct)} of {count(final.test_images)} right"
+        right = f"{fmt.count(final.test_correct)} of {fmt.count(final.test_images)} right"
         hint = "on the test set" if final.test_correct is None else right
-        return Tile("Test accuracy", percent(final.test_accuracy), hint)
-    hint = f"on {count(verified.pairs)} pairs of {verified.identities} identities"
+        return "Test accuracy", fmt.percent(final.test_accuracy), hint
+    hint = f"on {fmt.count(verified.pairs)} pairs of {verified.identities} identities"
     far = min(verified.tar_at_far, key=lambda far: abs(far - 0.01), default=None)
     if far is not None:
-        hint += f"; TAR {percent(verified.tar_at_far[far])} at FAR {rate(far)}"
-    return Tile("Verification accuracy", percent(verified.accuracy), hint)
+        hint += f"; TAR {fmt.percent(verified.tar_at_far[far])} at FAR {fmt.rate(far)}"
+    return "Verification accuracy", fmt.percent(verified.accuracy), hint
 
 
-def _groups(run: RunFolder) -> Iterator[tuple[str, list[tuple[str, Rows]]]]:
+def _groups(run: RunFolder) -> Iterator[tuple[str, list[tuple[str, list[tuple[str, str]]]]]]:
     """Where the run comes from, and its settings: (heading, groups of rows)."""
     about = run.about
-    told = {
-        "seed": about.config.get("seed"),
-        "created": moment(about.created),
-        "git commit": about.git_commit,
-    }
-    images = {k.replace("_", " "): v for k, v in about.data.model_dump(exclude_none=True).items()}
-    images = {k: count(v) if isinstance(v, int) else v for k, v in images.items()}
+    told = {"seed": about.config.get("seed"), "created": fmt.moment(about.created)}
+    told |= {"git commit": about.git_commit}
+    images = {key: fmt.fact(one) for key, one in about.data.items()}
     origin = {"run": told, "images": images, "machine": about.machine, "versions": about.versions}
     for heading, groups in (("Origin", origin), ("Settings", about.config)):
         named = {name: group for name, group in groups.items() if isinstance(group, dict)}
@@ -374,4 +328,4 @@ def _rows(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
         if isinstance(one, dict):
             yield from _rows(one, f"{prefix}{key}.")
         else:
-            yield prefix + key, value(one)
+            yield prefix + key, fmt.value(one)

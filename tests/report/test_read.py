@@ -50,10 +50,11 @@ def test_decisions_of_old_journals(tmp_path: Path, told: str, decision: str) -> 
     ids=lambda t: t["kind"],
 )
 def test_architectures_are_read_out_of_the_line(tmp_path: Path, tree: dict[str, object]) -> None:
-    (trial,) = read_run(make_run(tmp_path / "run", [line(0, "p", tree, 50.0, latency=2.5)])).trials
+    measured = {"values": {"latency": 2.5}, "energy": 4}  # of this version, and of earlier ones
+    (trial,) = read_run(make_run(tmp_path / "run", [line(0, "p", tree, 50.0, **measured)])).trials
     assert trial.network.tree == tree
     assert trial.network.arch is not None
-    assert trial.value("latency") == 2.5
+    assert (trial.value("latency"), trial.value("energy")) == (2.5, 4.0)
     assert trial.value("error") == 50.0
     assert trial.value("parameters") == trial.network.counted("parameters", None)
 
@@ -83,7 +84,7 @@ def test_only_the_settings_must_be_there_and_a_torn_line_is_left_out(tmp_path: P
 
 def test_a_resumed_training_goes_on_from_its_last_start(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", macro_micro())
-    epochs = [(1, 5.0), (2, 4.0), (3, 3.0), (2, float("nan"))]
+    epochs = [(1, 5.0), (2, 4.0), (3, 3.0), (2, None)]
     write_lines(
         run / "metrics.jsonl", [{"trial": "final", "epoch": e, "train_loss": x} for e, x in epochs]
     )
