@@ -94,10 +94,3 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def use_threads(count: int) -> None:
-    """As `threads`, for the life of a worker process."""
-    import torch
-
-    torch.set_num_threads(count)

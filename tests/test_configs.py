@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from conftest import ROOT
-
-from facenas.runs.presets import preset_names
 
 # One depth, two widths, one epoch, and a few images: seconds instead of hours.
 SCALED = [
@@ -72,20 +71,40 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.tobytes())
 
 
-@pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_runs_and_its_head_says_how(facenas, home, faces, preset):
-    text = (ROOT / "configs" / "presets" / f"{preset}.yaml").read_text()
-    head = text[: text.index("\ndata:")]
-    assert f"facenas search --preset {preset}" in head
-    assert "Hardware" in head
-    digits = yaml.safe_load(text)["data"].get("name") == "digits"
-    data = "digits" if digits else "fashion-mnist"
-    data = str(faces) if preset in FACES else data
-    done = facenas(
-        "search", "--preset", preset, *scaled(preset), "--executor", "serial", "--run", "r",
-        "--data", data, "--data-root", str(home / "data"),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+
+
+def head_commands(path: Path) -> list[str]:
+    """The commands in the comment that a preset or recipe begins with."""
+    lines = re.findall(r"^#   ((?:facenas|torchrun) .*)$", path.read_text(), re.MULTILINE)
+    return [command for line in lines for command in line.split(" && ")]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_commands_in_the_head_of_a_configuration_run(home, faces, path):
+    """In order, on small data; a preset's head tells the hardware too."""
+    told = head_commands(path)
+    if path.parent.name == "presets":
+        assert f"facenas search --preset {path.stem} " in told[0] + " "
+        assert "Hardware" in path.read_text()
+    small = {
+        "casia.zarr": faces, "ir50": "ir18", "DIR": home / "data",
+        "mnist": "fashion-mnist", "cifar10": "fashion-mnist",
+    }  # fmt: skip
+    starts = {
+        "facenas": [sys.executable, "-m", "facenas.cli"],
+        "torchrun": [sys.executable, "-m", "torch.distributed.run"],
+    }
+    for line in told:
+        start, *words = shlex.split(line.replace("~", str(home)))
+        if "--pick" in words:
+            front = json.loads((home / "runs" / words[1] / "best.json").read_text())["front"]
+            words[words.index("--pick") + 1] = str(front[0]["id"])
+        words = [str(small.get(word, word)) for word in words]
+        at = words.index("facenas.cli") + 1 if start == "torchrun" else 0
+        command = [*starts[start], *words, *scaled_down(["facenas", *words[at:]], faces)]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 def commands(document: str) -> list[str]:

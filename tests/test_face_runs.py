@@ -91,6 +91,7 @@ def test_what_was_found_trains_with_another_recipe_as_a_run_of_its_own(facenas, 
     assert result["architecture"] == found["architecture"]
     # As AdaFace trains: on all identities, without any to choose an epoch on.
     assert (result["identities"], result["best_epoch"], result["verification"]) == (14, None, None)
+    assert (searched / "runs" / "own" / "report.html").exists()
     assert not (searched / "runs" / "two" / "train.json").exists()
 
 

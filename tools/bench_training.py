@@ -42,15 +42,17 @@ def make_images():
 
 def ours(depth: int, width: int, seconds: float, start: float) -> float:
     """Images per second of one worker from time `start` on."""
+    import torch
+
     from facenas.data.config import DataConfig
-    from facenas.device import pick_device, use_threads
+    from facenas.device import pick_device
     from facenas.spaces import PlainArchitecture
     from facenas.training.classification import ClassificationTask
     from facenas.training.recipes import Recipe
     from facenas.training.tasks import TaskContext
     from facenas.training.trainer import Trainer
 
-    use_threads(1)
+    torch.set_num_threads(1)
     arch = PlainArchitecture.uniform(depth, width, 3, 10)
     device, recipe = pick_device(), Recipe()
     context = TaskContext(arch, make_images(), DataConfig(), recipe, 0, 0, device, final=True)
