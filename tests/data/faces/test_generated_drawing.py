@@ -9,7 +9,7 @@ import simplejpeg
 
 from facenas.data.faces.generated import identity_of, nuisance_of
 from facenas.data.faces.generated.drawing import landmarks
-from facenas.data.faces.generated.factors import COVERS, Camera, Light, Pose
+from facenas.data.faces.generated.factors import COVERS
 from facenas.data.faces.generated.picture import light_maps, picture
 from facenas.data.faces.generated.sketch import (
     ENLARGED,
@@ -24,7 +24,8 @@ from facenas.data.faces.generated.sketch import (
     on_outline,
 )
 
-CLEAN = Camera(blur=0, side=112, noise=0, quality=95)
+CLEAN = {"blur": 0, "side": 112, "noise": 0, "quality": 95}
+STRAIGHT = {"yaw": 0, "pitch": 0, "roll": 0, "zoom": 1, "shift": 0}
 
 
 def drawn(who, now, **changes):
@@ -33,9 +34,8 @@ def drawn(who, now, **changes):
 
 def plain(seed=0):
     """An identity, and circumstances without covers, blur and noise."""
-    return identity_of(9, seed), replace(
-        nuisance_of(9, seed, 0), camera=CLEAN, glasses="", cover=""
-    )
+    now = replace(nuisance_of(9, seed, 0), **CLEAN, glasses="", cover="")
+    return identity_of(9, seed), now
 
 
 def test_curve_runs_through_its_control_points_and_is_straight_on_a_line():
@@ -55,9 +55,9 @@ def test_mirrored_is_symmetric():
 
 def test_alignment_is_the_least_squares_similarity():
     who, now = identity_of(0, 1), nuisance_of(0, 1, 2)
-    marks = landmarks(who, now.expression)
-    view = aligned_view(marks, replace(now.pose, roll=0, zoom=1, shift=0))
-    seen = View(now.pose.yaw, now.pose.pitch, 1, 0).seen(marks)
+    marks = landmarks(who, now)
+    view = aligned_view(marks, replace(now, roll=0, zoom=1, shift=0))
+    seen = View(now.yaw, now.pitch, 1, 0).seen(marks)
     rows = [(x, -y, 1, 0) for x, y in zip(seen.real, seen.imag, strict=True)]
     rows += [(y, x, 0, 1) for x, y in zip(seen.real, seen.imag, strict=True)]
     goal = np.concatenate([TEMPLATE.real, TEMPLATE.imag])
@@ -70,8 +70,8 @@ def test_landmarks_lie_near_the_template():
     away = []
     for who, image in itertools.product(range(30), range(4)):
         now = nuisance_of(0, who, image)
-        marks = landmarks(identity_of(0, who), now.expression)
-        away.append(abs(aligned_view(marks, now.pose).crop(marks) - TEMPLATE))
+        marks = landmarks(identity_of(0, who), now)
+        away.append(abs(aligned_view(marks, now).crop(marks) - TEMPLATE))
     assert np.median(away) < 3.5
     assert np.max(away) < 16
 
@@ -97,11 +97,11 @@ def test_a_fill_covers_its_area():
 
 
 def test_light_comes_from_its_side():
-    who = identity_of(0, 0)
-    view = aligned_view(landmarks(who, plain()[1].expression), Pose(0, 0, 0, 1, 0))
+    who, now = identity_of(0, 0), replace(plain()[1], **STRAIGHT)
+    view = aligned_view(landmarks(who, now), now)
     for right in (-0.8, 0.8):
-        lamp = Light((right, 0, 0.6), 0.8, 0.1, (1, 1, 1), 1)
-        gain, gloss = light_maps(who, view, lamp, 112)
+        now = replace(now, direction=(right, 0, 0.6), strength=0.8, gloss=0.1)
+        gain, gloss = light_maps(who, view, now)
         assert gain.shape == gloss.shape == (112, 112)
         assert (gain > 0).all()
         brighter = gain[30:90, 70:90].mean() - gain[30:90, 22:42].mean()
@@ -120,7 +120,7 @@ def test_covers_hide_their_part_of_the_face(cover):
 
 def test_glasses_cover_the_eyes_alone():
     who, now = plain()
-    now = replace(now, pose=Pose(0, 0, 0, 1, 0))
+    now = replace(now, **STRAIGHT)
     for kind in ("rims", "dark"):
         changed = abs(drawn(who, now, glasses=kind) - drawn(who, now)).mean(axis=2) > 12
         assert changed[36:70].mean() > 0.1
@@ -130,14 +130,13 @@ def test_glasses_cover_the_eyes_alone():
 def test_camera_blurs_adds_noise_and_compresses():
     who, now = plain()
     sharp = drawn(who, now)
-    noisy = drawn(who, now, camera=replace(CLEAN, noise=6)) - sharp
+    noisy = drawn(who, now, noise=6) - sharp
     assert 3 < noisy.std() < 7
-    cameras = (CLEAN, replace(CLEAN, blur=1.5), replace(CLEAN, side=48))
-    images = [drawn(who, now, camera=camera) for camera in cameras]
+    images = [drawn(who, now, **change) for change in ({}, {"blur": 1.5}, {"side": 48})]
     sharp, blurred, coarse = (abs(np.diff(image, axis=1)).mean() for image in images)
     assert blurred < 0.9 * sharp
     assert coarse < 0.9 * sharp
-    sizes = [len(picture(who, replace(now, camera=replace(CLEAN, quality=q)))) for q in (40, 95)]
+    sizes = [len(picture(who, replace(now, quality=q))) for q in (40, 95)]
     assert sizes[0] < sizes[1]
 
 
@@ -149,6 +148,6 @@ def test_any_factors_at_their_bounds_give_a_picture():
     for side, turn in itertools.product((0, 1), (-0.4, 0.4)):
         extreme = replace(who, **{name: pair[side] for name, pair in bounds.items()})
         extreme = replace(extreme, hair_length=90.0, moustache=0.9, chin_beard=0.9, cheek_beard=0.9)
-        image = drawn(extreme, now, pose=Pose(turn, turn / 2, 0.1, 1.1, 3 + 3j))
+        image = drawn(extreme, now, yaw=turn, pitch=turn / 2, roll=0.1, zoom=1.1, shift=3 + 3j)
         assert image.shape == (112, 112, 3)
         assert image.std() > 10

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from facenas.data.faces.generated.factors import Color, Expression, Identity, Nuisance
+from facenas.data.faces.generated.factors import Identity, Nuisance, mixed, shaded
 from facenas.data.faces.generated.sketch import (
     Points,
     Sketch,
+    blob,
     curve,
     ellipse,
     mirrored,
-    mixed,
     on_face,
     on_outline,
-    shaded,
 )
 
 SIDE = 40.5  # half the width of the mean head
@@ -23,57 +22,73 @@ _LIP = (168.0, 62.0, 66.0)
 _SHADOW = (96.0, 40.0, 30.0)
 _TOP = 70.0  # height of the hair above the eyes
 _SIDEBURN = 14.0  # lowest end of hair in front of the ears
+_Line = list[tuple[float, float]]  # x, y
+_BOTH = (-1, 1)  # sides, left of the picture first
 
 
-def chin_level(who: Identity, face: Expression) -> float:
-    """How far the chin lies below the eyes, in pixels."""
-    return 59 + who.chin + 5.5 * face.opening
+def nose_level(who: Identity) -> float:
+    """How far the tip of the nose lies below the eyes, in pixels, as the other levels."""
+    return 20 + who.nose_length
 
 
-def outline(who: Identity, face: Expression) -> Points:
+def mouth_level(who: Identity) -> float:
+    """Of the mouth's middle."""
+    return 40.6 + who.mouth_height
+
+
+def _mouth_corner(who: Identity, now: Nuisance) -> tuple[float, float]:
+    across = 14.6 * who.mouth_width + 2.2 * now.smile - 1.5 * now.opening
+    down = mouth_level(who) - who.mouth_corners - 2.4 * now.smile + 1.5 * now.opening
+    return across, down
+
+
+def _chin_level(who: Identity, now: Nuisance) -> float:
+    return 59 + who.chin + 5.5 * now.opening
+
+
+def landmarks(who: Identity, now: Nuisance) -> Points:
+    """(5, 4) eyes, nose tip and mouth corners, left of the picture first."""
+    eye, (corner, level) = EYE + who.eye_spacing, _mouth_corner(who, now)
+    flat = [(-eye, 0), (eye, 0), (0, nose_level(who)), (-corner, level), (corner, level)]
+    return on_face(flat, (0, 0, 9 * who.nose_tip, 0, 0))
+
+
+def _outline(who: Identity, now: Nuisance) -> Points:
     """(n, 4) the head's outline, from the top by the right of the picture to the chin and back.
 
     The chin lies in front of the head's center and so moves when the head turns.
     """
-    side, chin = SIDE * who.head_width, chin_level(who, face)
-    jaw = 38 + who.jaw_height + 2.5 * face.opening
-    half = [
-        (0, -64),
-        (0.62 * side * who.forehead, -58),
-        (0.93 * side * who.forehead, -36),
-        (0.985 * side, -10),
-        (side, 12),
-        (0.5 * side * (1 + 0.84 * who.jaw_width), jaw - 9),
-        (0.79 * side * who.jaw_width, jaw + 3),
-        (0.48 * side * who.jaw_width + 4 * who.chin_width, jaw + 13),
-        (11 * who.chin_width, chin - 1.2),
-        (0, chin),
-    ]
-    points = curve(mirrored(half), closed=True)
+    side, chin = SIDE * who.head_width, _chin_level(who, now)
+    jaw = 38 + who.jaw_height + 2.5 * now.opening
+    half: _Line = [(0, -64), (0.62 * side * who.forehead, -58), (0.93 * side * who.forehead, -36)]
+    half += [(0.985 * side, -10), (side, 12), (0.5 * side * (1 + 0.84 * who.jaw_width), jaw - 9)]
+    half += [(0.79 * side * who.jaw_width, jaw + 3)]
+    half += [(0.48 * side * who.jaw_width + 4 * who.chin_width, jaw + 13)]
+    half += [(11 * who.chin_width, chin - 1.2), (0, chin)]
+    points = blob(half)
     return on_outline(points, 27 * np.clip((points[:, 1] - 8) / 50, 0, 1) ** 1.3)
 
 
-def draw_behind(sketch: Sketch, who: Identity, clothes: Color) -> None:
+def _draw_behind(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """Neck, clothes and ears."""
     side = SIDE * who.head_width
-    half = [(0.0, 20.0), (0.7 * side, 20), (0.66 * side, 75), (1.1 * side, 92), (0, 100)]
+    half: _Line = [(0.0, 20.0), (0.7 * side, 20), (0.66 * side, 75), (1.1 * side, 92), (0, 100)]
     sketch.fill(on_outline(mirrored(half), -10), shaded(who.skin, 0.66))
     collar = [(-90, 84), (-26, 75), (0, 84), (26, 75), (90, 84), (90, 140), (-90, 140)]
-    sketch.fill(on_outline(collar, -10), clothes)
+    sketch.fill(on_outline(collar, -10), now.clothes)
     radii = np.array((5.4 + 0.5 * who.ear_angle, 11)) * who.ear_size
-    for sign in (-1, 1):
+    for sign in _BOTH:
         center = sign * (side + 1 + who.ear_angle), 7
         ear, inner = (ellipse(center, share * radii, 0.18 * sign) for share in (1, 0.55))
         sketch.fill(on_outline(ear, -12), mixed(who.skin, (190, 90, 80), 0.14))
         sketch.fill(on_outline(inner, -12), shaded(who.skin, 0.7))
 
 
-def draw_skin(sketch: Sketch, who: Identity, face: Expression) -> None:
-    """The face itself, still without features."""
-    sketch.fill(outline(who, face), who.skin)
+def _draw_skin(sketch: Sketch, who: Identity, now: Nuisance) -> None:
+    sketch.fill(_outline(who, now), who.skin)
 
 
-def draw_marks(sketch: Sketch, who: Identity) -> None:
+def _draw_marks(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """Freckles, a scar and moles."""
     for freckle in on_face(who.freckles):
         sketch.line(freckle[None], mixed(who.skin, (120, 60, 30), 0.42), 0.9)
@@ -83,82 +98,53 @@ def draw_marks(sketch: Sketch, who: Identity) -> None:
         sketch.line(mole[None], mixed(who.skin, (45, 22, 16), 0.78), 2 * radius)
 
 
-def landmarks(who: Identity, face: Expression) -> Points:
-    """(5, 4) eyes, nose tip and mouth corners, left of the picture first."""
-    eye, (corner, level) = EYE + who.eye_spacing, _mouth_corner(who, face)
-    flat = [(-eye, 0), (eye, 0), (0, _nose_level(who)), (-corner, level), (corner, level)]
-    return on_face(flat, (0, 0, 9 * who.nose_tip, 0, 0))
-
-
-def _nose_level(who: Identity) -> float:
-    return 20 + who.nose_length
-
-
-def _mouth_level(who: Identity) -> float:
-    return 40.6 + who.mouth_height
-
-
-def _mouth_corner(who: Identity, face: Expression) -> tuple[float, float]:
-    across = 14.6 * who.mouth_width + 2.2 * face.smile - 1.5 * face.opening
-    down = _mouth_level(who) - who.mouth_corners - 2.4 * face.smile + 1.5 * face.opening
-    return across, down
-
-
-def draw_features(sketch: Sketch, who: Identity, face: Expression) -> None:
-    """All features of the face, over its skin."""
-    _draw_folds(sketch, who, face)
-    for sign in (-1, 1):
-        _draw_eye(sketch, who, face, sign)
-        _draw_brow(sketch, who, face, sign)
-    _draw_nose(sketch, who)
-    _draw_mouth(sketch, who, face)
-
-
-def _draw_folds(sketch: Sketch, who: Identity, face: Expression) -> None:
+def _draw_folds(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """Lines from the nose to the mouth, deeper with a smile, and below the eyes."""
     dark = mixed(who.skin, _SHADOW, 0.42)
-    corner, level = _mouth_corner(who, face)
+    corner, level = _mouth_corner(who, now)
     nose, eye = 6.5 * who.nose_width, EYE + who.eye_spacing
-    depth = min(1.0, 0.55 * who.folds + 0.35 * max(0.0, face.smile))
-    fold = curve([(nose + 3, _nose_level(who)), (corner + 1, level - 10), (corner + 3.5, level)])
+    depth = min(1.0, 0.55 * who.folds + 0.35 * max(0.0, now.smile))
+    fold = curve([(nose + 3, nose_level(who)), (corner + 1, level - 10), (corner + 3.5, level)])
     bag = curve([(eye - 7, 6.5), (eye - 1, 8.7), (eye + 6, 7.1)])
-    for sign in (-1, 1):
+    for sign in _BOTH:
         sketch.line(on_face(fold * (sign, 1)), mixed(who.skin, dark, depth), 0.8)
         sketch.line(on_face(bag * (sign, 1)), mixed(who.skin, dark, 0.6 * who.folds), 0.8)
 
 
-def _eye_edges(who: Identity, face: Expression, sign: int) -> tuple[Points, Points]:
+def _draw_eyes(sketch: Sketch, who: Identity, now: Nuisance) -> None:
+    """Each eye and its brow: ball and iris first, then the lids over them, which cut the iris off."""
+    for sign in _BOTH:
+        upper, under = _eye_edges(who, now, sign)
+        middle = sign * (EYE + who.eye_spacing)
+        sketch.fill(_between(upper, under), (226, 222, 218))
+        iris, radius = np.array((middle + 2.6 * now.gaze, -0.5)), 4.6 * who.iris_size
+        sketch.fill(on_face(ellipse(iris, radius)), shaded(who.iris, 0.62))
+        sketch.fill(on_face(ellipse(iris, 0.78 * radius)), shaded(who.iris, 1.15))
+        sketch.fill(on_face(ellipse(iris, 0.44 * radius)), (14, 12, 12))
+        sketch.line(on_face([iris - 1.4]), (250, 250, 250), 1.7)
+        lid = mixed(who.skin, _SHADOW, 0.16 + 0.08 * who.eye_depth)
+        sketch.fill(_between(upper, _arched(upper, middle, -7)), lid)
+        sketch.fill(_between(under, _arched(under, middle, 5)), who.skin)
+        if who.lid_crease > 0:
+            crease = _arched(upper[2:-1], middle, -1.2 - who.lid_crease)
+            sketch.line(on_face(crease), mixed(who.skin, _SHADOW, 0.55), 0.9)
+        sketch.line(on_face(under[3:]), mixed(who.skin, _SHADOW, 0.45), 0.8)
+        sketch.line(on_face(upper), (38, 24, 20), 1.1 * who.lashes)
+        _draw_brow(sketch, who, now, sign)
+
+
+def _eye_edges(who: Identity, now: Nuisance, sign: int) -> tuple[Points, Points]:
     """(n, 2) upper and lower edge of an eye, both from the inner corner to the outer."""
-    wide, squint = 8.8 * who.eye_width, 1 - 0.18 * max(0.0, face.smile)
+    squint = 1 - 0.18 * max(0.0, now.smile)
     lower = 3.0 * who.eye_height**0.5 * squint
-    lid = (1 - face.eyelids) * 5.0 * who.eye_height * squint - face.eyelids * 0.8 * lower
-    across = np.array((-1, -0.45, 0.1, 0.62, 1)) * wide
+    lid = (1 - now.eyelids) * 5.0 * who.eye_height * squint - now.eyelids * 0.8 * lower
+    across = np.array((-1, -0.45, 0.1, 0.62, 1)) * (8.8 * who.eye_width)
     upper = curve(np.column_stack([across, (0.6, -0.8 * lid, -lid, -0.72 * lid, 0)]))
     under = curve(np.column_stack([across, (0.6, 0.8 * lower, lower, 0.75 * lower, 0)]))
     cos, sin = np.cos(who.eye_tilt), np.sin(who.eye_tilt)
     turn = np.array(((cos, -sin), (sin, cos)))
     place, mirror = (EYE + who.eye_spacing, 0), (sign, 1)
     return (upper @ turn + place) * mirror, (under @ turn + place) * mirror
-
-
-def _draw_eye(sketch: Sketch, who: Identity, face: Expression, sign: int) -> None:
-    """The ball and iris first, then the lids over them: they cut the iris off."""
-    upper, under = _eye_edges(who, face, sign)
-    middle = sign * (EYE + who.eye_spacing)
-    sketch.fill(_between(upper, under), (226, 222, 218))
-    iris, radius = np.array((middle + 2.6 * face.gaze, -0.5)), 4.6 * who.iris_size
-    sketch.fill(on_face(ellipse(iris, radius)), shaded(who.iris, 0.62))
-    sketch.fill(on_face(ellipse(iris, 0.78 * radius)), shaded(who.iris, 1.15))
-    sketch.fill(on_face(ellipse(iris, 0.44 * radius)), (14, 12, 12))
-    sketch.line(on_face([iris - 1.4]), (250, 250, 250), 1.7)
-    lid = mixed(who.skin, _SHADOW, 0.16 + 0.08 * who.eye_depth)
-    sketch.fill(_between(upper, _arched(upper, middle, -7)), lid)
-    sketch.fill(_between(under, _arched(under, middle, 5)), who.skin)
-    if who.lid_crease > 0:
-        crease = _arched(upper[2:-1], middle, -1.2 - who.lid_crease)
-        sketch.line(on_face(crease), mixed(who.skin, _SHADOW, 0.55), 0.9)
-    sketch.line(on_face(under[3:]), mixed(who.skin, _SHADOW, 0.45), 0.8)
-    sketch.line(on_face(upper), (38, 24, 20), 1.1 * who.lashes)
 
 
 def _between(one: Points, other: Points, lift: float = 0.0) -> Points:
@@ -173,11 +159,11 @@ def _arched(edge: Points, middle: float, rise: float) -> Points:
     return moved
 
 
-def _draw_brow(sketch: Sketch, who: Identity, face: Expression, sign: int) -> None:
+def _draw_brow(sketch: Sketch, who: Identity, now: Nuisance, sign: int) -> None:
     half, rise = 10.5 * who.brow_length, 10.5 * who.brow_length * np.sin(who.brow_tilt)
-    arch = who.brow_arch + 0.8 * face.brows
+    arch = who.brow_arch + 0.8 * now.brows
     down = rise, 0.4 * rise - 0.5 * arch, -0.4 * rise - arch, 1 - rise
-    place = EYE + who.eye_spacing + 0.5, -11.2 - who.brow_height - 1.9 * face.brows
+    place = EYE + who.eye_spacing + 0.5, -11.2 - who.brow_height - 1.9 * now.brows
     spine = np.column_stack([np.array((-1, -0.4, 0.35, 1)) * half, down]) + np.array(place)
     width = np.outer((0.8, 1.0, 0.85, 0.15), (0, 1.7 * who.brow_thickness))
     color = mixed(who.skin, shaded(who.hair, 0.75), who.brow_darkness)
@@ -185,37 +171,31 @@ def _draw_brow(sketch: Sketch, who: Identity, face: Expression, sign: int) -> No
     sketch.fill(_between(upper * (sign, 1), lower * (sign, 1), 2), color)
 
 
-def _draw_nose(sketch: Sketch, who: Identity) -> None:
+def _draw_nose(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """The shadow below the tip, the wings and the nostrils; the bridge is a matter of light."""
-    wide, tip, lift = 6.9 * who.nose_width, _nose_level(who), 5 * who.nose_tip
-    half = [(0, tip + 1.5), (0.62 * wide, tip + 1.5), (wide, tip + 1.5)]
+    wide, tip, lift = 6.9 * who.nose_width, nose_level(who), 5 * who.nose_tip
+    half: _Line = [(0, tip + 1.5), (0.62 * wide, tip + 1.5), (wide, tip + 1.5)]
     half += [(0.6 * wide, tip + 4), (0, tip + 5)]
-    base = curve(mirrored(half), closed=True)
-    sketch.tint(on_face(base, lift), mixed(who.skin, _SHADOW, 0.3), 0.7, 1.1)
-    wing = [
-        (wide - 1.6, tip - 5),
-        (wide + 0.4, tip - 1.5),
-        (wide, tip + 2.2),
-        (wide - 2.2, tip + 3),
-    ]
+    sketch.tint(on_face(blob(half), lift), mixed(who.skin, _SHADOW, 0.3), 0.7, 1.1)
+    wing = np.array(((-1.6, -5), (0.4, -1.5), (0, 2.2), (-2.2, 3))) + np.array((wide, tip))
     nostril = ellipse((0.52 * wide, tip + 2.4), (0.28 * wide, 1.2), 0.25)
-    for sign in (-1, 1):
+    for sign in _BOTH:
         sketch.line(on_face(curve(wing) * (sign, 1), 3), mixed(who.skin, _SHADOW, 0.42), 1.0)
         hole = on_face(nostril * (sign, 1), lift)
         sketch.fill(hole, mixed(who.skin, (50, 18, 14), 0.65))
 
 
-def _draw_mouth(sketch: Sketch, who: Identity, face: Expression) -> None:
-    corner = _mouth_corner(who, face)
-    wide, middle = corner[0], _mouth_level(who) + 0.7 * face.smile
-    high, low = middle - 3.6 * who.upper_lip, middle + 8.5 * face.opening
+def _draw_mouth(sketch: Sketch, who: Identity, now: Nuisance) -> None:
+    corner = _mouth_corner(who, now)
+    wide, middle = corner[0], mouth_level(who) + 0.7 * now.smile
+    high, low = middle - 3.6 * who.upper_lip, middle + 8.5 * now.opening
     thick = 4.6 * who.lower_lip
     upper = _lip(corner, (0.4 * wide, middle - 0.2), (0, middle + 0.4))
     lower = _lip(corner, (0.5 * wide, 0.2 * middle + 0.8 * low), (0, low + 0.4))
     bow = (0.45 * wide, 0.3 * middle + 0.7 * high), (0.16 * wide, high - 0.4)
     above = _lip(corner, *bow, (0, high + who.cupid_bow))
     below = _lip(corner, (0.5 * wide, low + 0.78 * thick), (0, low + thick))
-    if face.opening:
+    if now.opening:
         sketch.fill(_between(upper, lower), (58, 16, 18))
         sketch.fill(_between(upper, 0.55 * upper + 0.45 * lower), (232, 228, 220))
     color = mixed(mixed(who.skin, _LIP, 0.35), _LIP, 0.75 * who.lip_redness)
@@ -230,7 +210,7 @@ def _lip(*half: tuple[float, float]) -> Points:
     return curve(np.concatenate([right * (-1, 1), right[-2::-1]]))
 
 
-def draw_back_hair(sketch: Sketch, who: Identity) -> None:
+def _draw_back_hair(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """The hair behind the head, and what hangs down there."""
     if who.bald:
         return
@@ -238,29 +218,35 @@ def draw_back_hair(sketch: Sketch, who: Identity) -> None:
     if who.hair_length < _SIDEBURN:
         return
     wide, low = SIDE * who.head_width + 5 + who.hair_volume, who.hair_length
-    half = [(0.0, -66.0), (0.8 * wide, -56), (wide, -20), (wide + 1, 15)]
+    half: _Line = [(0.0, -66.0), (0.8 * wide, -56), (wide, -20), (wide + 1, 15)]
     half += [(wide + 2, 0.6 * low + 15), (wide - 3, low + 8), (0, low + 8)]
-    sketch.fill(on_outline(curve(mirrored(half), closed=True), -20), shaded(who.hair, 0.62))
+    sketch.fill(on_outline(blob(half), -20), shaded(who.hair, 0.62))
 
 
-def draw_hair(sketch: Sketch, who: Identity) -> None:
-    """Hair above the forehead and beside the face, with its shadow on the skin."""
+def _draw_hair(sketch: Sketch, who: Identity, now: Nuisance) -> None:
+    """Hair above the forehead with its shadow on the skin; long hair falls in front of the ears."""
     if who.bald:
         return
     rim, edge = _rim(who), _hairline(who)
     sketch.tint(edge + np.array((0, 2, 0, 0)), shaded(who.skin, 0.55), 0.3, 1.5)
     sketch.fill(np.concatenate([rim, edge[::-1]]), who.hair)
     _draw_strands(sketch, who, rim, edge)
-    if who.hair_length > _SIDEBURN:
-        _draw_locks(sketch, who)
+    if who.hair_length <= _SIDEBURN:
+        return
+    side, low = SIDE * who.head_width, who.hair_length
+    inner: _Line = [(0.8, -34), (0.9, -12), (0.96, 14), (0.9, 0.6 * low + 8)]
+    lock = np.array([*inner, (1, low), (1.22, low), (1.2, 10), (1.1, -34)])
+    for sign in _BOTH:
+        points = curve(lock * (sign * side, 1), closed=True)
+        sketch.fill(on_outline(points, -2), shaded(who.hair, 0.92))
 
 
 def _rim(who: Identity) -> Points:
     """(n, 4) the hair's outer edge from the left of the picture to the right."""
     side = SIDE * who.head_width
     wide = side + 1 + 0.5 * who.hair_volume
-    end = side + 1.2, min(who.hair_length, _SIDEBURN)
-    right = [(0, -_TOP), (0.8 * wide, -62), (wide, -36), end]
+    right: _Line = [(0, -_TOP), (0.8 * wide, -62), (wide, -36)]
+    right += [(side + 1.2, min(who.hair_length, _SIDEBURN))]
     left = [(-x, y) for x, y in right[:0:-1]]
     return on_outline(curve(left + right, steps=7), -6)
 
@@ -294,51 +280,36 @@ def _draw_strands(sketch: Sketch, who: Identity, rim: Points, edge: Points) -> N
         sketch.line(strands[:, number], shaded(who.hair, 1.22 if number % 2 else 0.8), 0.9)
 
 
-def _draw_locks(sketch: Sketch, who: Identity) -> None:
-    """Long hair beside the face, in front of the ears."""
-    side, low = SIDE * who.head_width, who.hair_length
-    inner = [(0.8, -34), (0.9, -12), (0.96, 14), (0.9, 0.6 * low + 8)]
-    lock = np.array([*inner, (1, low), (1.22, low), (1.2, 10), (1.1, -34)])
-    for sign in (-1, 1):
-        points = curve(lock * (sign * side, 1), closed=True)
-        sketch.fill(on_outline(points, -2), shaded(who.hair, 0.92))
-
-
-def draw_beard(sketch: Sketch, who: Identity, face: Expression) -> None:
+def _draw_beard(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """Soft areas of the hair's color around the mouth and along the jaw."""
     color = mixed(shaded(who.hair, 0.8), who.skin, 0.1)
-    wide, mouth = 14.6 * who.mouth_width + 2.2 * face.smile, 40.6 + who.mouth_height
+    wide, mouth = 14.6 * who.mouth_width + 2.2 * now.smile, mouth_level(who)
     if who.cheek_beard:
-        rim = outline(who, face)
-        inner = [(-0.86 * SIDE * who.head_width, 14), (-24, 28), (-wide - 2, mouth - 3)]
+        rim = _outline(who, now)
+        inner: _Line = [(-0.86 * SIDE * who.head_width, 14), (-24, 28), (-wide - 2, mouth - 3)]
         inner += [(0, mouth - 5), *((-x, y) for x, y in reversed(inner))]
         area = np.concatenate([rim[rim[:, 1] > 2], on_face(curve(inner))])
         sketch.tint(area, color, who.cheek_beard, 1.8)
     if who.chin_beard:
-        low = chin_level(who, face) + 3
-        half = [(0, mouth + 4), (0.6 * wide, mouth + 5), (wide + 1, mouth), (wide, mouth + 9)]
+        low = _chin_level(who, now) + 3
+        half: _Line = [
+            (0, mouth + 4),
+            (0.6 * wide, mouth + 5),
+            (wide + 1, mouth),
+            (wide, mouth + 9),
+        ]
         half += [(0.8 * wide, low - 4), (0, low)]
-        sketch.tint(on_face(curve(mirrored(half), closed=True)), color, who.chin_beard, 1.2)
+        sketch.tint(on_face(blob(half)), color, who.chin_beard, 1.2)
     if who.moustache:
         half = [(0, mouth - 8), (7, mouth - 9), (wide + 2, mouth - 1), (wide + 1, mouth + 3)]
         half += [(7, mouth - 4), (0, mouth - 4)]
-        sketch.tint(on_face(curve(mirrored(half), closed=True)), color, who.moustache, 0.8)
-
-
-def draw_covers(sketch: Sketch, who: Identity, now: Nuisance) -> None:
-    """What this image has of glasses and covers."""
-    if now.glasses:
-        _draw_glasses(sketch, who, now)
-    if now.cover == "hand":
-        _draw_hand(sketch, now)
-    if now.cover == "scarf":
-        _draw_scarf(sketch, now)
-    if now.cover == "hat":
-        _draw_hat(sketch, who, now)
+        sketch.tint(on_face(blob(half)), color, who.moustache, 0.8)
 
 
 def _draw_glasses(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """Rims between round and rectangular, a bridge, temples; clear or dark glass."""
+    if not now.glasses:
+        return
     middle, roundness = EYE + 0.6 * who.eye_spacing, 0.5 * (1 + now.where)
     wide, high = 13 - 1.5 * roundness, 8 + 3 * roundness
     angle = np.linspace(0, 2 * np.pi, 24)
@@ -346,12 +317,10 @@ def _draw_glasses(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     bent = np.sign(circle) * np.abs(circle) ** (0.55 + 0.45 * roundness)  # a superellipse
     ring = bent * (wide, high) + np.array((middle, 1))
     color, width = shaded(now.glasses_color, 0.55), 1.2 + 1.2 * abs(now.where)
-    glass: tuple[Color, float] = ((235, 240, 245), 0.12)
-    if now.glasses == "dark":
-        glass = ((26, 24, 28), 0.9)
-    for sign in (-1, 1):
+    glass, opacity = ((26, 24, 28), 0.9) if now.glasses == "dark" else ((235, 240, 245), 0.12)
+    for sign in _BOTH:
         rim = on_face(ring * (sign, 1), 8)
-        sketch.tint(rim, *glass, 0.3)
+        sketch.tint(rim, glass, opacity, 0.3)
         sketch.line(rim, color, width)
         hinge = on_face([(sign * (middle + wide), -2)], 8)
         ear = on_outline([(sign * (SIDE + 1) * who.head_width, -3)])
@@ -360,7 +329,7 @@ def _draw_glasses(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     sketch.line(on_face(curve(bridge), 9), color, width)
 
 
-def _draw_hand(sketch: Sketch, now: Nuisance) -> None:
+def _draw_hand(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """Four fingers that come from a lower corner and end on the cheek."""
     tone = now.cover_color[0]  # any skin, from light to dark
     skin = 120 + 0.45 * tone, 84 + 0.42 * tone, 62 + 0.4 * tone
@@ -375,15 +344,14 @@ def _draw_hand(sketch: Sketch, now: Nuisance) -> None:
         sketch.line(line[:1] - np.array((0, 1, 0, 0)), shaded(skin, 1.12), 4.5)
 
 
-def _draw_scarf(sketch: Sketch, now: Nuisance) -> None:
+def _draw_scarf(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """Cloth over chin and mouth, with folds."""
     top, color = 40 - 11 * now.where, now.cover_color
-    half = [(0, top), (20, top - 1), (38, top - 8), (50, top - 6), (56, 90), (0, 95)]
-    sketch.fill(on_outline(curve(mirrored(half), closed=True), 22), color)
+    half: _Line = [(0, top), (20, top - 1), (38, top - 8), (50, top - 6), (56, 90), (0, 95)]
+    sketch.fill(on_outline(blob(half), 22), color)
     fold = curve([(-44, top - 9), (-18, top), (4, top + 2), (44, top - 7)])
     for down in (8, 17, 27):
-        line = on_outline(fold + np.array((0, down)), 22)
-        sketch.line(line, shaded(color, 0.72), 1.6)
+        sketch.line(on_outline(fold + np.array((0, down)), 22), shaded(color, 0.72), 1.6)
 
 
 def _draw_hat(sketch: Sketch, who: Identity, now: Nuisance) -> None:
@@ -391,7 +359,17 @@ def _draw_hat(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     low, side = -27 + 5 * now.where, (SIDE + 5) * who.head_width
     edge = curve([(x * side, low + 6 * x**2) for x in (-1, -0.5, 0, 0.5, 1)])
     crown = [(side + 2, -40), (side - 4, -95), (4 - side, -95), (-side - 2, -40)]
-    cap = np.concatenate([on_outline(edge, 26), on_outline(crown)])
-    sketch.fill(cap, now.cover_color)
+    sketch.fill(np.concatenate([on_outline(edge, 26), on_outline(crown)]), now.cover_color)
     band = np.concatenate([edge, edge[::-1] - np.array((0, 6))])
     sketch.fill(on_outline(band, 26), shaded(now.cover_color, 0.7))
+
+
+_COVERS = {"hand": _draw_hand, "scarf": _draw_scarf, "hat": _draw_hat}
+
+
+def draw(sketch: Sketch, who: Identity, now: Nuisance) -> None:
+    """All of a face, from what lies behind to what lies in front."""
+    parts = [_draw_back_hair, _draw_behind, _draw_skin, _draw_beard, _draw_marks, _draw_folds]
+    parts += [_draw_eyes, _draw_nose, _draw_mouth, _draw_hair, _draw_glasses]
+    for draw_part in parts + ([_COVERS[now.cover]] if now.cover else []):
+        draw_part(sketch, who, now)

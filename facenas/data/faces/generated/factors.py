@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Color = tuple[float, float, float]  # red, green, blue on the 0..255 scale
+Color = tuple[float, ...]  # red, green, blue on the 0..255 scale
 
 COVERS = ("hand", "scarf", "hat")
 
@@ -17,6 +17,16 @@ COVERS = ("hand", "scarf", "hat")
 _SKIN = ((246, 206, 180), (236, 184, 150), (216, 157, 119), (190, 129, 92), (156, 101, 70))
 _HAIR = ((38, 30, 28), (62, 44, 34), (94, 64, 42), (126, 84, 50), (168, 128, 78), (150, 146, 142))
 _IRIS = ((58, 38, 26), (98, 66, 36), (104, 108, 60), (78, 118, 106), (84, 124, 160))
+
+
+def mixed(one: Color, other: Color, share: float) -> Color:
+    """`one` with a share (0..1) of `other`."""
+    return tuple((1 - share) * a + share * b for a, b in zip(one, other, strict=True))
+
+
+def shaded(color: Color, gain: float) -> Color:
+    """The color times `gain`."""
+    return tuple(gain * value for value in color)
 
 
 def _range(low: float, high: float) -> Any:
@@ -28,6 +38,17 @@ def _range(low: float, high: float) -> Any:
 class Identity:
     """Factors of a face. Lengths are in pixels of the 112x112 crop, or ratios to the mean face."""
 
+    skin: Color
+    hair: Color
+    iris: Color
+    bald: bool
+    hair_length: float  # lower end of the hair, in pixels below the eyes
+    moustache: float  # densities of the parts of a beard, 0 for none
+    chin_beard: float
+    cheek_beard: float
+    moles: NDArray[np.float64]  # (n, 3) x, y, radius
+    freckles: NDArray[np.float64]  # (n, 2) x, y
+    scar: NDArray[np.float64]  # (0 or 4, 2) x, y along it
     head_width: float = _range(0.9, 1.1)
     forehead: float = _range(0.9, 1.08)
     jaw_width: float = _range(0.84, 1.13)
@@ -70,41 +91,30 @@ class Identity:
     sweep: float = _range(0, 11)  # how far it falls on the other side
     hair_volume: float = _range(0, 9)
     curl: float = _range(0, 1)
-    skin: Color = (0, 0, 0)
-    hair: Color = (0, 0, 0)
-    iris: Color = (0, 0, 0)
-    bald: bool = False
-    hair_length: float = 0.0  # lower end of the hair, in pixels below the eyes
-    moustache: float = 0.0  # densities of the parts of a beard, 0 for none
-    chin_beard: float = 0.0
-    cheek_beard: float = 0.0
-    moles: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))  # x, y, radius
-    freckles: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))  # x, y
-    scar: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))  # x, y along it
 
 
 def draw_identity(rng: np.random.Generator) -> Identity:
     """One identity, from what `rng` yields next."""
     ranges = ((part.name, part.metadata.get("range")) for part in fields(Identity))
     factors: dict[str, Any] = {name: rng.uniform(*bounds) for name, bounds in ranges if bounds}
-    factors |= {
-        "skin": _mixed(_SKIN, rng.beta(1.6, 1.6), rng.normal(0, 3, 3)),
-        "hair": _mixed(_HAIR, rng.beta(0.9, 1.3), rng.normal(0, 5, 3)),
-        "iris": _mixed(_IRIS, rng.uniform(), rng.normal(0, 6, 3)),
-        "bald": rng.uniform() < 0.08,
-        "hair_length": rng.choice([-8.0, 8.0, 40.0, 90.0], p=[0.3, 0.25, 0.15, 0.3]),
-    }
-    return Identity(**factors, **_beard(rng), **_marks(rng))
+    return Identity(
+        **factors,
+        skin=_along(_SKIN, rng.beta(1.6, 1.6), rng.normal(0, 3, 3)),
+        hair=_along(_HAIR, rng.beta(0.9, 1.3), rng.normal(0, 5, 3)),
+        iris=_along(_IRIS, rng.uniform(), rng.normal(0, 6, 3)),
+        bald=rng.uniform() < 0.08,
+        hair_length=rng.choice([-8.0, 8.0, 40.0, 90.0], p=[0.3, 0.25, 0.15, 0.3]),
+        **_beard(rng),
+        **_marks(rng),
+    )
 
 
-def _mixed(anchors: tuple[Color, ...], where: float, noise: NDArray[np.float64]) -> Color:
+def _along(anchors: tuple[Color, ...], where: float, noise: NDArray[np.float64]) -> Color:
     """The color at `where` (0..1) along the anchors, plus noise."""
     position = where * (len(anchors) - 1)
     low = min(int(position), len(anchors) - 2)
-    share = position - low
-    pairs = zip(anchors[low], anchors[low + 1], noise, strict=True)
-    red, green, blue = ((1 - share) * a + share * b + c for a, b, c in pairs)
-    return float(red), float(green), float(blue)
+    color = mixed(anchors[low], anchors[low + 1], position - low)
+    return tuple((np.array(color) + noise).tolist())
 
 
 def _beard(rng: np.random.Generator) -> dict[str, Any]:
@@ -122,65 +132,41 @@ def _marks(rng: np.random.Generator) -> dict[str, Any]:
     freckles = rng.normal((0, 14), (17, 7), (60, 2))[: rng.integers(20, 61)]
     start, along = rng.uniform((-26, -26), (26, 34)), rng.uniform((-7, 4), (7, 13))
     scar = start + np.linspace(0, 1, 4)[:, None] * along + rng.normal(0, 0.6, (4, 2))
-    has_moles, has_freckles, has_scar = rng.uniform(size=3) < (0.45, 0.2, 0.08)
+    marks = {"moles": moles, "freckles": freckles, "scar": scar}
+    present = rng.uniform(size=3) < (0.45, 0.2, 0.08)
     return {
-        "moles": moles[: len(moles) * has_moles],
-        "freckles": freckles[: len(freckles) * has_freckles],
-        "scar": scar[: len(scar) * has_scar],
+        name: mark[: len(mark) * there]
+        for (name, mark), there in zip(marks.items(), present, strict=True)
     }
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Angles in radians, of the head; `roll`, `zoom` and `shift` are the errors of an alignment."""
-
-    yaw: float
-    pitch: float
-    roll: float
-    zoom: float
-    shift: complex  # pixels to the right + 1j * pixels down
-
-
-@dataclass(frozen=True)
-class Expression:
-    """Each 0 at rest. Eyes are closed at 1; brows and smile go both ways."""
-
-    smile: float
-    opening: float
-    brows: float
-    eyelids: float
-    gaze: float
-
-
-@dataclass(frozen=True)
-class Light:
-    """A lamp at `direction` (right, down, towards the viewer) over light from all sides."""
-
-    direction: tuple[float, float, float]
-    strength: float  # share of the lamp in all light, 0..1
-    gloss: float
-    color: Color  # gains of red, green and blue, around 1
-    gamma: float
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Blur (pixels), a lower resolution than 112 (side in pixels), noise (grey levels), JPEG."""
-
-    blur: float
-    side: int
-    noise: float
-    quality: int
 
 
 @dataclass(frozen=True)
 class Nuisance:
     """All that is drawn anew for each image."""
 
-    pose: Pose
-    expression: Expression
-    light: Light
-    camera: Camera
+    # Of the head, radians. Roll, zoom and shift (pixels right + 1j * pixels down) err as alignments do.
+    yaw: float
+    pitch: float
+    roll: float
+    zoom: float
+    shift: complex
+    # Of the face, each 0 at rest. Eyes are closed at 1; brows and smile go both ways.
+    smile: float
+    opening: float
+    brows: float
+    eyelids: float
+    gaze: float
+    # A lamp at `direction` (right, down, towards the viewer) over light from all sides.
+    direction: tuple[float, float, float]
+    strength: float  # share of the lamp in all light, 0..1
+    gloss: float
+    cast: Color  # gains of red, green and blue, around 1
+    gamma: float
+    # The camera.
+    blur: float  # pixels
+    side: int  # pixels, of its resolution
+    noise: float  # grey levels
+    quality: int  # of its JPEG
     glasses: str  # "", "rims" or "dark"
     cover: str  # "" or one of COVERS
     where: float  # -1..1, place of the cover, shape of the glasses
@@ -192,13 +178,16 @@ class Nuisance:
 
 
 def draw_nuisance(rng: np.random.Generator) -> Nuisance:
-    """The circumstances of one image, from what `rng` yields next."""
+    """The circumstances of one image, from what `rng` yields next: arguments are drawn in their order."""
     covered = rng.uniform() < 0.1
     return Nuisance(
-        pose=_pose(rng),
-        expression=_expression(rng),
-        light=_light(rng),
-        camera=_camera(rng),
+        **_pose(rng),
+        **_expression(rng),
+        **_light(rng),
+        blur=max(0.0, rng.normal(0.3, 0.4)),
+        side=int(rng.integers(48, 113)) if rng.uniform() < 0.2 else 112,
+        noise=rng.uniform(0, 6),
+        quality=int(rng.integers(45, 96)),
         glasses=str(rng.choice(["", "rims", "dark"], p=[0.8, 0.16, 0.04])),
         cover=str(rng.choice(COVERS)) if covered else "",
         where=rng.uniform(-1, 1),
@@ -213,54 +202,35 @@ def draw_nuisance(rng: np.random.Generator) -> Nuisance:
 def _color(rng: np.random.Generator) -> Color:
     """Of any hue and brightness, but not glaring."""
     grey = rng.uniform(30, 220)
-    red, green, blue = 0.55 * grey + 0.45 * rng.uniform(0, 255, 3)
-    return float(red), float(green), float(blue)
+    return tuple((0.55 * grey + 0.45 * rng.uniform(0, 255, 3)).tolist())
 
 
-def _pose(rng: np.random.Generator) -> Pose:
-    turn = np.clip(rng.normal(0, 1, 2), -2, 2) * np.radians((11, 6))
-    shift = rng.normal(0, 1.1, 2)
-    return Pose(
-        yaw=turn[0],
-        pitch=turn[1],
-        roll=np.radians(rng.normal(0, 2.5)),
-        zoom=float(np.exp(rng.normal(0, 0.025))),
-        shift=complex(*shift),
-    )
+def _pose(rng: np.random.Generator) -> dict[str, Any]:
+    yaw, pitch = np.clip(rng.normal(0, 1, 2), -2, 2) * np.radians((11, 6))
+    shift = complex(*rng.normal(0, 1.1, 2))
+    roll, zoom = np.radians(rng.normal(0, 2.5)), float(np.exp(rng.normal(0, 0.025)))
+    return {"yaw": yaw, "pitch": pitch, "roll": roll, "zoom": zoom, "shift": shift}
 
 
-def _expression(rng: np.random.Generator) -> Expression:
+def _expression(rng: np.random.Generator) -> dict[str, Any]:
     speaks, blinks = rng.uniform(size=2) < (0.3, 0.12)
-    return Expression(
-        smile=rng.uniform(-0.35, 1),
-        opening=rng.uniform(0.1, 1) * speaks,
-        brows=rng.normal(0, 0.5),
-        eyelids=rng.uniform(0, 0.25) + rng.uniform(0.2, 0.75) * blinks,
-        gaze=rng.normal(0, 0.4),
-    )
+    return {
+        "smile": rng.uniform(-0.35, 1),
+        "opening": rng.uniform(0.1, 1) * speaks,
+        "brows": rng.normal(0, 0.5),
+        "eyelids": rng.uniform(0, 0.25) + rng.uniform(0.2, 0.75) * blinks,
+        "gaze": rng.normal(0, 0.4),
+    }
 
 
-def _light(rng: np.random.Generator) -> Light:
+def _light(rng: np.random.Generator) -> dict[str, Any]:
     direction = np.array((rng.normal(0, 0.9), rng.normal(-0.45, 0.55), 1.0))
-    direction /= np.linalg.norm(direction)
     warmth, tint, exposure = rng.normal((0, 0, 0.1), (0.09, 0.025, 0.2))
-    return Light(
-        direction=(direction[0], direction[1], direction[2]),
-        strength=rng.uniform(0.25, 0.85),
-        gloss=rng.uniform(0, 0.22),
-        color=(
-            float(np.exp(exposure + warmth)),
-            float(np.exp(exposure + tint)),
-            float(np.exp(exposure - warmth)),
-        ),
-        gamma=rng.uniform(0.8, 1.25),
-    )
-
-
-def _camera(rng: np.random.Generator) -> Camera:
-    return Camera(
-        blur=max(0.0, rng.normal(0.3, 0.4)),
-        side=int(rng.integers(48, 113)) if rng.uniform() < 0.2 else 112,
-        noise=rng.uniform(0, 6),
-        quality=int(rng.integers(45, 96)),
-    )
+    gains = np.exp([exposure + warmth, exposure + tint, exposure - warmth])
+    return {
+        "direction": tuple(direction / np.linalg.norm(direction)),
+        "strength": rng.uniform(0.25, 0.85),
+        "gloss": rng.uniform(0, 0.22),
+        "cast": tuple(gains.tolist()),
+        "gamma": rng.uniform(0.8, 1.25),
+    }

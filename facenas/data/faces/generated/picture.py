@@ -9,13 +9,11 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from facenas.data.faces.generated import drawing
+from facenas.data.faces.generated.drawing import EYE, draw, landmarks, mouth_level, nose_level
 from facenas.data.faces.generated.drawing import SIDE as HALF_WIDTH
-from facenas.data.faces.generated.drawing import landmarks
-from facenas.data.faces.generated.factors import Camera, Identity, Light, Nuisance
+from facenas.data.faces.generated.factors import Identity, Nuisance
 from facenas.data.faces.generated.sketch import DEPTH, ENLARGED, Sketch, View, aligned_view, on_face
 from facenas.data.faces.store import SIDE
-from facenas.data.images import Pixels
 
 _Image = NDArray[Any]  # (112, 112, 3) float32: red, green, blue on the 0..255 scale
 Map = NDArray[Any]  # float32
@@ -28,58 +26,47 @@ _DOWN = _GRID - 8  # y of the head's center
 def picture(who: Identity, now: Nuisance) -> bytes:
     """The JPEG bytes (112x112, RGB) of an identity under the circumstances of one image."""
     rng = np.random.default_rng(now.seed)
-    view = aligned_view(landmarks(who, now.expression), now.pose)
-    image = _lit(_drawn(who, now, view, rng), who, view, now.light)
-    return _taken(image, now.camera, rng)
+    view = aligned_view(landmarks(who, now), now)
+    image = _lit(_drawn(who, now, view, rng), who, view, now)
+    return _taken(image, now, rng)
 
 
 def _drawn(who: Identity, now: Nuisance, view: View, rng: np.random.Generator) -> _Image:
-    """The face in its own colors: from what lies behind to what lies in front."""
+    """The face in its own colors."""
     sketch = Sketch()
-    drawing.draw_back_hair(sketch, who)
-    drawing.draw_behind(sketch, who, now.clothes)
-    drawing.draw_skin(sketch, who, now.expression)
-    drawing.draw_beard(sketch, who, now.expression)
-    drawing.draw_marks(sketch, who)
-    drawing.draw_features(sketch, who, now.expression)
-    drawing.draw_hair(sketch, who)
-    drawing.draw_covers(sketch, who, now)
-    canvas = _background(now, rng)
+    draw(sketch, who, now)
+    # Behind it, three colors that run into each other.
+    places = np.array(now.background, np.uint8)[rng.integers(0, 3, (3, 3))]
+    side = SIDE * ENLARGED
+    canvas = cv2.resize(places, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     sketch.draw(canvas, view)
     return cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def _background(now: Nuisance, rng: np.random.Generator) -> Pixels:
-    """Three colors that run into each other, on the enlarged canvas."""
-    places = np.array(now.background, np.uint8)[rng.integers(0, 3, (3, 3))]
-    side = SIDE * ENLARGED
-    return cast(Pixels, cv2.resize(places, (side, side), interpolation=cv2.INTER_CUBIC))
-
-
-def _lit(image: _Image, who: Identity, view: View, light: Light) -> _Image:
-    gain, gloss = light_maps(who, view, light, SIDE)
-    image *= gain[..., None] * np.array(light.color, np.float32)
+def _lit(image: _Image, who: Identity, view: View, now: Nuisance) -> _Image:
+    gain, gloss = light_maps(who, view, now)
+    image *= gain[..., None] * np.array(now.cast, np.float32)
     image += 255 * gloss[..., None]
     # x / (1 + x^4)^(1/4): bright parts lose contrast instead of being cut off.
     image *= 1 / 255
-    soft = cv2.pow(1 + cv2.pow(image, 4), -light.gamma / 4)
-    return 255 * cv2.pow(image, light.gamma) * soft
+    soft = cv2.pow(1 + cv2.pow(image, 4), -now.gamma / 4)
+    return 255 * cv2.pow(image, now.gamma) * soft
 
 
-def _taken(image: _Image, camera: Camera, rng: np.random.Generator) -> bytes:
-    if camera.side < SIDE:
-        small = cv2.resize(image, (camera.side, camera.side), interpolation=cv2.INTER_AREA)
+def _taken(image: _Image, now: Nuisance, rng: np.random.Generator) -> bytes:
+    if now.side < SIDE:
+        small = cv2.resize(image, (now.side, now.side), interpolation=cv2.INTER_AREA)
         image = cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-    if camera.blur > 0.2:
-        image = cv2.GaussianBlur(image, (0, 0), camera.blur)
-    image = image + camera.noise * rng.standard_normal(image.shape, np.float32)
+    if now.blur > 0.2:
+        image = cv2.GaussianBlur(image, (0, 0), now.blur)
+    image = image + now.noise * rng.standard_normal(image.shape, np.float32)
     pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return cast(bytes, simplejpeg.encode_jpeg(pixels, camera.quality, "RGB", "420"))
+    return cast(bytes, simplejpeg.encode_jpeg(pixels, now.quality, "RGB", "420"))
 
 
 def _bumps(who: Identity) -> NDArray[np.float64]:
     """(n, 5) what stands out of an ellipsoid: x, y, half width, half height, height."""
-    nose, mouth, eye = 20 + who.nose_length, 40.6 + who.mouth_height, 17.6 + who.eye_spacing
+    nose, mouth, eye = nose_level(who), mouth_level(who), EYE + who.eye_spacing
     pairs = [
         (eye, 0, 8.5, 5.0, -3.2 * who.eye_depth),
         (eye - 8, 0, 4, 5, -2.2 * who.nose_bridge),
@@ -114,19 +101,19 @@ def _slopes(who: Identity, view: View) -> tuple[Map, Map]:
     return slope_x.astype(np.float32), slope_y.astype(np.float32)
 
 
-def light_maps(who: Identity, view: View, light: Light, side: int) -> tuple[Map, Map]:
-    """(side, side) float32 gains and glosses of the crop's pixels, from the head's slopes."""
+def light_maps(who: Identity, view: View, now: Nuisance) -> tuple[Map, Map]:
+    """(112, 112) float32 gains and glosses of the crop's pixels, from the head's slopes."""
     slope_x, slope_y = _slopes(who, view)
     length = np.sqrt(slope_x**2 + slope_y**2 + 1)
-    right, down, front = light.direction
+    right, down, front = now.direction
     lamp = (front - right * slope_x - down * slope_y) / length
     half = np.array((right, down, front + 1)) / np.linalg.norm((right, down, front + 1))
     mirror = np.maximum((half[2] - half[0] * slope_x - half[1] * slope_y) / length, 0)
     # Light wraps around: a lamp's shadow has a soft edge, as under a large lamp.
-    gain = 1 - light.strength + light.strength * 1.25 * np.maximum(0.25 + 0.75 * lamp, 0) ** 1.3
-    gloss = light.gloss * mirror**22
+    gain = 1 - now.strength + now.strength * 1.25 * np.maximum(0.25 + 0.75 * lamp, 0) ** 1.3
+    gloss = now.gloss * mirror**22
     scale, start = view.scale * _STEP, view.origin + view.scale * (_GRID[0] * (1 + 1j))
     place = np.array(((scale.real, -scale.imag, start.real), (scale.imag, scale.real, start.imag)))
     both = np.dstack([gain, gloss]).astype(np.float32)
-    maps = cv2.warpAffine(both, place, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    maps = cv2.warpAffine(both, place, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
     return maps[..., 0], maps[..., 1]

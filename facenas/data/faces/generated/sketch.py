@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
+from functools import cache, partial
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facenas.data.faces.generated.factors import Color, Pose
+from facenas.data.faces.generated.factors import Color, Nuisance, mixed
 
 Points = NDArray[np.float64]
+Pixels = NDArray[np.int32]  # (n, 2) x and y on the enlarged canvas, in sixteenths
+Canvas = NDArray[np.uint8]  # (h, w, 3) RGB
 
 ENLARGED = 2  # shapes are drawn on a canvas this many times the crop's size, then averaged
 _SUBPIXEL = 4  # bits of coordinates behind the point
 
-# Eyes, nose tip and mouth corners of the common 112x112 crop (`deepinsight/insightface:
-# python-package/insightface/utils/face_align.py`), as x + 1j * y.
+# The landmarks of the common 112x112 crop (`facenas.data.faces.align.REFERENCE`) as x + 1j * y.
 TEMPLATE = np.array(
-    (
+    [
         38.2946 + 51.6963j,
         73.5318 + 51.5014j,
         56.0252 + 71.7366j,
         41.5493 + 92.3655j,
         70.7299 + 92.2041j,
-    )
+    ]
 )
 DEPTH = 45.0  # of the head, from its center to the front
 _RADII = (47.0, 78.0)  # at which the surface of the face has fallen back to the center's depth
@@ -45,7 +46,12 @@ def curve(control: ArrayLike, closed: bool = False, steps: int = 5) -> Points:
     return found
 
 
-@lru_cache(maxsize=64)
+def blob(half: ArrayLike) -> Points:
+    """(n, 2) the smooth closed curve of a symmetric shape, by the points of its half."""
+    return curve(mirrored(half), closed=True)
+
+
+@cache
 def _basis(count: int, closed: bool, steps: int) -> Points:
     """(points of the curve, count): the weights of the control points."""
     segments = count if closed else count - 1
@@ -108,61 +114,81 @@ class View:
         return self.scale * self.seen(points) + self.origin
 
 
-def aligned_view(landmarks: Points, pose: Pose) -> View:
-    """The view that brings the five landmarks (5, 4) closest to the template, but for pose's errors.
+def aligned_view(landmarks: Points, now: Nuisance) -> View:
+    """The view that brings the five landmarks (5, 4) closest to the template, but for the pose's errors.
 
     The least-squares similarity, as of umeyama (1991), is a complex regression line.
     """
-    turned = View(pose.yaw, pose.pitch, 1, 0).seen(landmarks)
+    turned = View(now.yaw, now.pitch, 1, 0).seen(landmarks)
     center, goal = turned.mean(), TEMPLATE.mean()
     scale = np.vdot(turned - center, TEMPLATE - goal) / np.vdot(turned - center, turned - center)
-    scale *= pose.zoom * np.exp(1j * pose.roll)
-    return View(pose.yaw, pose.pitch, complex(scale), complex(goal - scale * center + pose.shift))
-
-
-@dataclass(frozen=True, eq=False)
-class _Shape:
-    kind: Literal["fill", "line", "tint"]
-    points: Points
-    color: Color
-    size: float = 0  # width of a line, blur of a tint
-    opacity: float = 1
+    scale *= now.zoom * np.exp(1j * now.roll)
+    return View(now.yaw, now.pitch, complex(scale), complex(goal - scale * center + now.shift))
 
 
 class Sketch:
-    """Shapes to be drawn; points are (n, 4) as of `geometry.on_face`, sizes in crop pixels."""
+    """Shapes to be drawn one over the other; points are (n, 4) as of `on_face`, sizes in crop pixels."""
 
     def __init__(self) -> None:
-        self._shapes: list[_Shape] = []
+        self._shapes: list[tuple[Points, Callable[[Canvas, Pixels, float], object]]] = []
 
     def fill(self, points: Points, color: Color) -> None:
         """The polygon inside the points."""
-        self._shapes.append(_Shape("fill", points, color))
+        self._shapes.append((points, partial(_fill, color)))
 
     def line(self, points: Points, color: Color, width: float) -> None:
         """The open line through the points; through one point alone, a dot."""
-        self._shapes.append(_Shape("line", points, color, width))
+        self._shapes.append((points, partial(_line, color, width)))
 
     def tint(self, points: Points, color: Color, opacity: float, blur: float) -> None:
         """The polygon mixed into what lies below, with edges blurred by `blur` pixels."""
-        self._shapes.append(_Shape("tint", points, color, blur, opacity))
+        self._shapes.append((points, partial(_tint, color, opacity, blur)))
 
-    def draw(self, canvas: NDArray[np.uint8], view: View) -> None:
+    def draw(self, canvas: Canvas, view: View) -> None:
         """Draw all shapes onto `canvas` (h, w, 3) uint8 RGB, `ENLARGED` times the crop's size."""
-        seen = view.crop(np.concatenate([shape.points for shape in self._shapes]))
+        seen = view.crop(np.concatenate([points for points, _ in self._shapes]))
         # OpenCV's coordinates are of pixel centers.
         scaled = np.column_stack([seen.real, seen.imag]) * ENLARGED + (ENLARGED - 1) / 2
-        whole = np.rint(scaled * 2**_SUBPIXEL).astype(np.int32)
-        enlarged, start = abs(view.scale) * ENLARGED, 0
-        for shape in self._shapes:
-            points = whole[start : start + len(shape.points)]
+        whole, start = np.rint(scaled * 2**_SUBPIXEL).astype(np.int32), 0
+        for points, paint in self._shapes:
+            paint(canvas, whole[start : start + len(points)], abs(view.scale) * ENLARGED)
             start += len(points)
-            if shape.kind == "fill":
-                cv2.fillPoly(canvas, [points], shape.color, cv2.LINE_AA, _SUBPIXEL)
-            elif shape.kind == "line":
-                _line(canvas, points, shape.color, shape.size * enlarged)
-            else:
-                _tint(canvas, points, shape.color, shape.opacity, shape.size * enlarged)
+
+
+def _fill(color: Color, canvas: Canvas, points: Pixels, zoom: float) -> None:
+    cv2.fillPoly(canvas, [points], color, cv2.LINE_AA, _SUBPIXEL)
+
+
+def _line(color: Color, width: float, canvas: Canvas, points: Pixels, zoom: float) -> None:
+    """Lines below a pixel's width are drawn a pixel wide, mixed with what lies below their middle."""
+    width *= zoom
+    if width < 1:
+        x, y = np.clip(points[len(points) // 2] >> _SUBPIXEL, 0, canvas.shape[1::-1] - np.array(1))
+        color = mixed(canvas[y, x].tolist(), color, width)
+    if len(points) == 1:
+        radius = int(width * 2 ** (_SUBPIXEL - 1))
+        cv2.circle(canvas, points[0].tolist(), radius, color, -1, cv2.LINE_AA, _SUBPIXEL)
+    else:
+        thickness = max(1, round(width))
+        cv2.polylines(canvas, [points], False, color, thickness, cv2.LINE_AA, _SUBPIXEL)
+
+
+def _tint(
+    color: Color, opacity: float, blur: float, canvas: Canvas, points: Pixels, zoom: float
+) -> None:
+    """Mixes within the polygon's bounds and as far as the blur reaches, nowhere else."""
+    blur *= zoom
+    reach = int(3 * blur) + 2
+    low = np.maximum((points.min(axis=0) >> _SUBPIXEL) - reach, 0)
+    high = np.minimum((points.max(axis=0) >> _SUBPIXEL) + reach, canvas.shape[1::-1])
+    if (high <= low).any():
+        return
+    part = canvas[low[1] : high[1], low[0] : high[0]]
+    mask = np.zeros(part.shape[:2], np.float32)
+    cv2.fillPoly(mask, [points - (low << _SUBPIXEL)], opacity, cv2.LINE_8, _SUBPIXEL)
+    share = cv2.GaussianBlur(mask, (0, 0), blur)
+    cover = np.full_like(part, np.clip(color, 0, 255))
+    cv2.blendLinear(part, cover, 1 - share, share, part)
 
 
 _TURN = np.linspace(0, 2 * np.pi, 16, endpoint=False)
@@ -175,50 +201,3 @@ def ellipse(center: ArrayLike, radii: ArrayLike, turn: float = 0.0) -> Points:
     rotation = np.array(((cos, sin), (-sin, cos)))
     found: Points = _CIRCLE * np.asarray(radii) @ rotation + np.asarray(center, float)
     return found
-
-
-def mixed(one: Color, other: Color, share: float) -> Color:
-    """`one` with a share (0..1) of `other`."""
-    red, green, blue = ((1 - share) * a + share * b for a, b in zip(one, other, strict=True))
-    return red, green, blue
-
-
-def shaded(color: Color, gain: float) -> Color:
-    """The color times `gain`."""
-    return color[0] * gain, color[1] * gain, color[2] * gain
-
-
-def _line(canvas: NDArray[np.uint8], points: NDArray[np.int32], color: Color, width: float) -> None:
-    """Lines below a pixel's width are drawn a pixel wide, mixed with what lies below their middle."""
-    if width < 1:
-        x, y = points[len(points) // 2] >> _SUBPIXEL
-        height, across = canvas.shape[:2]
-        below = canvas[min(max(y, 0), height - 1), min(max(x, 0), across - 1)]
-        color = mixed((float(below[0]), float(below[1]), float(below[2])), color, width)
-    if len(points) == 1:
-        radius = int(width * 2 ** (_SUBPIXEL - 1))
-        cv2.circle(canvas, points[0].tolist(), radius, color, -1, cv2.LINE_AA, _SUBPIXEL)
-    else:
-        thickness = max(1, round(width))
-        cv2.polylines(canvas, [points], False, color, thickness, cv2.LINE_AA, _SUBPIXEL)
-
-
-def _tint(
-    canvas: NDArray[np.uint8],
-    points: NDArray[np.int32],
-    color: Color,
-    opacity: float,
-    blur: float,
-) -> None:
-    """Mixes within the polygon's bounds and as far as the blur reaches, nowhere else."""
-    reach = int(3 * blur) + 2
-    low = np.maximum((points.min(axis=0) >> _SUBPIXEL) - reach, 0)
-    high = np.minimum((points.max(axis=0) >> _SUBPIXEL) + reach, canvas.shape[1::-1])
-    if (high <= low).any():
-        return
-    part = canvas[low[1] : high[1], low[0] : high[0]]
-    mask = np.zeros(part.shape[:2], np.float32)
-    cv2.fillPoly(mask, [points - (low << _SUBPIXEL)], opacity, cv2.LINE_8, _SUBPIXEL)
-    share = cv2.GaussianBlur(mask, (0, 0), blur)
-    cover = np.full_like(part, np.clip(color, 0, 255))
-    cv2.blendLinear(part, cover, 1 - share, share, part)
