@@ -6,7 +6,7 @@ import csv
 import logging
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -32,37 +32,47 @@ def import_faces(
     """
     started = time.perf_counter()
     faces = open_source(source)
-    encoded = resized = 0
-    with StoreWriter(out, faces.title, layout, overwrite, faces.numbered) as writer:
-        skipped = _SkippedList(writer)
-        for item in tqdm(faces.items(), "import", faces.total(), unit="image", disable=None):
-            try:
-                image, was_resized = prepare_image(item.load(), resize)
-                writer.add(item.identity, image)
-            except UserError:
-                raise
-            except Exception as error:  # Pillow's plugins and zipfile raise many kinds
-                skipped.add(item.name, reason_of(error))
-                continue
-            resized += was_resized
-            encoded += layout == "jpeg" and not was_resized and not isinstance(image, bytes)
-        skipped.close()
+    skipped = encoded = resized = 0
+    first = ""
+    with StoreWriter(out, faces.title, layout, overwrite, faces.numbered) as writer, writer.disk():
+        path = writer.folder / SKIPPED
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["source", "reason"])
+            for item in tqdm(faces.items(), "import", faces.total, unit="image", disable=None):
+                try:
+                    image, was_resized = _prepared(item.load(), resize)
+                    writer.add(item.identity, image)
+                except UserError:
+                    raise
+                except Exception as error:  # Pillow's plugins and zipfile raise many kinds
+                    reason = reason_of(error)
+                    rows.writerow([item.name, reason])
+                    first = first or f"{item.name}: {reason}"
+                    skipped += 1
+                    continue
+                resized += was_resized
+                encoded += layout == "jpeg" and not was_resized and not isinstance(image, bytes)
+        if not skipped:
+            path.unlink()
         if not writer.images:
-            raise _nothing_taken(source, skipped)
-    if skipped.count:
-        log.warning("%d images skipped; %s says why", skipped.count, out / SKIPPED)
+            fault = f"none of its {skipped} images can be used (the first, {first})"
+            none = "holds no images; give <identity>/<image> files, a list of them, or train.rec"
+            raise UserError(f"{source}: {fault if skipped else none}")
+    if skipped:
+        log.warning("%d images skipped; %s says why", skipped, out / SKIPPED)
     return {
         "store": str(out),
         "images": writer.images,
         "identities": writer.identities,
-        "skipped": skipped.count,
+        "skipped": skipped,
         "encoded": encoded,
         "resized": resized,
         "seconds": round(time.perf_counter() - started, 3),
     }
 
 
-def prepare_image(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
+def _prepared(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
     """(JPEG bytes as they are, or (112, 112, 3) uint8 RGB pixels; whether it was resized).
 
     Raises ValueError, or what Pillow raises, when it is no image or of another size.
@@ -74,39 +84,3 @@ def prepare_image(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
         if not fits and not resize:
             raise ValueError(f"it is {image.width}x{image.height} pixels, not {SIDE}x{SIDE}")
         return to_pixels(image, size=SIDE), not fits
-
-
-class _SkippedList:
-    """skipped.csv, made when the first image is skipped."""
-
-    def __init__(self, writer: StoreWriter) -> None:
-        self._writer = writer
-        self._file: TextIO | None = None
-        self.first: tuple[str, str] | None = None
-        self.count = 0
-
-    def add(self, name: str, reason: str) -> None:
-        self.count += 1
-        with self._writer.disk():
-            if self._file is None:
-                self.first = (name, reason)
-                path = self._writer.folder / SKIPPED
-                self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-                csv.writer(self._file).writerow(["source", "reason"])
-            csv.writer(self._file).writerow([name, reason])
-
-    def close(self) -> None:
-        if self._file is not None:
-            with self._writer.disk():
-                self._file.close()
-
-
-def _nothing_taken(source: Path, skipped: _SkippedList) -> UserError:
-    if skipped.first is None:
-        return UserError(
-            f"{source}: holds no images; give <identity>/<image> files, a list of them, or train.rec"
-        )
-    name, reason = skipped.first
-    return UserError(
-        f"{source}: none of its {skipped.count} images can be used (the first, {name}: {reason})"
-    )

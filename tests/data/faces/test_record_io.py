@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from facenas.data.faces.record_io import Index, Record, RecordFile
-from facenas.data.faces.sources import RecordSource, key_ranges
+from facenas.data.faces.sources import key_ranges, open_records
 from facenas.errors import UserError
 
 PIECES = st.one_of(st.just(MAGIC), st.binary(max_size=5), st.just(MAGIC[:3]), st.just(MAGIC * 2))
@@ -98,10 +98,10 @@ def test_what_is_no_index(content, tmp_path):
 
 def test_missing_files(tmp_path):
     with pytest.raises(UserError, match=r"train\.rec: cannot be read \(No such file"):
-        RecordSource(tmp_path / "train.rec")
+        open_records(tmp_path / "train.rec")
     (tmp_path / "train.rec").write_bytes(framed(b""))
     with pytest.raises(UserError, match=r"train\.idx: cannot be read .*beside the \.rec"):
-        RecordSource(tmp_path / "train.rec")
+        open_records(tmp_path / "train.rec")
 
 
 @pytest.mark.parametrize("images", [16_777_210, 16_777_217, 20_000_001, 42_474_557])
@@ -133,13 +133,13 @@ def source(folder, images, told=None):
     if told:
         folder.mkdir(exist_ok=True)
         (folder / "property").write_text(told)
-    return RecordSource(write_records(folder / "train.rec", insightface(images)))
+    return open_records(write_records(folder / "train.rec", insightface(images)))
 
 
 def test_insightface_layout(tmp_path):
     images = [(2, b"x"), (0, MAGIC), (0, b"y")]
     found = source(tmp_path / "faces", images)
-    assert (found.total(), found.numbered, found.title) == (3, 3, "RecordIO faces/train.rec")
+    assert (found.total, found.numbered, found.title) == (3, 3, "RecordIO faces/train.rec")
     told = [(item.name, item.identity, item.load()) for item in found.items()]
     assert told == [("record 1", "2", b"x"), ("record 2", "0", MAGIC), ("record 3", "0", b"y")]
     assert source(tmp_path / "faces", images, "10,112,112\n").numbered == 10
@@ -149,9 +149,9 @@ def test_records_without_an_identity_table(tmp_path):
     payloads = {0: payload(1.0, b"x"), 1: payload([0.0, 5.0], b"y")}
     rec = write_records(tmp_path / "any.rec", payloads)
     with pytest.raises(UserError, match="property: is missing; write it as"):
-        RecordSource(rec)
+        open_records(rec)
     (tmp_path / "property").write_text("2,112,112")
-    assert [item.identity for item in RecordSource(rec).items()] == ["1", "0"]
+    assert [item.identity for item in open_records(rec).items()] == ["1", "0"]
 
 
 @pytest.mark.parametrize("label", [2.0, -1.0, 0.5, np.nan, np.inf])
@@ -159,7 +159,7 @@ def test_labels_out_of_range(label, tmp_path):
     (tmp_path / "property").write_text("2,112,112")
     rec = write_records(tmp_path / "x.rec", {0: payload(1.0, b"x"), 1: payload(label, b"y")})
     with pytest.raises(UserError, match=r"record 1 has label .*, but there are 2 identities"):
-        list(RecordSource(rec).items())
+        list(open_records(rec).items())
 
 
 @pytest.mark.parametrize("told", ["", "many,112,112", "5", "0,112,112", "5,112,112,3", "\xff"])
@@ -174,7 +174,7 @@ def test_an_index_cut_short(tmp_path):
     lines = rec.with_suffix(".idx").read_text().splitlines(keepends=True)
     rec.with_suffix(".idx").write_text("".join(lines[1:]))
     with pytest.raises(UserError, match="lists 2 of 3 images"):
-        RecordSource(rec)
+        open_records(rec)
     rec.with_suffix(".idx").write_text("".join(lines[:-1]))
     with pytest.raises(UserError, match="does not list record 0"):
-        RecordSource(rec)
+        open_records(rec)
