@@ -70,28 +70,24 @@ class ShardedWriter:
     def _flush(self) -> None:
         """A shard at once: zarr would read and rewrite it whole for every part."""
         if self._array is None:
-            self._array = self._create(min(self._chunk, max(1, self._filled)))
+            chunk = min(self._chunk, max(1, self._filled))
+            self._array = self._group.create_array(
+                self._name,
+                shape=(0, *self._row),
+                dtype=self._dtype,
+                chunks=(chunk, *self._row),
+                shards=(chunk * CHUNKS, *self._row),
+                compressors=None,  # JPEG does not compress, and bytes as they are can be mapped
+                filters=None,
+                fill_value=0,
+                config={"write_empty_chunks": True},  # chunks of zeros too: all follow each other
+            )
         start, block = self._array.shape[0], self._buffer[: self._filled]
         self._digest.update(block.reshape(-1).view(np.uint8).data)
         if self._filled:
             self._array.resize((start + self._filled, *self._row))
             self._array[start:] = block
         self._filled = 0
-
-    def _create(self, chunk: int) -> zarr.Array[Any]:
-        return self._group.create_array(
-            self._name,
-            shape=(0, *self._row),
-            dtype=self._dtype,
-            chunks=(chunk, *self._row),
-            shards=(chunk * CHUNKS, *self._row),
-            compressors=None,  # JPEG does not compress, and bytes as they are can be mapped
-            filters=None,
-            fill_value=0,
-            config={
-                "write_empty_chunks": True
-            },  # chunks of zeros too, so that all follow each other
-        )
 
 
 class ShardedArray:
@@ -110,7 +106,12 @@ class ShardedArray:
                 f"{store}: its array {name!r} is missing or not laid out as facenas does; import it anew"
             ) from None
         self.per_shard = CHUNKS * self._chunk
-        self._check_files()
+        self._shards = -(-self._rows // self.per_shard)
+        self._chunk_bytes = self._chunk * self._dtype.itemsize * math.prod(row)
+        for number in range(self._shards):
+            path, size = self._file(number), self._chunks_of(number) * self._chunk_bytes
+            if not path.is_file() or path.stat().st_size != size + _INDEX_BYTES:
+                raise UserError(f"{path}: is missing or torn; import the store anew")
         # Every mapped file keeps a descriptor open, of which a process may have some 1024.
         self.shard = lru_cache(_most_open_files(share=4))(self._map)
 
@@ -119,7 +120,7 @@ class ShardedArray:
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         """All rows in order, a shard at a time; none stays mapped."""
-        return (self._map(number) for number in range(-(-self._rows // self.per_shard)))
+        return map(self._map, range(self._shards))
 
     def release(self) -> None:
         """Unmaps all shards that nobody holds; else a pass over them counts as memory of its own."""
@@ -155,16 +156,6 @@ class ShardedArray:
         """How many chunks shard `number` holds: all but the last shard are full."""
         return min(CHUNKS, -(-(self._rows - number * self.per_shard) // self._chunk))
 
-    def _chunk_bytes(self) -> int:
-        return self._chunk * self._dtype.itemsize * math.prod(self._row)
-
-    def _check_files(self) -> None:
-        for number in range(-(-self._rows // self.per_shard)):
-            path = self._file(number)
-            expected = self._chunks_of(number) * self._chunk_bytes() + _INDEX_BYTES
-            if not path.is_file() or path.stat().st_size != expected:
-                raise UserError(f"{path}: is missing or torn; import the store anew")
-
     def _map(self, number: int) -> NDArray[Any]:
         """All rows of one shard, read-only."""
         path, chunks = self._file(number), self._chunks_of(number)
@@ -174,7 +165,7 @@ class ShardedArray:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{path}: cannot be read ({reason}); import the store anew") from None
-        size = self._chunk_bytes()
+        size = self._chunk_bytes
         index = np.full((CHUNKS, 2), _NO_CHUNK)
         index[:chunks] = np.stack([np.arange(chunks) * size, np.full(chunks, size)], axis=1)
         if mapped[chunks * size : -4] != index.astype("<u8").tobytes():

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, overload
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import simplejpeg
@@ -104,7 +104,7 @@ class FaceStore:
         self.arrays = arrays
         labels = arrays["labels"]
         self.labels = cast(NDArray[np.int32], labels.span(0, len(labels)))
-        self.names: Sequence[str] = _Names(path, arrays["names"], arrays["name_offsets"])
+        self.names = _Names(path, arrays["names"], arrays["name_offsets"])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -175,8 +175,7 @@ def open_store(path: Path) -> FaceStore:
     expected = {"source": str, "fingerprint": str, "images": int, "identities": int}
     if layout not in FIELDS or any(type(attributes.get(k)) is not t for k, t in expected.items()):
         raise UserError(f"{path}: its attributes are damaged; import it anew")
-    fields = FIELDS[layout]
-    arrays = {f.name: ShardedArray(path, f.name, f.dtype, f.row) for f in fields}
+    arrays = {f.name: ShardedArray(path, f.name, f.dtype, f.row) for f in FIELDS[layout]}
     store = FaceStore(path, attributes, arrays)
     _check_counts(store, attributes)
     return store
@@ -219,11 +218,15 @@ def check(path: Path) -> dict[str, Any]:
     if store.layout == "jpeg":
         _check_offsets(store, "offsets", "jpeg")
     _check_offsets(store, "name_offsets", "names")
-    for _ in store.names:  # each decodes
-        pass
+    for number in range(store.identities):
+        store.names[number]  # decodes
     _read_all(store)
-    digests = {field.name: _digest(store.arrays[field.name]) for field in FIELDS[store.layout]}
-    if fingerprint(store.layout, digests) != store.fingerprint:
+    digests = {name: hashlib.sha256() for name in store.arrays}
+    for name, array in store.arrays.items():
+        for block in array.blocks():
+            digests[name].update(block.reshape(-1).view(np.uint8).data)
+    found = {name: digest.hexdigest() for name, digest in digests.items()}
+    if fingerprint(store.layout, found) != store.fingerprint:
         raise UserError(f"{path}: its contents do not match its fingerprint; import it anew")
     return {
         "store": str(path),
@@ -243,9 +246,8 @@ def _read_attributes(path: Path) -> dict[str, Any]:
     except UserError:
         raise _foreign(path) from None
     attributes = tree.get("attributes")
-    if (tree.get("zarr_format"), tree.get("node_type")) != (3, "group") or not isinstance(
-        attributes, dict
-    ):
+    is_group = (tree.get("zarr_format"), tree.get("node_type")) == (3, "group")
+    if not is_group or not isinstance(attributes, dict):
         raise _foreign(path)
     return attributes
 
@@ -278,7 +280,7 @@ def _damaged(path: Path, index: int, reason: str) -> UserError:
     return UserError(f"{path}: image {index} is damaged ({reason}); import the store anew")
 
 
-class _Names(Sequence[str]):
+class _Names:
     """Names decoded on use: two million strings would cost every process 150 MB."""
 
     def __init__(self, path: Path, names: ShardedArray, offsets: ShardedArray) -> None:
@@ -287,13 +289,7 @@ class _Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def __getitem__(self, index: int) -> str:  # with its IndexError, iteration too
         index = range(len(self))[index]
         start, stop = self._offsets.take(np.array([index, index + 1])).tolist()
         try:
@@ -306,12 +302,11 @@ class _Names(Sequence[str]):
 
 def _check_offsets(store: FaceStore, offsets: str, values: str) -> None:
     """They begin at 0, never fall, and end at the number of values."""
-    last = 0
+    last, fits = 0, True
     for number, block in enumerate(store.arrays[offsets].blocks()):
-        if (number == 0 and block[0] != 0) or block[0] < last or (np.diff(block) < 0).any():
-            raise UserError(f"{store.path}: its {offsets} are damaged; import it anew")
+        fits &= bool(last <= block[0] and (number or block[0] == 0) and (np.diff(block) >= 0).all())
         last = int(block[-1])
-    if last != len(store.arrays[values]):
+    if not fits or last != len(store.arrays[values]):
         raise UserError(f"{store.path}: its {offsets} are damaged; import it anew")
 
 
@@ -325,10 +320,3 @@ def _read_all(store: FaceStore) -> None:
             if start % _RELEASE == 0:
                 for array in store.arrays.values():
                     array.release()
-
-
-def _digest(array: ShardedArray) -> str:
-    digest = hashlib.sha256()
-    for block in array.blocks():
-        digest.update(block.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()

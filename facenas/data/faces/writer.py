@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facenas.data.faces.sharded import ShardedWriter
 from facenas.data.faces.store import (
@@ -67,15 +68,10 @@ class StoreWriter:
             self._group = zarr.create_group(self.folder, zarr_format=3)
         self._arrays = {f.name: ShardedWriter(self._group, *f) for f in FIELDS[self._layout]}
         if self._layout == "jpeg":
-            self._append("offsets", 0)
+            self._append("offsets", np.array([0]))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -101,23 +97,19 @@ class StoreWriter:
             decode_jpeg(image, self._scratch)
         elif image.shape != self._scratch.shape or image.dtype != np.uint8:
             raise ValueError(f"pixels of shape {image.shape} and type {image.dtype}")
-        self._append("labels", self._label(identity))
+        self._append("labels", np.array([self._label(identity)]))
         if self._layout == "jpeg":
-            data = np.frombuffer(
-                image if isinstance(image, bytes) else encode_jpeg(image), np.uint8
-            )
-            with self.disk():
-                self._arrays["jpeg"].append(data)
-            self._append("offsets", self._arrays["jpeg"].rows)
+            data = image if isinstance(image, bytes) else encode_jpeg(image)
+            self._append("jpeg", np.frombuffer(data, np.uint8))
+            self._append("offsets", np.array([self._arrays["jpeg"].rows]))
         else:
             pixels = self._scratch if isinstance(image, bytes) else image
-            with self.disk():
-                self._arrays["pixels"].append(pixels[None])
+            self._append("pixels", pixels[None])
         self.images += 1
 
-    def _append(self, name: str, value: int) -> None:
+    def _append(self, name: str, rows: NDArray[Any]) -> None:
         with self.disk():
-            self._arrays[name].append(np.array([value]))
+            self._arrays[name].append(rows)
 
     def _label(self, identity: str) -> int:
         if self._numbered is None:
@@ -137,25 +129,21 @@ class StoreWriter:
             self._write_names()
             digests = {name: array.finish() for name, array in self._arrays.items()}
             self._group.attrs.update(
-                {
-                    "format": FORMAT,
-                    "version": VERSION,
-                    "layout": self._layout,
-                    "colour": COLOR,
-                    "images": self.images,
-                    "identities": self.identities,
-                    "source": self._source,
-                    "fingerprint": fingerprint(self._layout, digests),
-                }
+                format=FORMAT,
+                version=VERSION,
+                layout=self._layout,
+                colour=COLOR,
+                images=self.images,
+                identities=self.identities,
+                source=self._source,
+                fingerprint=fingerprint(self._layout, digests),
             )
 
     def _write_names(self) -> None:
-        names: Iterable[str] = self._label_of
-        if self._numbered is not None:
-            names = map(str, range(self._numbered))
         letters, offsets = self._arrays["names"], self._arrays["name_offsets"]
         offsets.append(np.array([0]))
-        rest = iter(names)
+        numbers = range(self._numbered or 0)
+        rest = iter(self._label_of) if self._numbered is None else map(str, numbers)
         while some := [name.encode(errors=_ODD) for name in islice(rest, _NAMES_AT_ONCE)]:
             offsets.append(letters.rows + np.cumsum([len(name) for name in some]))
             letters.append(np.frombuffer(b"".join(some), np.uint8))
@@ -176,12 +164,11 @@ def _check_target(path: Path, overwrite: bool) -> None:
     if not os.path.lexists(path):
         return
     if not path.is_dir():
-        raise UserError(
-            f"{path}: is a file where the store's folder should be written; move it away"
-        )
-    if not overwrite:
-        raise UserError(f"{path}: is there already; overwrite says to replace it")
-    if not is_store(path):
-        raise UserError(
-            f"{path}: is a folder but no face store, so it is not overwritten; choose another name"
-        )
+        fault = "is a file where the store's folder should be written; move it away"
+    elif not overwrite:
+        fault = "is there already; overwrite says to replace it"
+    elif not is_store(path):
+        fault = "is a folder but no face store, so it is not overwritten; choose another name"
+    else:
+        return
+    raise UserError(f"{path}: {fault}")
