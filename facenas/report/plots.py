@@ -16,17 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.evaluation.metrics.roc import roc_points
+from facenas.report import front as fronts
 from facenas.report.drawing import brief
-from facenas.report.format import amount, count, exactly, many, percent, rate, titled
-from facenas.report.front import (
-    Beside,
-    Front,
-    Growth,
-    RankCheck,
-    Valued,
-    candidates,
-    objectives_of,
-)
+from facenas.report.format import count, exactly, many, percent, rate, titled
+from facenas.report.front import Beside, Front, Growth, RankCheck, Valued
 from facenas.report.read import Epoch, Trial, Verification, phases, stages
 
 Figure = dict[str, Any]
@@ -42,10 +35,9 @@ PARAMETERS = "parameters"
 MOST_NAMED = 10  # phases in a legend
 WIDE = 20  # an axis whose largest value is this often the smallest is logarithmic
 FAINTEST = 0.3  # opacity of a search's first candidates
-BINS = 80  # of scores, at most
+BINS = 80  # of scores
 POINTS = 400  # of a curve, at most
 LINEAR_RANKS = 50  # more of them are shown on a logarithmic axis
-MOST_DECADES = 4  # of the false accept rates of a run's ROC, from 1 down
 MOST_CLASSES = 20  # in a confusion matrix with numbers in its cells
 
 
@@ -65,67 +57,64 @@ def course_plot(trials: Sequence[Trial], accuracy: str) -> Figure:
     """
     staged, shown = stages(trials), phases(trials)
     axis = {t.trial: "y3" if number else "y" for number, s in enumerate(staged) for t in s}
-    first, later = (
-        [t.accuracy for t in trials if axis[t.trial] == y and not t.failed] for y in ("y", "y3")
-    )
+    spans = {
+        y: _span([t.accuracy for t in trials if axis[t.trial] == y and not t.failed])
+        for y in ("y", "y3")
+    }
     traces = [_best_so_far(stage, axis[stage[0].trial]) for stage in staged]
     for index, phase in enumerate(shown):
         marker = {"color": color(index), "symbol": SYMBOLS[index % len(SYMBOLS)]}
-        named = len(shown) <= MOST_NAMED
         for y in ("y", "y3"):
             mine = [(t, t.accuracy) for t in phase.trials if axis[t.trial] == y and not t.failed]
-            traces.append(
-                _trials(phase.name, mine, yaxis=y, marker={**marker, "size": 8}, showlegend=named)
-            )
+            style = {"marker": {**marker, "size": 8}, "showlegend": len(shown) <= MOST_NAMED}
+            traces.append(_trials(phase.name, mine, yaxis=y, **style))
         sized = [(t, t.values[PARAMETERS] / 1e6) for t in phase.trials if PARAMETERS in t.values]
-        small = {**marker, "size": 6}
-        traces.append(_trials(phase.name, sized, yaxis="y2", marker=small, showlegend=False))
+        style = {"marker": {**marker, "size": 6}, "showlegend": False}
+        traces.append(_trials(phase.name, sized, yaxis="y2", **style))
     # On the floor: their accuracy of 0 would squeeze all the others.
-    failed = [(t, _span(first)[0]) for t in trials if t.failed]
+    failed = [(t, spans["y"][0]) for t in trials if t.failed]
     cross = {"symbol": "x", "size": 9, "color": FAILED}
     traces.append(_trials("failed", failed, marker=cross, cliponaxis=False))
-    scales = [f"{accuracy}, %"] + ["parameters, millions"] * any(
-        PARAMETERS in t.values for t in trials
-    )
-    made = _layout("trial", *scales, whole=len(trials), right=44)
-    made["yaxis"]["range"] = _span(first)
-    if "yaxis2" in made:  # lower than the other
-        made["yaxis"]["domain"], made["yaxis2"]["domain"] = [0.46, 1], [0, 0.34]
-        made["annotations"][1]["y"] = 0.34
+    sizes = ["parameters, millions"] * any(PARAMETERS in t.values for t in trials)
+    made = _layout("trial", f"{accuracy}, %", *sizes, whole=len(trials))
+    made["yaxis"]["range"] = spans["y"]
+    if sizes:  # lower than the other
+        made["yaxis"]["domain"], made["yaxis2"]["domain"] = [0.42, 1], [0, 0.34]
     if len(staged) > 1:
-        right = {"overlaying": "y", "side": "right", "tickmode": "sync", "tickformat": ".1f"}
-        made["yaxis3"] = right | {"range": _span(later)}
-        made["annotations"].append(_heading("after the baseline, %", 1, 1))
+        made["yaxis3"] = {"title": {"text": "after the baseline, %"}, "range": spans["y3"]}
+        made["yaxis3"] |= {
+            "overlaying": "y",
+            "side": "right",
+            "tickmode": "sync",
+            "tickformat": ".1f",
+        }
         made["shapes"] = [_line_at(stage[0].trial - 0.5, LINE) for stage in staged[1:]]
     return _figure(traces, made)
 
 
 def _best_so_far(stage: Sequence[Trial], axis: str) -> Figure:
     ok = [t for t in stage if not t.failed]
-    best = np.maximum.accumulate([t.accuracy for t in ok]).tolist() if ok else []
-    points = [(t.trial, y) for t, y in zip(ok, best, strict=True)]
+    best = np.maximum.accumulate([t.accuracy for t in ok] or [0.0]).tolist()
+    points = [(t.trial, y) for t, y in zip(ok, best, strict=False)]
     line = {"shape": "hv", "width": 1.5, "color": LINE}
     return _trace("best so far", "lines", points, line=line, yaxis=axis, showlegend=axis == "y")
 
 
 def _trials(name: str, marks: Sequence[tuple[Trial, float]], **style: Any) -> Figure:
     """A mark for every trial, which tells all about it when pointed at."""
-    hover = [
-        _told(t, *(exactly(n, t.values[n]) for n in (PARAMETERS,) if n in t.values))
-        for t, _ in marks
-    ]
+    hover = [_told(t, {k: v for k, v in t.values.items() if k == PARAMETERS}) for t, _ in marks]
     points = [(t.trial, y) for t, y in marks]
     return _trace(escape(name), "markers", points, hover, legendgroup=escape(name), **style)
 
 
-def _told(trial: Trial, *facts: str) -> str:
+def _told(trial: Trial, costs: Mapping[str, float]) -> str:
     budget = many(trial.epochs, "epoch") if trial.epochs else "not trained alone"
     judged = f"accuracy {percent(trial.accuracy)}, {budget}"
     lines = [
         ": ".join(filter(None, [trial.phase, trial.reason_proposed])),
         brief(trial.network),
         f"failed: {trial.reason or 'no reason'}" if trial.failed else judged,
-        *facts,
+        *(exactly(name, value) for name, value in costs.items() if name != "error"),
         ": ".join(filter(None, [trial.decision, trial.note])),
         "trained ahead (speculative)" if trial.speculative else "",
     ]
@@ -134,16 +123,18 @@ def _told(trial: Trial, *facts: str) -> str:
 
 def front_plot(front: Front, cost: str) -> Figure:
     """Error over `cost`: the front, the other candidates that did not fail, a ring around the one picked."""
-    best = [(member.trial, member.values) for member in front.members]
+    run, best = front.run, [(member.trial, member.values) for member in front.members]
     ids = {member.id for member in front.members}
-    others = [t for t in candidates(front.run) if t.trial not in ids]
-    rest = list(objectives_of(front.run, others, front.objectives))
+    others = [t for t in fronts.candidates(run) if t.trial not in ids]
+    rest = list(fronts.objectives_of(run, others, front.objectives))
     above = [one for one in rest if any(one[1][name] > most for name, most in front.limits.items())]
     kept = [one for one in rest if one not in above]
-    order = {phase.name: number for number, phase in enumerate(phases(front.run.trials), start=1)}
+    order = {phase.name: number for number, phase in enumerate(phases(run.trials), start=1)}
     # Grey, the more opaque the later the phase.
     shades = [FAINTEST + (1 - FAINTEST) * order[t.phase] / len(order) for t, _ in kept]
     grey = {"color": [f"rgba(134,140,148,{shade:.2f})" for shade in shades], "size": 7}
+    cross = {"color": FAILED, "symbol": "x-thin-open", "size": 8}
+    diamond = {"color": ORANGE, "symbol": "diamond", "size": 10}
     ring = {"symbol": "circle-open", "size": 20, "color": ORANGE, "line": {"width": 2.5}}
     # What error can be had at what cost; members that are good at another cost lie above the line.
     pairs = sorted((values[cost], values["error"]) for _, values in best)
@@ -151,19 +142,14 @@ def front_plot(front: Front, cost: str) -> Figure:
     line = {"color": ORANGE, "width": 2, "shape": "hv"}
     traces = [
         _valued("other candidates, fainter when earlier", kept, cost, marker=grey),
-        _valued(
-            "above a limit",
-            above,
-            cost,
-            marker={"color": FAILED, "symbol": "x-thin-open", "size": 8},
-        ),
+        _valued("above a limit", above, cost, marker=cross),
         _trace("lowest error", "lines", lowest, line=line, showlegend=False),
-        _valued("the front", best, cost, marker={"color": ORANGE, "symbol": "diamond", "size": 10}),
+        _valued("the front", best, cost, marker=diamond),
         _valued("shown below", best[:1], cost, marker=ring, meta="ring", hoverinfo="skip"),
     ]
-    made = _layout(titled(cost), titled("error", " by the supernet’s weights" * front.run.supernet))
-    made["xaxis"] |= _scale([values[cost] for _, values in [*best, *rest]], cost)
-    made["yaxis"] |= _scale([values["error"] for _, values in [*best, *rest]], "error")
+    made = _layout(titled(cost), titled("error", " by the supernet’s weights" * run.supernet))
+    for axis, name in (("xaxis", cost), ("yaxis", "error")):
+        made[axis] |= _scale([values[name] for _, values in [*best, *rest]], name)
     if cost in front.limits:
         made["shapes"] = [_line_at(front.limits[cost], FAILED)]
     return _figure(traces, made)
@@ -171,30 +157,21 @@ def front_plot(front: Front, cost: str) -> Figure:
 
 def _valued(name: str, chosen: Sequence[Valued], cost: str, **style: Any) -> Figure:
     """A mark for each candidate, which knows its trial's number."""
-    hover = [
-        _told(t, *(exactly(k, v) for k, v in values.items() if k != "error"))
-        for t, values in chosen
-    ]
     points = [(values[cost], values["error"]) for _, values in chosen]
     numbers = [trial.trial for trial, _ in chosen]
+    hover = [_told(*one) for one in chosen]
     return _trace(name, "markers", points, hover, customdata=numbers, **style)
 
 
 def _scale(values: Sequence[float], name: str) -> Figure:
     """Range and ticks; logarithmic when the values lie far apart."""
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    plain = name in ("error", "latency")
-    if not 0 < WIDE * low < high:
-        ticks = {} if plain else {"tickformat": "~s", "ticksuffix": "B" * (name == "memory")}
-        return {"range": _span(values), **ticks}
-    room = 0.06 * math.log10(high / low)
-    ends = [math.log10(low) - room, math.log10(high) + room]
-    width = ends[1] - ends[0]
-    digits = (1, 2, 5) if width < 1.6 else (1, 3) if width < 2.8 else (1,)
-    decades = range(math.floor(ends[0]), math.ceil(ends[1]) + 1)
-    at = [digit * 10.0**power for power in decades for digit in digits]
-    words = [f"{tick:g}" if plain else amount(name, tick) for tick in at]
-    return {"type": "log", "range": ends, "tickvals": at, "ticktext": words}
+    ticks = {"tickformat": "~g" if name in ("error", "latency") else "~s"}
+    ticks |= {"ticksuffix": "B"} if name == "memory" else {}
+    if values and 0 < WIDE * min(values) < max(values):
+        low, high = _span([math.log10(one) for one in values])
+        every = "D2" if high - low < 2.5 else 1  # 1, 2 and 5 of each decade, or 1 alone
+        return {"type": "log", "range": [low, high], "dtick": every, **ticks}
+    return {"range": _span(values), **ticks}
 
 
 def hypervolume_plot(own: Sequence[Growth], beside: Beside | None, name: str) -> Figure:
@@ -202,23 +179,19 @@ def hypervolume_plot(own: Sequence[Growth], beside: Beside | None, name: str) ->
     traces = [_growth(name, own, ORANGE, "diamond", "solid")]
     if beside:
         traces.append(_growth(beside.label, beside.growth, BLUE, "circle", "dash"))
-    made = _layout("candidates", "hypervolume")
-    made["xaxis"]["rangemode"] = "tozero"
-    return _figure(traces, made)
+    return _figure(traces, _layout("candidates", "hypervolume", rangemode="tozero"))
 
 
 def _growth(name: str, found: Sequence[Growth], shade: str, symbol: str, dash: str) -> Figure:
+    points = [(one.judged, one.hypervolume) for one in found]
     hover = [
         f"{escape(one.phase)}: {one.hypervolume:.4f}<br>{many(one.judged, 'candidate')}, "
         f"{one.members} on the front"
         for one in found
     ]
-    line, marker = (
-        {"color": shade, "width": 2, "dash": dash},
-        {"color": shade, "symbol": symbol, "size": 8},
-    )
-    points = [(one.judged, one.hypervolume) for one in found]
-    return _trace(escape(name), "lines+markers", points, hover, line=line, marker=marker)
+    style = {"line": {"color": shade, "width": 2, "dash": dash}}
+    style |= {"marker": {"color": shade, "symbol": symbol, "size": 8}}
+    return _trace(escape(name), "lines+markers", points, hover, **style)
 
 
 def rank_plot(check: RankCheck) -> Figure:
@@ -230,18 +203,11 @@ def rank_plot(check: RankCheck) -> Figure:
         f"{'failed' if one.alone.failed else percent(one.alone.accuracy)}, rank {one.rank_alone}"
         for number, one in enumerate(check.ranked, start=1)
     ]
-    marks = _trace("networks", "markers+text", points, textposition="top center", cliponaxis=False)
-    marks |= {
-        "text": [str(n + 1) for n in range(len(points))],
-        "marker": {"color": ORANGE, "size": 10},
-    }
-    marks |= {
-        "hovertext": hover,
-        "hovertemplate": "%{hovertext}<extra></extra>",
-        "showlegend": False,
-    }
+    marks = _trace("networks", "markers+text", points, hover, textposition="top center")
+    marks |= {"hovertext": hover, "hovertemplate": "%{hovertext}<extra></extra>"}
+    marks |= {"text": [str(n + 1) for n in range(len(points))], "showlegend": False}
+    marks |= {"marker": {"color": ORANGE, "size": 10}}
     made = _layout("accuracy of training alone, %", "accuracy by the supernet’s weights, %")
-    made["xaxis"]["range"], made["yaxis"]["range"] = (_span(v) for v in zip(*points, strict=True))
     return _figure([marks], made)
 
 
@@ -256,47 +222,38 @@ def training_plot(epochs: Sequence[Epoch], best: Epoch | None = None) -> Figure:
         ("train_loss", "training loss", "", ORANGE),
     )
     told = [one for one in measured if any(getattr(e, one[0]) is not None for e in epochs)]
-    made = _layout(
-        "epoch", *(name + (", %" * bool(unit)) for _, name, unit, _ in told), whole=len(epochs)
-    )
+    names = (name + ", %" * bool(unit) for _, name, unit, _ in told)
+    made = _layout("epoch", *names, whole=len(epochs))
     traces, mode = [], "lines" if len(epochs) > 1 else "markers"
-    for number, (key, name, unit, shade) in enumerate(told, start=1):
+    for axis, (key, name, unit, shade) in zip(_axes(told), told, strict=True):
         points: list[Point] = [(e.epoch, getattr(e, key)) for e in epochs]
         hover = f"epoch %{{x}}<br>{name} %{{y:{'.2f' if unit else '.4g'}}}{unit}"
-        line, axis = {"color": shade, "width": 2}, f"y{number if number > 1 else ''}"
+        line = {"color": shade, "width": 2}
         traces.append(_trace(name, mode, points, hover, yaxis=axis, line=line, showlegend=False))
-        made[axis.replace("y", "yaxis")]["rangemode"] = (
-            "nonnegative"  # else zeros alone begin at -1
-        )
+        made[axis.replace("y", "yaxis")]["rangemode"] = "nonnegative"  # zeros alone begin at -1
     if best:
-        low, high = _span([e.accuracy for e in epochs if e.accuracy is not None])
-        made["yaxis"]["range"] = [low, high + 0.2 * (high - low)]  # room for the star's words
-        side = "right" if 2 * best.epoch <= epochs[-1].epoch else "left"
-        star = _trace("best epoch", "markers+text", [(best.epoch, best.accuracy)], showlegend=False)
-        star |= {"text": [f"best: {percent(best.accuracy)}"], "textposition": f"top {side}"}
-        traces.append(
-            star | {"marker": {"color": GREEN, "size": 11, "symbol": "star"}, "cliponaxis": False}
-        )
+        star = {"color": GREEN, "size": 11, "symbol": "star"}
+        name = f"best: {percent(best.accuracy)} after epoch {best.epoch}"
+        traces.append(_trace(name, "markers", [(best.epoch, best.accuracy)], marker=star))
     return _figure(traces, made)
 
 
 def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """True classes down, predicted ones across; shaded by the share of the true class, numbers are images."""
-    table, names = np.array(confusion, dtype=np.float64), [escape(name) for name in classes]
+    table, names = np.array(confusion), [escape(name) for name in classes]
     heat: Figure = {
         "type": "heatmap",
         "x": names,
         "y": names,
         "z": (100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)).round(2).tolist(),
-        "customdata": table.astype(int).tolist(),
+        "customdata": table.tolist(),
         "colorscale": [[0, "rgba(59,127,208,0)"], [0.02, "rgba(59,127,208,0.18)"], [1, BLUE]],
         **{"zmin": 0, "zmax": 100, "showscale": False, "xgap": 1, "ygap": 1},
         "text": [[str(n or "") for n in row] for row in confusion],
         "texttemplate": "%{text}" if len(classes) <= MOST_CLASSES else "",
         "hovertemplate": "%{y}, predicted as %{x}<br>%{customdata:,} images, %{z:.2f} %<extra></extra>",
     }
-    made = _layout("predicted class", "true class")
-    made["xaxis"] |= {"type": "category", "showgrid": False}
+    made = _layout("predicted class", "true class", type="category", showgrid=False)
     made["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed"}
     return _figure([heat], made)
 
@@ -305,20 +262,10 @@ def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
 
 
 def verification_roc(verification: Verification) -> Figure:
-    """The ROC that a face training kept, with the rates of its table and what chance would give."""
-    # Half of the pairs are impostors; the axis begins below the rate of one of them.
-    decades = math.floor(math.log10(2 / verification.pairs))
-    lowest = float(10 ** max(-MOST_DECADES, min(-3, decades)))
-    rates = zip(verification.roc.far, verification.roc.tar, strict=False)
-    marks = sorted(verification.tar_at_far.items())
-    figure = _roc([(far, 100 * tar) for far, tar in rates], marks, lowest)
-    chance = [
-        (10 ** (d / 10), 10 ** (d / 10 + 2)) for d in range(round(10 * math.log10(lowest)), 1)
-    ]
-    dots = {"color": LINE, "width": 1, "dash": "dot"}
-    figure["data"].insert(0, _trace("chance", "lines", chance, line=dots))
-    figure["layout"]["yaxis"]["range"] = [0, 101]
-    return figure
+    """The ROC that a face training kept, with the rates of its table; half of the pairs are impostors."""
+    return _roc(
+        verification.roc.far, verification.roc.tar, verification.tar_at_far, verification.pairs / 2
+    )
 
 
 def roc_plot(scores: Scores, same: NDArray[np.bool_], told: Mapping[Any, float]) -> Figure:
@@ -326,61 +273,55 @@ def roc_plot(scores: Scores, same: NDArray[np.bool_], told: Mapping[Any, float])
 
     told: true accept rates (0..1) by false accept rate, marked where the axis reaches them.
     """
-    one = float(f"{1 / np.count_nonzero(~same):.6g}")  # rounded as `roc_points` does
-    curve = [(far, 100 * tar) for far, tar in zip(*roc_points(scores, same, POINTS), strict=True)]
-    return _roc(curve, sorted((float(far), 100 * tar) for far, tar in told.items()), min(one, 0.1))
+    rates = {float(far): 100 * tar for far, tar in told.items()}
+    return _roc(*roc_points(scores, same, POINTS), rates, int(np.count_nonzero(~same)))
 
 
 def _roc(
-    curve: Iterable[tuple[float, float]], marks: Iterable[tuple[float, float]], lowest: float
+    far: Iterable[float], tar: Iterable[float], told: Mapping[float, float], impostors: float
 ) -> Figure:
-    """Points of (false accept rate 0..1, true accept rate in percent). In steps: a rate between two points' is
-    reached by no threshold but the lower one's.
+    """Of rates 0..1 and `told` in percent. In steps: a rate between two points' is reached by no threshold but
+    the lower one's.
     """
-    marks = [mark for mark in marks if mark[0] >= lowest]
-    points = sorted([*curve, *marks])  # the curve is thinned; the marks lie on it all the same
+    lowest = min(float(f"{1 / impostors:.6g}"), 0.1)  # rounded as `roc_points` does
+    marks = sorted((far, tar) for far, tar in told.items() if far >= lowest)
+    # The curve is thinned; the marks lie on it all the same.
+    points = sorted([*((f, 100 * t) for f, t in zip(far, tar, strict=True)), *marks])
     # A logarithmic axis has no 0: what is accepted without a false accept begins at its left end.
     start = max((tar for far, tar in points if far <= lowest), default=0.0)
     steps = [(lowest, start)] * (start > 0) + [point for point in points if point[0] > lowest]
-    made = _layout("false accept rate (FAR)", "true accept rate (TAR), %", right=24)
+    made = _layout("false accept rate (FAR)", "true accept rate (TAR), %", type="log")
     ticks = [10.0**p for p in range(math.ceil(math.log10(lowest) - 1e-9), 1)]
-    made["xaxis"] |= {"type": "log", "range": [math.log10(lowest), 0]}
     made["xaxis"] |= {"tickvals": ticks, "ticktext": [rate(tick) for tick in ticks]}
-    made["yaxis"]["range"] = _up_to_all(start)
+    made["xaxis"]["range"], made["yaxis"]["range"] = [math.log10(lowest), 0], _up_to_all(start)
     hover, line = "FAR %{x:.3~%}<br>TAR %{y:.2f} %", {"color": GREEN, "width": 2, "shape": "hv"}
     marker = {"color": GREEN, "size": 9, "symbol": "diamond"}
     traces = [
         _trace("ROC", "lines", steps, hover, line=line, cliponaxis=False),
         _trace("in the table", "markers", marks, hover, marker=marker, cliponaxis=False),
     ]
+    if start < 50:  # else it lies below the axis
+        chance = [(one, 100 * one) for one in np.geomspace(lowest, 1, 41).tolist()]
+        dots = {"color": LINE, "width": 1, "dash": "dot"}
+        traces.insert(0, _trace("chance", "lines", chance, line=dots))
     return _figure(traces, made)
 
 
 def score_plot(scores: Scores, same: NDArray[np.bool_], threshold: float | None) -> Figure:
     """How scores are spread, each kind of pair in percent of its own number; the threshold between them."""
-    made = _layout("score (cosine similarity)", "share of pairs, %", right=24)
-    made["yaxis"]["rangemode"] = "nonnegative"
-    edges, kinds = (
-        _edges(scores),
-        (("impostor", ~same, ORANGE, "dot"), ("genuine", same, BLUE, "solid")),
-    )
+    # One bin more at both ends, which no score falls into: the outlines begin and end at 0.
+    width = max(float(np.ptp(scores)), 0.001) / (BINS - 3)
+    edges = scores.min() + width * (np.arange(BINS + 1) - 1.5)
+    kinds = (("impostor", ~same, ORANGE, "dot"), ("genuine", same, BLUE, "solid"))
     traces = [_spread(kind, scores[of], edges, *style) for kind, of, *style in kinds if of.any()]
     if threshold is not None:
         # Named in the legend: words beside it would lie on the curves.
         ends = [(threshold, 0.0), (threshold, max(max(trace["y"]) for trace in traces))]
         line = {"color": LINE, "width": 2, "dash": "dash"}
         traces.append(_trace(f"threshold {threshold:.3f}", "lines", ends, line=line))
+    made = _layout("score (cosine similarity)", "share of pairs, %")
+    made["yaxis"]["rangemode"] = "nonnegative"
     return _figure(traces, made)
-
-
-def _edges(scores: Scores) -> Scores:
-    """Of at most `BINS` bins as wide as 1, 2 or 5 times a power of ten, around all scores."""
-    low, high = float(scores.min()), float(scores.max())
-    least = max((high - low) / (BINS - 4), 0.001)
-    power = 10.0 ** math.floor(math.log10(least))
-    width = next(step * power for step in (1, 2, 5, 10) if step * power >= least)
-    first, last = math.floor(low / width) - 1, math.floor(high / width) + 2  # 0 at both ends
-    return np.asarray(np.arange(first, last + 1) * width)
 
 
 def _spread(kind: str, scores: Scores, edges: Scores, shade: str, dash: str) -> Figure:
@@ -391,11 +332,10 @@ def _spread(kind: str, scores: Scores, edges: Scores, shade: str, dash: str) -> 
         f"score {low:.3g} to {high:.3g}<br>{count(number)} {kind} pairs ({percent(share)})"
         for low, high, number, share in zip(edges, edges[1:], counts, shares, strict=False)
     ]
-    points = list(zip(((edges[:-1] + edges[1:]) / 2).round(6).tolist(), shares, strict=True))
-    line, fill = {"color": shade, "width": 2, "shape": "hvh", "dash": dash}, shade + "38"
-    return _trace(
-        f"{kind} pairs", "lines", points, hover, line=line, fill="tozeroy", fillcolor=fill
-    )
+    points = zip(((edges[:-1] + edges[1:]) / 2).round(6).tolist(), shares, strict=True)
+    style: Figure = {"line": {"color": shade, "width": 2, "shape": "hvh", "dash": dash}}
+    style |= {"fill": "tozeroy", "fillcolor": shade + "38"}
+    return _trace(f"{kind} pairs", "lines", points, hover, **style)
 
 
 def cmc_plot(cmc: Scores) -> Figure:
@@ -404,25 +344,22 @@ def cmc_plot(cmc: Scores) -> Figure:
     if len(cmc) > POINTS:
         ranks = np.unique(np.geomspace(1, len(cmc), POINTS).round().astype(int))
     points = list(zip(ranks.tolist(), (100 * cmc[ranks - 1]).tolist(), strict=True))
-    made = _layout("rank", "found among the first, %", whole=len(cmc), right=24)
+    axis = {"type": "log", "dtick": 1} if logarithmic else {}
+    made = _layout("rank", "found among the first, %", whole=len(cmc), **axis)
     made["yaxis"]["range"] = _up_to_all(points[0][1])
-    made["xaxis"] |= {"type": "log", "dtick": 1} if logarithmic else {}
-    style = {
-        "line": {"color": GREEN, "width": 2},
-        "marker": {"color": GREEN, "size": 6},
-        "cliponaxis": False,
-    }
+    style = {"line": {"color": GREEN, "width": 2}, "marker": {"color": GREEN, "size": 6}}
     mode, hover = "lines" if logarithmic else "lines+markers", "rank %{x}<br>found %{y:.2f} %"
-    return _figure([_trace("CMC", mode, points, hover, showlegend=False, **style)], made)
+    traces = [_trace("CMC", mode, points, hover, showlegend=False, cliponaxis=False, **style)]
+    return _figure(traces, made)
+
+
+# What all charts have in common.
 
 
 def _up_to_all(lowest: float) -> list[float]:
     """The range of an axis in percent, from a little below `lowest` to a little above 100."""
     room = max(100 - lowest, 1.0)
     return [max(0.0, 100 - 1.1 * room), 100 + 0.03 * room]
-
-
-# What all charts have in common.
 
 
 def _figure(traces: Sequence[Figure], layout: Figure) -> Figure:
@@ -435,44 +372,29 @@ def _trace(
     """hover: a template, or words for each point; nothing when there are none."""
     x, y = zip(*points, strict=True) if (points := list(points)) else ((), ())
     values = [None if value is None else round(value, 6) for value in y]
-    told: Figure = {"hoverinfo": "skip"}
-    if hover:
-        words = isinstance(hover, str)
-        told = {"hovertemplate": f"{hover if words else '%{text}'}<extra></extra>"}
-        told |= {} if words else {"text": list(hover)}
-    return {
-        "type": "scatter",
-        "name": name,
-        "mode": mode,
-        "x": list(x),
-        "y": values,
-        **told,
-        **style,
+    trace = {"type": "scatter", "name": name, "mode": mode, "x": list(x), "y": values}
+    if not hover:
+        return {**trace, "hoverinfo": "skip", **style}
+    template = hover if isinstance(hover, str) else "%{text}"
+    words = {} if isinstance(hover, str) else {"text": list(hover)}
+    return {**trace, "hovertemplate": f"{template}<extra></extra>", **words, **style}
+
+
+def _layout(x_title: str, *titles: str, whole: int = 0, **x_axis: Any) -> Figure:
+    """Scales one above the other over one axis, of `whole` whole numbers (0: of others)."""
+    few = {"dtick": 1} if 0 < whole <= 10 else {}  # else plotly would put ticks at halves
+    made: Figure = {"xaxis": {"title": {"text": x_title}, **few, **x_axis}}
+    axes = _axes(titles)
+    made |= {
+        y.replace("y", "yaxis"): {"title": {"text": t}} for y, t in zip(axes, titles, strict=True)
     }
+    made["grid"] = {"rows": len(axes), "columns": 1, "subplots": [[f"x{y}"] for y in axes]}
+    return made
 
 
-def _layout(x_title: str, *headings: str, whole: int = 0, right: int = 16) -> Figure:
-    """Scales one above the other, each with its heading, over one axis of `whole` whole numbers (0: others)."""
-    gap, number = 0.13, len(headings)
-    height = (1 - gap * (number - 1)) / max(number, 1)
-    tops = [1 - n * (height + gap) for n in range(number)]
-    made: Figure = {
-        "xaxis": {"title": {"text": x_title}, "anchor": f"y{number if number > 1 else ''}"}
-    }
-    made["xaxis"] |= (
-        {"dtick": 1} if 0 < whole <= 10 else {}
-    )  # else plotly would put ticks at halves
-    for n, top in enumerate(tops, start=1):
-        made[f"yaxis{n if n > 1 else ''}"] = {"domain": [max(0, top - height), top]}
-    made["annotations"] = [_heading(text, 0, top) for text, top in zip(headings, tops, strict=True)]
-    return made | {"margin": {"l": 44, "r": right, "t": 32, "b": 40}}
-
-
-def _heading(text: str, x: int, y: float) -> Figure:
-    """The title of a scale, above its numbers: `x` 0 for the left one, 1 for the right one."""
-    place = {"xref": "paper", "x": x, "xanchor": ("left", "right")[x], "xshift": (-34, 34)[x]}
-    place |= {"yref": "paper", "y": y, "yanchor": "bottom", "yshift": 6}
-    return place | {"text": text, "showarrow": False}
+def _axes(scales: Sequence[Any]) -> list[str]:
+    """Plotly's names of the axes of so many scales: y, y2, y3."""
+    return ["y", *(f"y{n}" for n in range(2, len(scales) + 1))][: len(scales)]
 
 
 def _line_at(x: float, shade: str) -> Figure:

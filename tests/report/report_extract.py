@@ -88,10 +88,8 @@ class Page(HTMLParser):
         """The lines, then every chart: titles of its scales, and of each trace name, x, y."""
         lines = list(self.lines)
         for name, figure in self.figures.items():
-            titles = [note["text"] for note in figure["layout"].get("annotations", ())]
-            lines.append(
-                f"chart {name}: {figure['layout']['xaxis']['title']['text']} / {' / '.join(titles)}"
-            )
+            axes = [axis for key, axis in figure["layout"].items() if key[1:5] == "axis"]
+            lines.append(f"chart {name}: {' / '.join(axis['title']['text'] for axis in axes)}")
             for trace in figure["data"]:
                 lines.append(f"  {trace.get('name') or trace['type']}: {_numbers(trace['x'])}")
                 lines.append(f"    {_numbers(trace.get('z') or trace['y'])}")

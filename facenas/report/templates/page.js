@@ -10,6 +10,7 @@
     const soft = color("--soft"), rule = color("--rule"), family = getComputedStyle(document.body).fontFamily;
     Object.assign(layout, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
+      margin: { l: 8, r: 20, t: 16, b: 40 },
       font: { size: 12, color: soft, family },
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
     });
