@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from facenas.config import read_yaml, shipped, validate
 from facenas.data.config import DataConfig
 from facenas.errors import UserError
-from facenas.execution.config import ExecutionConfig
+from facenas.execution import ExecutionConfig
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config, preset_names
 from facenas.spaces import Plain

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from facenas.execution.base import Evaluator, Executor, OnEpoch, TrialSpec, run_trial
-from facenas.execution.config import ExecutionConfig
+from facenas.execution.base import (
+    Evaluator,
+    ExecutionConfig,
+    Executor,
+    OnEpoch,
+    TrialSpec,
+    run_trial,
+)
 from facenas.execution.evaluators import FunctionEvaluator, SupernetPath, SupernetRef, TrainAlone
 from facenas.execution.processes import ProcessExecutor
 from facenas.execution.serial import SerialExecutor

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
+from pydantic import Field
+
+from facenas.config import Config
 from facenas.errors import CandidateError
 from facenas.spaces.base import fingerprint
 from facenas.strategies.base import Candidate, TrialResult
@@ -24,6 +27,14 @@ Stop = Callable[[], bool]
 
 class MemoryShortError(RuntimeError):
     """The trial ran out of memory beside others: it is tried again, alone."""
+
+
+class ExecutionConfig(Config):
+    """Where candidates are trained. `workers` left at null: one for every core; on GPUs set one for each."""
+
+    executor: Literal["serial", "process"] = "process"
+    workers: int | None = Field(None, ge=1)
+    speculate: bool = True
 
 
 class Evaluator:

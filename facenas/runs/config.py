@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from facenas.config import Config, choice, parse_group
 from facenas.data.config import DataConfig
 from facenas.errors import UserError
-from facenas.execution.config import ExecutionConfig
+from facenas.execution import ExecutionConfig
 from facenas.spaces import SPACES, ImageFacts, SearchSpace
 from facenas.spaces.plain import Plain
 from facenas.strategies import STRATEGIES, MacroMicro, Strategy

@@ -1,18 +1,33 @@
-"""What a run's candidates are judged by: one's own function, a training alone, or a supernet."""
+"""What a run's candidates are judged by: one's own function, a training alone, or a supernet.
+
+A supernet that another run in the same folder has trained already, by the same settings, code and machine,
+is taken from there: searches that differ in strategy or limits alone share it, and find what they would have
+found.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from facenas.execution import Evaluator, SupernetPath, TrainAlone
+from facenas.device import core_count
+from facenas.errors import UserError
+from facenas.execution import Evaluator, SupernetPath, SupernetRef, TrainAlone
 from facenas.execution.evaluators import function_evaluator
-from facenas.runs.run import Run
+from facenas.runs.run import Run, open_run
+from facenas.spaces import Graph
+from facenas.spaces.base import fingerprint
+from facenas.strategies.pareto import SupernetSettings
+
+log = logging.getLogger(__name__)
+
+OnEpoch = Callable[[dict[str, Any], int], None]  # (an epoch's metrics, number of epochs)
 
 
-def build_evaluator(
-    run: Run, space: Any, on_epoch: Callable[[dict[str, Any], int], None]
-) -> Evaluator:
+def build_evaluator(run: Run, space: Any, on_epoch: OnEpoch) -> Evaluator:
     """The evaluator of a run over `space`; a supernet is trained first, if its strategy has one.
 
     Raises UserError when images or packages are missing, SearchStoppedError when the supernet diverges.
@@ -29,7 +44,76 @@ def build_evaluator(
     settings = (folder, config.data, fingerprint, config.recipe, config.seed, latency)
     if getattr(search, "supernet", None) is None:
         return TrainAlone(*settings)
-    from facenas.runs.supernet_training import train_supernet  # needs torch
-
-    supernet = train_supernet(run, space, search.supernet, folder, on_epoch)
+    supernet = _train_supernet(run, space, search.supernet, folder, on_epoch)
     return SupernetPath(*settings, supernet)
+
+
+def _train_supernet(
+    run: Run, space: Graph, settings: SupernetSettings, data_folder: Path, on_epoch: OnEpoch
+) -> SupernetRef:
+    """The supernet of `run`, trained to its last epoch if it is not yet; it goes on where it was killed.
+
+    Raises UserError when its checkpoint is damaged or belongs to other settings, SearchStoppedError when
+    training diverges or the disk is full.
+    """
+    from facenas.data import open_data
+    from facenas.device import pick_device
+    from facenas.training.fit import TrainState, fit, kept_threads, read_checkpoint
+    from facenas.training.supernet import supernet_trainer
+    from facenas.training.tasks import TaskContext
+
+    path, key = run.folder / "checkpoints" / "supernet.pt", _key(run, settings)
+    checkpoint = read_checkpoint(path, key) or _take_over(run, settings, path, key)
+    if checkpoint is None or len(checkpoint["history"]) < settings.epochs:
+        config, data, seed = run.config, open_data(data_folder), int(key[:16], 16) >> 1
+        with kept_threads(checkpoint):
+            context = TaskContext(
+                space.largest(), data, config.data, config.recipe, config.seed, seed, pick_device()
+            )
+            trainer, supernet = supernet_trainer(context, space, settings)
+            state = TrainState(trainer, path, key, {"supernet": supernet})
+            state.restore(checkpoint)
+            fit(state, run.folder, "supernet", on_epoch)
+    return SupernetRef(path, key, space, settings.recalibration)
+
+
+def _take_over(run: Run, settings: SupernetSettings, path: Path, key: str) -> dict[str, Any] | None:
+    """Copies the supernet that a neighboring run has trained to its end, if training anew would repeat it."""
+    from facenas.training.fit import read_checkpoint, save, write_metrics
+
+    for other in sorted(run.folder.parent.glob("[!.]*/checkpoints/supernet.pt")):
+        with suppress(UserError):  # of other settings, or damaged: no fault of this run
+            neighbor = open_run(run.folder.parent, other.parents[1].name)
+            checkpoint = read_checkpoint(other, key) if _alike(run, neighbor) else None
+            # Another number of threads rounds otherwise.
+            if checkpoint is None or checkpoint["threads"] != core_count():
+                continue
+            if len(checkpoint["history"]) == settings.epochs:
+                log.info("supernet: trained already, in run %s", neighbor.name)
+                save(path, checkpoint)
+                write_metrics(run.folder, "supernet", checkpoint["history"])
+                return checkpoint
+    return None
+
+
+def _alike(run: Run, other: Run) -> bool:
+    """Whether code, libraries and machine are the same: else the same settings give other weights."""
+    return all(
+        run.about.get(name) == other.about.get(name)
+        for name in ("versions", "git_commit", "machine")
+    )
+
+
+def _key(run: Run, settings: SupernetSettings) -> str:
+    """Of all that decides the weights."""
+    space = run.config.space
+    data = run.config.data.model_dump(exclude={"name", "root", "image_size", "download"})
+    return fingerprint(
+        {
+            "space": {"kind": space.owner.name, **space.model_dump(mode="json")},
+            "recipe": run.config.recipe.deciding(),
+            "supernet": settings.model_dump(include={"epochs", "sandwich"}),
+            "data": {**data, "fingerprint": run.about["data"]["fingerprint"]},
+            "seed": run.config.seed,
+        }
+    )

@@ -10,7 +10,7 @@ import yaml
 from facenas.config import Config, Registry, read_yaml, shipped, validate
 from facenas.data.config import DataConfig
 from facenas.errors import UserError
-from facenas.execution.config import ExecutionConfig
+from facenas.execution import ExecutionConfig
 from facenas.models.heads import HEADS
 from facenas.runs.config import RunConfig
 from facenas.spaces import SPACES
