@@ -10,112 +10,68 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 # Templates searched in galleries: IJB-B and IJB-C, 1:N
+from facenas.evaluation.metrics.identification import Identification as Identification
+from facenas.evaluation.metrics.identification import MergedIdentification as MergedIdentification
+from facenas.evaluation.metrics.identification import Subjects as Subjects
+from facenas.evaluation.metrics.identification import identify_templates as identify_templates
 from facenas.evaluation.metrics.identification import (
-    Identification,
-    MergedIdentification,
-    Subjects,
-    identify_templates,
-    identify_templates_merged,
+    identify_templates_merged as identify_templates_merged,
 )
 
 # Ranking of a gallery: TinyFace
-from facenas.evaluation.metrics.ranking import Ranking, rank_k
+from facenas.evaluation.metrics.ranking import Ranking as Ranking
+from facenas.evaluation.metrics.ranking import rank_k as rank_k
 
 # Scored pairs
-from facenas.evaluation.metrics.roc import (
-    Roc,
-    auc,
-    eer,
-    roc,
-    tar_at_far,
-    tar_at_fars,
-    tar_at_nearest_far,
-    tar_at_nearest_fars,
-)
+from facenas.evaluation.metrics.roc import Roc as Roc
+from facenas.evaluation.metrics.roc import auc as auc
+from facenas.evaluation.metrics.roc import eer as eer
+from facenas.evaluation.metrics.roc import roc as roc
+from facenas.evaluation.metrics.roc import tar_at_far as tar_at_far
+from facenas.evaluation.metrics.roc import tar_at_fars as tar_at_fars
+from facenas.evaluation.metrics.roc import tar_at_nearest_far as tar_at_nearest_far
+from facenas.evaluation.metrics.roc import tar_at_nearest_fars as tar_at_nearest_fars
 
 # Templates of images in pairs: IJB-B and IJB-C, 1:1
-from facenas.evaluation.metrics.templates import (
-    FUSIONS,
-    Templates,
-    TemplateVerification,
-    pool_templates,
-    score_pairs,
-    verify_pooled,
-    verify_templates,
-)
+from facenas.evaluation.metrics.templates import FUSIONS as FUSIONS
+from facenas.evaluation.metrics.templates import Templates as Templates
+from facenas.evaluation.metrics.templates import TemplateVerification as TemplateVerification
+from facenas.evaluation.metrics.templates import pool_templates as pool_templates
+from facenas.evaluation.metrics.templates import score_pairs as score_pairs
+from facenas.evaluation.metrics.templates import verify_pooled as verify_pooled
+from facenas.evaluation.metrics.templates import verify_templates as verify_templates
 
 # Pairs in ten folds: LFW, CFP-FP, AgeDB-30, CALFW, CPLFW
-from facenas.evaluation.metrics.ten_fold import TenFold, ten_fold, ten_fold_of
+from facenas.evaluation.metrics.ten_fold import TenFold as TenFold
+from facenas.evaluation.metrics.ten_fold import ten_fold as ten_fold
+from facenas.evaluation.metrics.ten_fold import ten_fold_of as ten_fold_of
 
 if TYPE_CHECKING:
-    from facenas.evaluation import benches
-    from facenas.evaluation.benches.result import (
-        BenchResult,
-        PairResult,
-        RankResult,
-        TemplateResult,
-    )
-    from facenas.evaluation.embedders import Embedder, InputOptions, embedder_of, open_embedder
-    from facenas.evaluation.runner import HqResult, evaluate, evaluate_hq
+    from facenas.evaluation import benches as benches
+    from facenas.evaluation.benches.result import BenchResult as BenchResult
+    from facenas.evaluation.benches.result import PairResult as PairResult
+    from facenas.evaluation.benches.result import RankResult as RankResult
+    from facenas.evaluation.benches.result import TemplateResult as TemplateResult
+    from facenas.evaluation.embedders import Embedder as Embedder
+    from facenas.evaluation.embedders import InputOptions as InputOptions
+    from facenas.evaluation.embedders import embedder_of as embedder_of
+    from facenas.evaluation.embedders import open_embedder as open_embedder
+    from facenas.evaluation.runner import HqResult as HqResult
+    from facenas.evaluation.runner import evaluate as evaluate
+    from facenas.evaluation.runner import evaluate_hq as evaluate_hq
 
 # Where torch or pydantic is behind it: seconds to import, which the metrics are spared.
 _LATER = {
-    "benches": "",
-    **dict.fromkeys(
-        ("BenchResult", "PairResult", "RankResult", "TemplateResult"), "benches.result"
-    ),
-    **dict.fromkeys(("Embedder", "InputOptions", "embedder_of", "open_embedder"), "embedders"),
-    **dict.fromkeys(("HqResult", "evaluate", "evaluate_hq"), "runner"),
+    "runner": ("HqResult", "evaluate", "evaluate_hq"),
+    "embedders": ("Embedder", "InputOptions", "embedder_of", "open_embedder"),
+    "benches.result": ("BenchResult", "PairResult", "RankResult", "TemplateResult"),
 }
-
-__all__ = [
-    "FUSIONS",
-    "BenchResult",
-    "Embedder",
-    "HqResult",
-    "Identification",
-    "InputOptions",
-    "MergedIdentification",
-    "PairResult",
-    "RankResult",
-    "Ranking",
-    "Roc",
-    "Subjects",
-    "TemplateResult",
-    "TemplateVerification",
-    "Templates",
-    "TenFold",
-    "auc",
-    "benches",
-    "eer",
-    "embedder_of",
-    "evaluate",
-    "evaluate_hq",
-    "identify_templates",
-    "identify_templates_merged",
-    "open_embedder",
-    "pool_templates",
-    "rank_k",
-    "roc",
-    "score_pairs",
-    "tar_at_far",
-    "tar_at_fars",
-    "tar_at_nearest_far",
-    "tar_at_nearest_fars",
-    "ten_fold",
-    "ten_fold_of",
-    "verify_pooled",
-    "verify_templates",
-]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    place = _LATER[name] or name
-    found = importlib.import_module(f"{__name__}.{place}")
-    return found if name == place else getattr(found, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    if name == "benches":
+        return importlib.import_module(f"{__name__}.benches")
+    for place, names in _LATER.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{place}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

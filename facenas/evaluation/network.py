@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from facenas.data.images import decode_image, find_images, open_image, reason_of, to_pixels
 from facenas.errors import UserError
-from facenas.spaces.base import FACE_SIZE
+from facenas.spaces.base import FACE, FACE_SIZE
 
 if TYPE_CHECKING:
     from facenas.evaluation.embedders import Embedder
@@ -53,7 +53,9 @@ class Network(nn.Module):
         Raw embeddings of image and mirror image are added first, as published figures have it. Compare two by
         their dot product. Raises UserError for a classification network.
         """
-        return self._batches(images, self.trained.embed)
+        if self.trained.arch.task != FACE:
+            raise UserError("a classification network gives no embeddings: call predict")
+        return _unit_embeddings(images, self._outputs)
 
     def predict(self, images: Images) -> tuple[list[str], NDArray[np.float32]]:
         """The likeliest class of each image by name, and the probabilities (n, classes).
@@ -61,20 +63,21 @@ class Network(nn.Module):
         images: (n, h, w, c) or (n, h, w) uint8, or files, which are resized as those of the data set were.
         Raises UserError for a face network, and for arrays of another size.
         """
-        probabilities = self._batches(images, self.trained.predict)
+        if self.trained.arch.task == FACE:
+            raise UserError("a face network knows no classes: call embed")
+        channels, side, _ = self.trained.input_shape
+        logits = self._outputs(_pixels(images, side, channels, face=False))
+        probabilities = torch.from_numpy(logits).softmax(1).numpy()
         return [self.classes[best] for best in probabilities.argmax(1)], probabilities
 
-    def _batches(self, images: Images, run: Any) -> NDArray[np.float32]:
-        channels, side, _ = self.trained.input_shape
-        pixels = _pixels(images, side, channels, face=not self.classes)
-        if not len(pixels):
-            raise UserError("images: there are none")
+    @torch.inference_mode()
+    def _outputs(self, pixels: Pixels) -> NDArray[np.float32]:
         device = next(self.parameters()).device
-        parts = [
-            run(torch.from_numpy(pixels[start : start + _BATCH]).to(device)).float().cpu().numpy()
-            for start in range(0, len(pixels), _BATCH)
+        outputs = [
+            self(self.trained.normalize(batch.to(device))).float().cpu()
+            for batch in torch.split(torch.from_numpy(pixels), _BATCH)
         ]
-        return np.concatenate(parts)
+        return torch.cat(outputs).numpy()
 
 
 class GraphNetwork:
@@ -85,9 +88,17 @@ class GraphNetwork:
 
     def embed(self, images: Images) -> NDArray[np.float32]:
         """See `Network.embed`."""
-        pixels = _pixels(images, FACE_SIZE, 3, face=True)
-        raw = self.embedder(pixels) + self.embedder(np.ascontiguousarray(pixels[:, :, ::-1]))
-        return np.asarray(raw / np.linalg.norm(raw, axis=1, keepdims=True), np.float32)
+        return _unit_embeddings(images, self.embedder)
+
+
+def _unit_embeddings(
+    images: Images, embed: Callable[[Pixels], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    pixels = _pixels(images, FACE_SIZE, 3, face=True)
+    raw = embed(pixels) + embed(np.ascontiguousarray(pixels[:, :, ::-1]))
+    return np.asarray(
+        raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12), np.float32
+    )
 
 
 def _pixels(images: Images, side: int, channels: int, face: bool) -> Pixels:
@@ -97,13 +108,15 @@ def _pixels(images: Images, side: int, channels: int, face: bool) -> Pixels:
     if not isinstance(images, np.ndarray):
         names = [images] if isinstance(images, str | Path) else list(images)
         read = [_read(Path(name), side, channels, face) for name in names]
-        return np.stack(read) if read else np.empty((0, side, side, channels), np.uint8)
+        images = np.stack(read) if read else np.empty((0, side, side, channels), np.uint8)
     pixels = images[..., None] if images.ndim == 3 else images
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, channels):
         raise UserError(
             f"images: should be uint8 of shape (n, {side}, {side}, {channels}), not {images.dtype} of "
             f"{images.shape}"
         )
+    if not len(pixels):
+        raise UserError("images: there are none")
     return np.ascontiguousarray(pixels)
 
 

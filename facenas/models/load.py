@@ -23,7 +23,8 @@ class TrainedNetwork(nn.Module):
     """A network with trained weights, in float32 on the CPU, in evaluation mode, and what it takes and gives.
 
     mean, std: per channel in the order of `color`, on the 0..1 scale; image_size: side in pixels;
-    classes: their names in the order of the logits, none for faces.
+    classes: their names in the order of the logits, none for faces; format: of its file; turned: whether
+    that was of a network trained on BGR, whose weights now take RGB.
     """
 
     def __init__(
@@ -35,11 +36,15 @@ class TrainedNetwork(nn.Module):
         color: str = "RGB",
         image_size: int = FACE_SIZE,
         classes: Sequence[str] = (),
+        *,
+        format: str = "run",
+        turned: bool = False,
     ) -> None:
         super().__init__()
         self.arch, self.network = arch, network.float()
         self.mean, self.std, self.color = tuple(mean), tuple(std), color
         self.image_size, self.classes = image_size, tuple(classes)
+        self.format, self.turned = format, turned
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -53,25 +58,6 @@ class TrainedNetwork(nn.Module):
             images = images.flip(3)
         mean, std = (images.new_tensor(v, dtype=torch.float32) for v in (self.mean, self.std))
         return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
-
-    @torch.inference_mode()
-    def embed(self, images: Tensor) -> Tensor:
-        """(n, 112, 112, 3) uint8 RGB -> unit embeddings (n, E) float32: compare them by their dot product.
-
-        Raw embeddings of image and mirror image are added first, as published figures have it.
-        """
-        if self.arch.task != FACE:
-            raise UserError("a classification network gives no embeddings: call predict")
-        raw = self(self.normalize(images)) + self(self.normalize(images.flip(2)))
-        return nn.functional.normalize(raw)
-
-    @torch.inference_mode()
-    def predict(self, images: Tensor) -> Tensor:
-        """(n, h, w, c) uint8 -> probabilities (n, classes) float32, in the order of `classes`."""
-        if self.arch.task == FACE:
-            raise UserError("a face network knows no classes: call embed")
-        probabilities: Tensor = self(self.normalize(images)).softmax(1)
-        return probabilities
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -113,7 +99,7 @@ def load_network(path: str | Path, color: Color | None = None) -> TrainedNetwork
         return read_trained(path)
     if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
         return read_trained(path.parents[1])
-    return read_exported(path) or _imported(path, color)
+    return _read_exported(path) or _imported(path, color)
 
 
 def read_trained(run_folder: Path) -> TrainedNetwork:
@@ -137,7 +123,7 @@ def read_trained(run_folder: Path) -> TrainedNetwork:
         ) from None
 
 
-def read_exported(path: Path) -> TrainedNetwork | None:
+def _read_exported(path: Path) -> TrainedNetwork | None:
     """The network of a file that `facenas export --format safetensors` wrote; None of any other file."""
     if path.suffix != ".safetensors":
         return None
@@ -151,7 +137,8 @@ def read_exported(path: Path) -> TrainedNetwork | None:
     try:
         tree, mean, std = (json.loads(said[key]) for key in ("architecture", "mean", "std"))
         facts = mean, std, said.get("colour", "RGB"), int(said["image_size"])
-        return _filled(tree, read_tensors(path), *facts, json.loads(said.get("classes", "[]")))
+        classes = json.loads(said.get("classes", "[]"))
+        return _filled(tree, read_tensors(path), *facts, classes, format="facenas safetensors")
     except (KeyError, ValueError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -161,12 +148,12 @@ def read_exported(path: Path) -> TrainedNetwork | None:
 
 def _imported(path: Path, color: Color | None) -> TrainedNetwork:
     found, half = load_foreign(path, color), (0.5, 0.5, 0.5)
-    # Weights of a network that was trained on BGR have been turned to take RGB.
-    return _filled(found.architecture.to_json(), found.backbone, half, half)
+    tree, turned = found.architecture.to_json(), found.color == "BGR"
+    return _filled(tree, found.backbone, half, half, format="checkpoint", turned=turned)
 
 
-def _filled(tree: Any, weights: dict[str, Tensor], *facts: Any) -> TrainedNetwork:
+def _filled(tree: Any, weights: dict[str, Tensor], *facts: Any, **more: Any) -> TrainedNetwork:
     arch = from_json(tree)
     network = arch.build(0)
     network.load_state_dict(weights)
-    return TrainedNetwork(arch, network, *facts)
+    return TrainedNetwork(arch, network, *facts, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -52,10 +53,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _load(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return safetensors.torch.load_file(path)
-    with path.open("rb") as file:
-        zipped = (
-            file.read(4) == b"PK\x03\x04"
-        )  # before torch 1.6 it was not: then tensors alone are read
+    # Before torch 1.6 it was no .zip: then tensors alone are read.
+    zipped = zipfile.is_zipfile(path)
+    if zipped and any("/code/" in name for name in zipfile.ZipFile(path).namelist()):
+        raise UserError(
+            f"{path}: is TorchScript, which torch has given up and which runs its author's code; export the "
+            "network by torch.onnx.export, or save its state_dict as safetensors"
+        )
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
     refused = sorted(name for name in names if not _HARMLESS.match(name))
     if refused:

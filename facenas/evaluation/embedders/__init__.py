@@ -40,7 +40,7 @@ def open_embedder(
         opened = open_onnx(path, options, device, threads)
     else:
         from facenas.device import named_device
-        from facenas.evaluation.embedders.checkpoint import open_checkpoint
+        from facenas.evaluation.embedders.module import open_checkpoint
 
         opened = open_checkpoint(path, options, named_device(device))
     _tell_assumed(path, opened.facts)
@@ -67,7 +67,8 @@ def embedder_of(
         return
     from torch import nn
 
-    from facenas.evaluation.embedders.module import evaluation_mode, open_callable, open_module
+    from facenas.device import named_device
+    from facenas.evaluation.embedders import module as torch_nets
     from facenas.evaluation.network import GraphNetwork, Network
 
     options = options or InputOptions()
@@ -75,10 +76,9 @@ def embedder_of(
         yield net.embedder
         return
     if isinstance(net, Network):  # raw: its own `embed` adds the mirror image, and normalizes
-        from facenas.evaluation.embedders.checkpoint import open_trained
-
-        with evaluation_mode(net):
-            yield open_trained(net.trained, options)
+        place = named_device(str(next(net.parameters()).device))
+        with torch_nets.evaluation_mode(net):
+            yield torch_nets.open_trained(net.trained, options, place)
         return
     # A module's attribute `embed` may be a layer of its own; a method is what we look for.
     method = getattr(net, "embed", None) if hasattr(type(net), "embed") else None
@@ -87,10 +87,13 @@ def embedder_of(
             f"{type(net).__name__}: gives no embeddings; give a file, a module, or a function of images"
         )
     if not isinstance(net, nn.Module):
-        yield open_callable(method or net, options)
+        yield torch_nets.open_callable(method or net, options)
         return
-    with evaluation_mode(net):
-        yield open_callable(method, options) if method else open_module(net, options)
+    with torch_nets.evaluation_mode(net):
+        if method:
+            yield torch_nets.open_callable(method, options)
+        else:
+            yield torch_nets.open_module(net, options)
 
 
 def _tell_assumed(model: Path, facts: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -58,12 +58,14 @@ def extract(
     key = f"{_VERSION} {embedder.fingerprint} {images.fingerprint} {len(images)} {embedder.size}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
-        with _folder(root, name, keep) as folder, _alone(folder), _one_thread_a_call(embedder):
+        with _folder(root, name, keep) as folder:
             kinds = (PLAIN, MIRRORED) if flip else (PLAIN,)
             stored = {
                 kind: RowFile(folder / f"{kind}.npy", len(images), embedder.size) for kind in kinds
             }
-            _fill(stored, embedder, images, batch_size, workers or core_count())
+            # Many calls of one thread are faster than one of many; what runs alone may use all.
+            with nullcontext() if getattr(embedder, "alone", False) else threads(1):
+                _fill(stored, embedder, images, batch_size, workers or core_count())
             found = _sum([rows.read() for rows in stored.values()])
             return found if keep else np.array(found)
     except (OSError, SearchStoppedError) as error:
@@ -76,19 +78,14 @@ def extract(
 
 @contextmanager
 def _folder(root: Path, name: str, keep: bool) -> Iterator[Path]:
-    if keep:
-        folder = root / "embeddings" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        return
+    """One process at a time has it; another waits, and then finds the work done."""
     root.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="embeddings-", dir=root) as scratch:
-        yield Path(scratch)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time; another waits, and then finds the work done."""
+    if not keep:
+        with TemporaryDirectory(prefix="embeddings-", dir=root) as scratch:
+            yield Path(scratch)
+        return
+    folder = root / "embeddings" / name
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -96,14 +93,9 @@ def _alone(folder: Path) -> Iterator[None]:
         log.info("another process computes these embeddings; waiting for it")
         lock.acquire()
     try:
-        yield
+        yield folder
     finally:
         lock.release()
-
-
-def _one_thread_a_call(embedder: Embedder) -> Any:
-    """Many calls of one thread are faster than one call of many; where one runs at a time, it may use all."""
-    return nullcontext() if getattr(embedder, "alone", False) else threads(1)
 
 
 class _Chunk(NamedTuple):
@@ -114,11 +106,11 @@ class _Chunk(NamedTuple):
     kinds: tuple[str, ...]
 
 
-def _chunks(done: Mapping[str, int], count: int, batch_size: int) -> Iterator[_Chunk]:
+def _chunks(stored: Mapping[str, RowFile], count: int, batch_size: int) -> Iterator[_Chunk]:
+    done = {kind: rows.count for kind, rows in stored.items()}
     start = min(done.values())
     while start < count:
-        ends = (start + batch_size, count, *(rows for rows in done.values() if rows > start))
-        stop = min(ends)
+        stop = min(start + batch_size, count, *(rows for rows in done.values() if rows > start))
         yield _Chunk(start, stop, tuple(kind for kind, rows in done.items() if rows <= start))
         start = stop
 
@@ -131,14 +123,18 @@ def _fill(
     workers: int,
 ) -> None:
     """Appends what is missing. Whatever stops it, what was computed before counts."""
-    done = {kind: rows.count for kind, rows in stored.items()}
-    chunks = list(_chunks(done, len(images), batch_size))
+    chunks = list(_chunks(stored, len(images), batch_size))
     if not chunks:
         return
     results = ahead(lambda chunk: _embed(embedder, images, chunk), chunks, workers)
-    total, first = len(images), chunks[0].start
-    label = f"embeddings of {embedder.name}"
-    bar = tqdm(total=total, initial=first, desc=label, unit="image", disable=None, leave=False)
+    bar = tqdm(
+        desc=f"embeddings of {embedder.name}",
+        total=len(images),
+        initial=chunks[0].start,
+        unit="image",
+        disable=None,
+        leave=False,
+    )
     saved = time.monotonic()
     try:
         with bar:

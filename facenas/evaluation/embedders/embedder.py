@@ -96,9 +96,9 @@ class Selection:
         """(m, size) float32, not normalized."""
         rows = np.asarray(outputs[self.embedding], np.float32)
         rows = rows.reshape(len(rows), -1)
-        if self.length is not None:
-            rows = rows * np.asarray(outputs[self.length], np.float32).reshape(-1, 1)
-        return rows
+        if self.length is None:
+            return rows
+        return rows * np.asarray(outputs[self.length], np.float32).reshape(-1, 1)
 
 
 def probe(
@@ -115,9 +115,7 @@ def probe(
         images = rng.integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
         try:
             outputs = run(images)
-        except (
-            Exception
-        ) as error:  # onnxruntime, torch and a function of somebody's raise many kinds
+        except Exception as error:  # of onnxruntime, torch, or a function of somebody's
             reason = reason or first_line(error)
             continue
         if all(np.ndim(value) and len(value) == count for value in outputs.values()):

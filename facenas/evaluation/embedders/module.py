@@ -1,10 +1,11 @@
-"""Torch modules, and plain functions, as embedders; embeddings of pairs as training checks itself by."""
+"""Networks in torch, and plain functions, as embedders; and the pairs that training checks itself by."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,90 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facenas.data.faces.loader import batches_in_order, to_input
-from facenas.data.faces.store import FaceStore
+from facenas.data.faces.store import SIDE, FaceStore
 from facenas.device import Device
+from facenas.errors import UserError
 from facenas.evaluation.embedders.embedder import (
     CPU_PIECE,
     Outputs,
     PieceEmbedder,
     Pixels,
+    Rows,
     fingerprint,
     probe,
 )
-from facenas.evaluation.embedders.preprocessing import USER, InputOptions, Preprocessing, usual
+from facenas.evaluation.embedders.preprocessing import (
+    FILE,
+    USER,
+    InputOptions,
+    Preprocessing,
+    usual,
+)
 from facenas.evaluation.metrics.checks import Floats
 from facenas.evaluation.metrics.ten_fold import squared_distances
+from facenas.models.import_weights import Color
+from facenas.models.load import TrainedNetwork, load_network
 
 _BATCH = 128
+
+
+def open_checkpoint(path: Path, options: InputOptions, device: Device) -> PieceEmbedder:
+    """A run's folder, its `checkpoints/model.pt`, an export as safetensors, or another project's checkpoint.
+
+    Raises UserError when the file is damaged or holds no network of faces.
+    """
+    if options.embedding is not None:
+        raise UserError(f"embedding {options.embedding}: {path} has one output; leave it out")
+    colors: dict[str | None, Color] = {"rgb": "RGB", "bgr": "BGR"}
+    trained = load_network(path, colors.get(options.color and options.color.lower()))
+    device.place(trained)
+    file = path / "checkpoints" / "model.pt" if path.is_dir() else path
+    return open_trained(trained, options, device, path, file.read_bytes())
+
+
+def open_trained(
+    trained: TrainedNetwork,
+    options: InputOptions,
+    device: Device,
+    path: Path | None = None,
+    content: bytes | None = None,
+) -> PieceEmbedder:
+    """A network where it is, such as one that `facenas.load` gave: raw embeddings.
+
+    path: of its file, if it is known, and its content, which is quicker to fingerprint than the weights are.
+    """
+    arch, place = trained.arch, device.torch_device
+    if arch.task != "face":
+        where = path or arch.kind
+        raise UserError(f"{where}: is a classification network; this needs a network of faces")
+    mean, std = (tuple(255 * v for v in values) for values in (trained.mean, trained.std))
+    color = "bgr" if trained.turned else trained.color.lower()
+    chosen = Preprocessing(color, mean, std, FILE, FILE).changed(options)
+    given = chosen.turned() if trained.turned else chosen
+
+    def run(images: Pixels) -> Rows:
+        values = network_input(images, given, place)
+        return raw_embeddings(trained.network, values, device).numpy()
+
+    gpu = place.type != "cpu"
+    precision = "bfloat16" if device.bf16 else "float32"
+    found = digest_of(trained) if content is None else content
+    return PieceEmbedder(
+        name=path.name if path else arch.kind,
+        fingerprint=fingerprint(found, chosen.identity, color, precision),
+        size=arch.embedding,
+        facts={
+            "format": trained.format,
+            "parameters": arch.count_parameters(),
+            "macs": arch.count_macs(SIDE),
+            **chosen.facts(),
+            "precision": precision,
+            "device": str(place),
+        },
+        run=run,
+        piece=None if gpu else CPU_PIECE,
+        alone=gpu,
+    )
 
 
 def open_module(module: nn.Module, options: InputOptions) -> PieceEmbedder:
@@ -128,18 +198,13 @@ def _named(found: Any) -> Outputs:
     }
 
 
-def network_input(
-    images: Pixels, chosen: Preprocessing, device: torch.device, turned: bool = False
-) -> Tensor:
-    """(m, 112, 112, 3) uint8 RGB -> (m, 3, 112, 112) float32 on `device`, as `chosen` says.
-
-    turned: the network's weights were turned from BGR to RGB, while `chosen` still speaks of the file's.
-    """
-    if chosen.unit_range and turned == (chosen.color == "bgr"):
-        pixels = np.require(images, requirements=("C", "W"))  # else torch cannot share the memory
-        return to_input(torch.from_numpy(pixels).to(device))
-    values = torch.from_numpy(chosen.apply(images)).to(device)
-    return values.flip(1) if turned else values
+def network_input(images: Pixels, chosen: Preprocessing, device: torch.device) -> Tensor:
+    """(m, 112, 112, 3) uint8 RGB -> (m, 3, 112, 112) float32 on `device`, as `chosen` says."""
+    if not chosen.unit_range:
+        return torch.from_numpy(chosen.apply(images)).to(device)
+    pixels = np.require(images, requirements=("C", "W"))  # else torch cannot share the memory
+    values = to_input(torch.from_numpy(pixels).to(device))
+    return values if chosen.color == "rgb" else values.flip(1)
 
 
 @torch.inference_mode()
@@ -150,28 +215,24 @@ def raw_embeddings(model: nn.Module, values: Tensor, device: Device) -> Tensor:
     return outputs.float().cpu()
 
 
-def embed(model: nn.Module, batches: Iterable[Tensor], device: Device) -> NDArray[np.float64]:
-    """(n, E) unit embeddings of batches (m, 112, 112, 3) uint8 RGB.
+def pair_distances(
+    model: nn.Module, store: FaceStore, pairs: NDArray[np.int64], device: Device
+) -> Floats:
+    """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once.
 
     Raw embeddings of image and horizontal flip are added before the normalization, so the clearer one
     counts more. Source: `mk-minchul/AdaFace:utils.py`, `deepinsight/insightface:.../verification.py`.
     """
     model.eval()
-    found = [
-        raw_embeddings(model, to_input(batch.to(device.torch_device)), device)
-        + raw_embeddings(model, to_input(batch.flip(2).to(device.torch_device)), device)
-        for batch in batches
-    ]
-    raw = torch.cat(found).double().numpy()
-    norms = np.linalg.norm(raw, axis=1, keepdims=True)
-    return np.asarray(raw / np.maximum(norms, 1e-12))
-
-
-def pair_distances(
-    model: nn.Module, store: FaceStore, pairs: NDArray[np.int64], device: Device
-) -> Floats:
-    """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once."""
     images, places = np.unique(pairs, return_inverse=True)
-    embeddings = embed(model, batches_in_order(store, images, _BATCH), device)
+    found = []
+    for batch in batches_in_order(store, images, _BATCH):
+        plain, mirrored = (
+            raw_embeddings(model, to_input(faces.to(device.torch_device)), device)
+            for faces in (batch, batch.flip(2))
+        )
+        found.append(plain + mirrored)
+    raw = torch.cat(found).double().numpy()
+    embeddings = raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
     first, second = places.reshape(pairs.shape).T
     return squared_distances(embeddings[first], embeddings[second])

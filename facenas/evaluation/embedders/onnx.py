@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facenas.data.faces.store import SIDE
 from facenas.device import named_device
@@ -30,9 +29,6 @@ from facenas.evaluation.embedders.preprocessing import (
     usual,
 )
 from facenas.spaces import from_json
-
-if TYPE_CHECKING:  # of the extra `onnx`
-    import onnx
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -67,10 +63,20 @@ def open_onnx(path: Path, options: InputOptions, device: str | None, threads: in
     facts = {"format": "ONNX", "parameters": onnx_graph.count_parameters(model)}
     if provider == _CPU:
         onnx_graph.use_fast_prelu(model, values)
-    session = _session(path, runtime, model.SerializeToString(), provider, threads)
-    entry = _input(path, session)
-    chosen = _preprocessing(path, model, entry, values).changed(options)
-    if entry.dtype == np.uint8 and (set(chosen.mean), set(chosen.std)) != ({0.0}, {1.0}):
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+    settings.log_severity_level = _ERRORS_ONLY
+    try:
+        session = runtime.InferenceSession(model.SerializeToString(), settings, [provider])
+    except Exception as error:  # onnxruntime's own kinds
+        raise UserError(f"{path}: onnxruntime cannot run it ({first_line(error)})") from None
+    entry, said = _input(path, session), {item.key: item.value for item in model.metadata_props}
+    if "facenas_version" not in said:  # others' metadata says nothing that we know
+        said = {}
+    takes_bytes = entry.dtype == np.uint8
+    takes_raw = onnx_graph.takes_raw(model, entry.name, values)
+    chosen = _preprocessing(path, said, takes_bytes, takes_raw).changed(options)
+    if takes_bytes and (set(chosen.mean), set(chosen.std)) != ({0.0}, {1.0}):
         raise UserError(f"{path}: takes pixels as bytes; leave out mean and std")
     names = [output.name for output in session.get_outputs()]
 
@@ -82,7 +88,7 @@ def open_onnx(path: Path, options: InputOptions, device: str | None, threads: in
 
     selection, batch = probe(path, run, options.embedding, entry.batch)
     gpu = provider != _CPU
-    facts |= {**_counts(model), **chosen.facts(), "device": place, "output": selection.embedding}
+    facts |= {**_counts(said), **chosen.facts(), "device": place, "output": selection.embedding}
     return PieceEmbedder(
         name=path.name,
         fingerprint=fingerprint(content, f"{chosen.identity} {provider}", selection),
@@ -121,16 +127,6 @@ def _provider(runtime: Any, device: str | None) -> tuple[str, str]:
     return _CPU, "cpu"
 
 
-def _session(path: Path, runtime: Any, model: bytes, provider: str, threads: int) -> Any:
-    settings = runtime.SessionOptions()
-    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
-    settings.log_severity_level = _ERRORS_ONLY
-    try:
-        return runtime.InferenceSession(model, settings, providers=[provider])
-    except Exception as error:  # onnxruntime's own kinds
-        raise UserError(f"{path}: onnxruntime cannot run it ({first_line(error)})") from None
-
-
 def _input(path: Path, session: Any) -> _Input:
     """Its one input of images; raises UserError when that is not 112x112 and three channels."""
     entries = session.get_inputs()
@@ -161,47 +157,32 @@ def _input(path: Path, session: Any) -> _Input:
 
 
 def _preprocessing(
-    path: Path, model: onnx.ModelProto, entry: _Input, values: dict[str, NDArray[Any]]
+    path: Path, said: dict[str, str], takes_bytes: bool, takes_raw: bool | None
 ) -> Preprocessing:
     """From our metadata, else from how the graph begins."""
-    from facenas.evaluation.embedders.onnx_graph import start_of
-
-    said = _metadata(model)
-    if said:
-        return _ours(path, said)
-    if entry.dtype == np.uint8:
-        return Preprocessing("rgb", (0.0,), (1.0,), ASSUMED, FILE)
-    start = start_of(model, entry.name, values)
-    if start is None:
-        return usual()
-    std = (1.0,) if start.takes_raw else (255.0,)
-    return Preprocessing("rgb", (0.0,), std, ASSUMED, GRAPH)
-
-
-def _metadata(model: onnx.ModelProto) -> dict[str, str]:
-    """What `facenas export` wrote into the file; nothing of any other file."""
-    said = {item.key: item.value for item in model.metadata_props}
-    return said if "facenas_version" in said else {}
-
-
-def _ours(path: Path, said: dict[str, str]) -> Preprocessing:
     if not said.get("output", "embedding").startswith("embedding"):
         raise UserError(f"{path}: is a classification network; this needs a network of faces")
-    try:
-        mean, std = (
-            tuple(255 * float(v) for v in json.loads(said[key])) for key in ("mean", "std")
-        )
-        return Preprocessing(said["colour"].lower(), mean, std, FILE, FILE)
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path}: its metadata is damaged ({first_line(error)}); export it again"
-        ) from None
+    if said:
+        try:
+            mean, std = (
+                tuple(255 * float(v) for v in json.loads(said[key])) for key in ("mean", "std")
+            )
+            return Preprocessing(said["colour"].lower(), mean, std, FILE, FILE)
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}: its metadata is damaged ({first_line(error)}); export it again"
+            ) from None
+    if takes_bytes:
+        return Preprocessing("rgb", (0.0,), (1.0,), ASSUMED, FILE)
+    if takes_raw is None:
+        return usual()
+    return Preprocessing("rgb", (0.0,), (1.0 if takes_raw else 255.0,), ASSUMED, GRAPH)
 
 
-def _counts(model: onnx.ModelProto) -> dict[str, int]:
+def _counts(said: dict[str, str]) -> dict[str, int]:
     """Of a network of ours, whose export folds some weights into others."""
     try:
-        arch = from_json(json.loads(_metadata(model)["architecture"]))
+        arch = from_json(json.loads(said["architecture"]))
     except (KeyError, ValueError, UserError):  # it runs all the same
         return {}
     return {"parameters": arch.count_parameters(), "macs": arch.count_macs(SIDE)}

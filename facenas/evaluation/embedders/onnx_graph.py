@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,12 +22,11 @@ def read_graph(path: Path) -> onnx.ModelProto:
     """The file with its weights, also those in files beside it; raises UserError when it is damaged."""
     try:
         model = onnx.load(path)
+        if not model.graph.node:
+            raise ValueError("it holds no graph")
     except Exception as error:  # protobuf's, the file system's and onnx's own
-        raise UserError(
-            f"{path}: is no whole ONNX file ({first_line(error)}); fetch it again"
-        ) from None
-    if not model.graph.node:
-        raise UserError(f"{path}: is no whole ONNX file (it holds no graph); fetch it again")
+        reason = first_line(error)
+        raise UserError(f"{path}: is no whole ONNX file ({reason}); fetch it again") from None
     return model
 
 
@@ -49,49 +48,33 @@ def count_parameters(model: onnx.ModelProto) -> int:
         if node.op_type == "BatchNormalization"
         for name in node.input[3:]
     }
-    weights = (
-        tensor
+    return sum(
+        int(np.prod(tensor.dims))
         for tensor in model.graph.initializer
         if tensor.data_type in _FLOATS and tensor.name not in statistics
     )
-    return sum(int(np.prod(tensor.dims)) for tensor in weights)
 
 
-class Start(NamedTuple):
-    """What a graph itself does first to its input: (x - shift) * scale, of several channels their means."""
+def takes_raw(model: onnx.ModelProto, name: str, values: Constants) -> bool | None:
+    """Whether what the graph first does to its input suits pixels of 0..255, not 0..1; None: it does nothing.
 
-    shift: float
-    scale: float
-
-    @property
-    def takes_raw(self) -> bool:
-        """Whether that suits pixels of 0..255; else it suits 0..1."""
-        return self.scale < 0.1 or abs(self.shift) > 2
-
-
-def start_of(model: onnx.ModelProto, name: str, values: Constants) -> Start | None:
-    """The constants that the input `name` meets before anything else; None: there are none.
-
-    Published networks of insightface begin with (x - 127.5) * 0.0078125.
+    That is (x - shift) * scale by the constants that the input `name` meets before anything else, of several
+    channels their means. Published networks of insightface begin with (x - 127.5) * 0.0078125.
     """
     shift, scale, found = 0.0, 1.0, False
-    while True:
-        users = [node for node in model.graph.node if name in node.input]
-        if len(users) != 1:
-            break
+    while len(users := [node for node in model.graph.node if name in node.input]) == 1:
         node = users[0]
         others = [values[other] for other in node.input if other != name and other in values]
         if node.op_type in ("Sub", "Add", "Mul", "Div") and others:
-            constant = float(np.mean(others[0]))
+            constant, found = float(np.mean(others[0])), True
             if node.op_type in ("Mul", "Div"):
                 scale *= constant if node.op_type == "Mul" else 1 / (constant or 1.0)
             else:
                 shift += (constant if node.op_type == "Sub" else -constant) / (scale or 1.0)
-            found = True
         elif node.op_type not in _PASSING:
             break
         name = node.output[0]
-    return Start(shift, scale) if found else None
+    return scale < 0.1 or abs(shift) > 2 if found else None
 
 
 def use_fast_prelu(model: onnx.ModelProto, values: Constants) -> None:
@@ -105,15 +88,12 @@ def use_fast_prelu(model: onnx.ModelProto, values: Constants) -> None:
     floats = (value for value in values.values() if value.dtype.kind == "f")
     if not all(np.isfinite(value).all() for value in floats):
         return
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        slope = values.get(node.input[1]) if node.op_type == "PRelu" else None
-        if slope is not None and _per_channel(slope):
-            nodes += _prelu(model, node, slope.reshape(-1, 1, 1, 1))
-        else:
-            nodes.append(node)
+    nodes = list(model.graph.node)
     del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    for node in nodes:
+        slope = values.get(node.input[1]) if node.op_type == "PRelu" else None
+        fast = slope is not None and _per_channel(slope)
+        model.graph.node.extend(_prelu(model, node, slope) if fast else [node])
 
 
 def _per_channel(slope: NDArray[Any]) -> bool:
@@ -126,7 +106,7 @@ def _per_channel(slope: NDArray[Any]) -> bool:
 def _prelu(
     model: onnx.ModelProto, node: onnx.NodeProto, slope: NDArray[np.float32]
 ) -> list[onnx.NodeProto]:
-    x, y = node.input[0], node.output[0]
+    x, y, slope = node.input[0], node.output[0], slope.reshape(-1, 1, 1, 1)
     minus, below, above, bent = (f"{y}/{part}" for part in ("minus", "below", "above", "bent"))
     weights = {f"{y}/-1": -np.ones_like(slope), f"{y}/-slope": -slope}
     model.graph.initializer.extend(numpy_helper.from_array(w, key) for key, w in weights.items())

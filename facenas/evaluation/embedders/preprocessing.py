@@ -55,14 +55,18 @@ class Preprocessing:
 
     def changed(self, options: InputOptions) -> Preprocessing:
         """With what the user says in place of what the file says."""
-        made = self
+        said: dict[str, Any] = {}
         if options.color is not None:
-            made = replace(made, color=options.color.lower(), color_said_by=USER)
-        if options.mean is not None:
-            made = replace(made, mean=tuple(map(float, options.mean)), values_said_by=USER)
-        if options.std is not None:
-            made = replace(made, std=tuple(map(float, options.std)), values_said_by=USER)
-        return made
+            said |= {"color": options.color.lower(), "color_said_by": USER}
+        for name, values in (("mean", options.mean), ("std", options.std)):
+            if values is not None:
+                said |= {name: tuple(map(float, values)), "values_said_by": USER}
+        return replace(self, **said)
+
+    def turned(self) -> Preprocessing:
+        """The same for weights turned to take the other order of the colors."""
+        color = "rgb" if self.color == "bgr" else "bgr"
+        return replace(self, color=color, mean=self.mean[::-1], std=self.std[::-1])
 
     @property
     def unit_range(self) -> bool:
