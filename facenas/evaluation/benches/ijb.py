@@ -78,13 +78,16 @@ class TemplateProtocol(Protocol):
     def measure(self, data: Path, extract: Extract) -> TemplateResult:
         """See `Bench.measure`."""
         meta, images = self.read(data)
-        keep_norm, use_score = self._weights()
+        weights: dict[str, Any] = {**FUSIONS[self.bench.fusion]}
+        for key in weights:
+            if (given := getattr(self.bench, key)) is not None:
+                weights[key] = given
         pooled = pool_templates(
             extract(images),
             meta.templates,
             meta.media,
-            detector_scores=meta.detector_scores if use_score else None,
-            keep_norm=keep_norm,
+            detector_scores=meta.detector_scores if weights["use_detector_score"] else None,
+            keep_norm=weights["keep_norm"],
         )
         found = verify_pooled(pooled, meta.pairs, meta.same)
         figures, warnings = _identification(pooled, meta)
@@ -95,8 +98,7 @@ class TemplateProtocol(Protocol):
             tar_at_nearest_far=found.tar_at_nearest_far,
             eer=eer(found.scores, meta.same),
             auc=auc(found.scores, meta.same),
-            keep_norm=keep_norm,
-            use_detector_score=use_score,
+            **weights,
             pairs=len(meta.same),
             genuine=int(meta.same.sum()),
             templates=len(pooled.ids),
@@ -129,12 +131,6 @@ class TemplateProtocol(Protocol):
             f"{folder} as InsightFace hands it out"
         )
 
-    def _weights(self) -> tuple[bool, bool]:
-        bench, usual = self.bench, FUSIONS[self.bench.fusion]
-        keep_norm = usual["keep_norm"] if bench.keep_norm is None else bench.keep_norm
-        score = bench.use_detector_score
-        return keep_norm, usual["use_detector_score"] if score is None else score
-
 
 def read_meta(bench: TemplateProtocol.Settings, root: Path) -> Meta:
     """The text files in `root`/meta, checked against each other."""
@@ -155,16 +151,7 @@ def read_meta(bench: TemplateProtocol.Settings, root: Path) -> Meta:
             raise _unknown_template(pairs_file, line, wanted[row])
     galleries, probes, warnings = _read_lists(bench, root / "meta", ids)
     return Meta(
-        faces["names"],
-        points["points"],
-        points["scores"],
-        faces["templates"],
-        faces["media"],
-        pairs["pairs"],
-        pairs["same"],
-        galleries,
-        probes,
-        warnings,
+        **{**faces, **points, **pairs}, galleries=galleries, probes=probes, warnings=warnings
     )
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,40 +27,86 @@ from facenas.files import publish_folder
 
 Arrays = dict[str, NDArray[Any]]
 
-_VERSION = 1  # of what is kept in the cache
+_VERSION = 2  # of what is kept in the cache
 _LONGEST_NAME = 64
 _NAME = ("names", f"U{_LONGEST_NAME}")
 _FACES = np.dtype([_NAME, ("templates", "i8"), ("media", "i8")])
-_POINTS = np.dtype([_NAME, ("points", "f4", (5, 2)), ("scores", "f4")])
+_POINTS = np.dtype([_NAME, ("points", "f4", (5, 2)), ("detector_scores", "f4")])
 _PAIRS = np.dtype([("first", "i8"), ("second", "i8"), ("same", "i8")])
 _LINES_AT_ONCE = 4096
 
 
+def _kept(parse: Callable[[Path], Arrays]) -> Callable[[Path], Arrays]:
+    """Decorator: of a file that was read before and has not changed, the arrays come mapped from the cache."""
+
+    @wraps(parse)
+    def read(path: Path) -> Arrays:
+        entry = _entry(path)
+        with suppress(OSError, ValueError):  # torn
+            if kept := _load(entry):
+                return kept
+        arrays = parse(path)
+
+        def write(folder: Path) -> None:
+            for name, array in arrays.items():
+                np.save(folder / f"{name}.npy", array)
+
+        publish_folder(entry, write, remedy="set FACENAS_CACHE to another folder")
+        return _load(entry)
+
+    return read
+
+
+def _entry(path: Path) -> Path:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    key = repr((_VERSION, str(path.resolve()), facts.st_size, facts.st_mtime_ns))
+    digest = hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()
+    return default_cache() / f"{path.stem}-{digest[:16]}"
+
+
+def _load(entry: Path) -> Arrays:
+    return {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in entry.glob("*.npy")}
+
+
+@_kept
 def read_faces(path: Path) -> Arrays:
     """The names (n,) str, templates and media (n,) int64, of `..._face_tid_mid.txt`.
 
     As the other readers, raises UserError, naming the line, when one is not as it should be.
     """
-    return _kept(
-        path,
-        ("names", "templates", "media"),
-        lambda: _images(path, _FACES, "<k>.jpg template medium"),
-    )
+    return _images(path, _FACES, "<k>.jpg template medium")
 
 
+@_kept
 def read_points(path: Path) -> Arrays:
-    """The names (n,) str, points (n, 5, 2) and scores (n,) float32, finite, of `..._name_5pts_score.txt`."""
-    form = "<k>.jpg x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 score"
-    return _kept(
-        path,
-        ("names", "points", "scores"),
-        lambda: _check_points(path, _images(path, _POINTS, form)),
-    )
+    """The names (n,) str, points (n, 5, 2), detector_scores (n,) float32, of `..._name_5pts_score.txt`."""
+    found = _images(path, _POINTS, "<k>.jpg x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 score")
+    finite = np.isfinite(found["points"]).all((1, 2)) & np.isfinite(found["detector_scores"])
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise UserError(
+            f"{path}: line {line_of(path, row)}: {found['names'][row]} has a number that is not finite; "
+            "correct it, or take the image out of all meta files"
+        )
+    return found
 
 
+@_kept
 def read_template_pairs(path: Path) -> Arrays:
     """The pairs (p, 2) int64, columns contiguous, and same (p,) bool, of `..._template_pair_label.txt`."""
-    return _kept(path, ("pairs", "same"), lambda: _pairs(path))
+    table = _table(path, _PAIRS, "template template 0|1")
+    wrong = (table["same"] != 0) & (table["same"] != 1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{path}: line {line_of(path, row)}: the label is {table['same'][row]}, not 0 or 1; "
+            "get the file anew"
+        )
+    # Transposed as a whole: each column is one block of memory, and stays so in the cache.
+    return {"pairs": np.stack([table["first"], table["second"]]).T, "same": table["same"] == 1}
 
 
 def read_subjects(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -107,30 +155,6 @@ def _images(path: Path, dtype: np.dtype[np.void], form: str) -> Arrays:
     return {**columns, "names": table["names"].astype(f"U{longest}")}
 
 
-def _check_points(path: Path, found: Arrays) -> Arrays:
-    finite = np.isfinite(found["points"]).all((1, 2)) & np.isfinite(found["scores"])
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise UserError(
-            f"{path}: line {line_of(path, row)}: {found['names'][row]} has a number that is not finite; "
-            "correct it, or take the image out of all meta files"
-        )
-    return found
-
-
-def _pairs(path: Path) -> Arrays:
-    table = _table(path, _PAIRS, "template template 0|1")
-    wrong = (table["same"] != 0) & (table["same"] != 1)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise UserError(
-            f"{path}: line {line_of(path, row)}: the label is {table['same'][row]}, not 0 or 1; "
-            "get the file anew"
-        )
-    # Transposed as a whole: each column is one block of memory, and stays so in the cache.
-    return {"pairs": np.stack([table["first"], table["second"]]).T, "same": table["same"] == 1}
-
-
 def _table(path: Path, dtype: np.dtype[np.void], form: str) -> NDArray[np.void]:
     """The lines of a file as (rows,) of `dtype`; `form` is what one looks like, for messages."""
     try:
@@ -174,29 +198,3 @@ def _parses(lines: list[str], dtype: np.dtype[np.void]) -> bool:
 def _bad_line(path: Path, number: int, line: str, form: str) -> UserError:
     shown = line.strip()[:80]
     return UserError(f'{path}: line {number} is {shown!r}, not "{form}"; get the file anew')
-
-
-def _kept(path: Path, fields: tuple[str, ...], parse: Callable[[], Arrays]) -> Arrays:
-    """What `parse` makes of the file, memory-mapped from the cache; parsed again when the file has changed."""
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    key = repr((_VERSION, str(path.resolve()), facts.st_size, facts.st_mtime_ns))
-    digest = hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()
-    entry = default_cache() / f"{path.stem}-{digest[:16]}"
-    try:
-        return _load(entry, fields)
-    except (OSError, ValueError):  # it is not there, or torn
-        arrays = parse()
-
-        def write(folder: Path) -> None:
-            for name, array in arrays.items():
-                np.save(folder / f"{name}.npy", array)
-
-        publish_folder(entry, write, remedy="set FACENAS_CACHE to another folder")
-        return _load(entry, fields)
-
-
-def _load(entry: Path, fields: tuple[str, ...]) -> Arrays:
-    return {name: np.asarray(np.load(entry / f"{name}.npy", mmap_mode="r")) for name in fields}

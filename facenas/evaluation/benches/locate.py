@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from os.path import splitext
+from pathlib import Path
 
 from facenas.data.images import Files, FolderFiles, image_names, open_files
 from facenas.errors import UserError
@@ -80,14 +81,16 @@ def locate(files: Files, listed: Sequence[str]) -> list[str | None]:
     all listed paths share need not be there. Raises UserError when two folders fit.
     """
     names = image_names(files)
-    by_stem = {_stem(name): name for name in names}  # a.jpg and a.png: the exact name goes first
+    by_stem = {
+        splitext(name)[0]: name for name in names
+    }  # a.jpg and a.png: the exact name goes first
     exact = set(names)
     shorter = list(listed)
     while shorter:
         folder = _folder(files.root, by_stem, shorter)
         if folder is not None:
             places = [folder + name for name in shorter]
-            return [name if name in exact else by_stem.get(_stem(name)) for name in places]
+            return [name if name in exact else by_stem.get(splitext(name)[0]) for name in places]
         tops = {name.partition("/")[0] for name in shorter}
         if len(tops) > 1 or not all("/" in name for name in shorter):
             break
@@ -97,7 +100,7 @@ def locate(files: Files, listed: Sequence[str]) -> list[str | None]:
 
 def _folder(root: Path, by_stem: dict[str, str], listed: list[str]) -> str | None:
     """The folder, "" or with a slash at its end, in which most of a sample of listed images lie."""
-    sample = [_stem(name) for name in listed[:: max(1, len(listed) // _SAMPLE)]]
+    sample = [splitext(name)[0] for name in listed[:: max(1, len(listed) // _SAMPLE)]]
     by_last: dict[str, list[str]] = {name.rpartition("/")[2]: [] for name in sample}
     for stem in by_stem:
         if (last := stem.rpartition("/")[2]) in by_last:
@@ -116,8 +119,3 @@ def _folder(root: Path, by_stem: dict[str, str], listed: list[str]) -> str | Non
             f"{root}: holds the listed images twice, in {first[0]!r} and {second[0]!r}; give one of these"
         )
     return first[0]
-
-
-def _stem(name: str) -> str:
-    path = PurePosixPath(name)
-    return name[: len(name) - len(path.suffix)]

@@ -9,145 +9,95 @@ Split/<FF|FP>/<01..10>/<same|diff>.txt  CFP: `i,j`: in FP, i is a number of list
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-
 from facenas.data.images import Files
 from facenas.errors import UserError
+
+Pair = tuple[str, str, bool]  # two paths as listed, and whether they are one person's
+Line = tuple[int, str]  # its number from 1, and what is on it
 
 CFP_FIRST = "Pair_list_F.txt"
 _LABELS = ("0", "1")
 
 
-@dataclass(frozen=True, eq=False)
-class PairList:
-    """Pairs before their images are found: `paths` as listed, (n, 2) int64 places in them, (n,) bool labels.
-
-    folds: how many contiguous ones the list itself says, None where it says nothing.
-    """
-
-    paths: tuple[str, ...]
-    pairs: NDArray[np.int64]
-    same: NDArray[np.bool_]
-    folds: int | None
-
-
-def read_pair_list(files: Files, name: str, split: str | None) -> PairList:
+def read_pair_list(files: Files, name: str, split: str | None) -> tuple[list[Pair], int | None]:
     """The list called `name` in `files`, in whichever form it has; `split`: of CFP's, FF or FP.
 
+    Beside the pairs: how many contiguous folds the list itself says, None where it says nothing.
     Raises UserError that names the line or file at fault.
     """
     if name.rpartition("/")[2] == CFP_FIRST:
         return _read_cfp(files, name[: -len(CFP_FIRST)], split)
-    text, where = _read_text(files, name), str(files.root / name)
-    first = text.lstrip().partition("\n")[0].split()
+    lines, where = _read_lines(files, name), str(files.root / name)
+    first = lines[0][1].split() if lines else []
     if len(first) == 2 and all(word.isdecimal() for word in first):
-        return _parse_pairs_txt(text, where)
+        folds, count = int(first[0]), 2 * int(first[0]) * int(first[1])
+        if len(lines) != 1 + count or folds < 2:
+            raise UserError(
+                f"{where}: has {len(lines) - 1} pairs, but its first line says {count} in {folds} folds"
+            )
+        return [_lfw_pair(where, line) for line in lines[1:]], folds
     if len(first) == 3 and {first[0], first[2]} & set(_LABELS):
-        return _parse_rows(text, where, first[0] in _LABELS)
+        return [_labeled_pair(where, line, first[0] in _LABELS) for line in lines], None
     raise UserError(
         f"{where}: is no list of pairs: its first line is neither LFW's 10<TAB>300 nor `label path1 path2` "
         "nor `path1 path2 label`"
     )
 
 
-def _pair_list(
-    named: Sequence[tuple[str, str]], same: Sequence[bool], folds: int | None
-) -> PairList:
-    """Every path is kept once."""
-    place: dict[str, int] = {}
-    pairs = [[place.setdefault(path, len(place)) for path in pair] for pair in named]
-    return PairList(
-        tuple(place), np.array(pairs, np.int64).reshape(-1, 2), np.array(same, bool), folds
-    )
-
-
-def _parse_pairs_txt(text: str, where: str) -> PairList:
-    lines = [line.rstrip() for line in text.splitlines()]
-    folds, each = (int(number) for number in lines[0].split())
-    rows = [(number, line) for number, line in enumerate(lines[1:], start=2) if line]
-    if len(rows) != 2 * folds * each or folds < 2:
-        raise UserError(
-            f"{where}: has {len(rows)} pairs, but its first line says {2 * folds * each} in {folds} folds"
-        )
-    words = [_lfw_words(where, number, line) for number, line in rows]
-    named = [
-        (f"{name}/{name}_{i:04d}.jpg", f"{other}/{other}_{j:04d}.jpg")
-        for name, i, other, j, _ in words
-    ]
-    return _pair_list(named, [same for *_, same in words], folds)
-
-
-def _lfw_words(where: str, number: int, line: str) -> tuple[str, int, str, int, bool]:
-    words = line.split("\t") if "\t" in line else line.split()
+def _lfw_pair(where: str, line: Line) -> Pair:
+    words = line[1].split("\t") if "\t" in line[1] else line[1].split()
+    same = len(words) == 3
     try:
-        if len(words) == 3:
-            return words[0], int(words[1]), words[0], int(words[2]), True
-        name, i, other, j = words
-        return name, int(i), other, int(j), False
+        name, i, other, j = (*words[:2], words[0], words[2]) if same else words
+        return f"{name}/{name}_{int(i):04d}.jpg", f"{other}/{other}_{int(j):04d}.jpg", same
     except ValueError:
-        raise UserError(f"{where}: line {number} is not a pair: {line!r}") from None
+        raise UserError(f"{where}: line {line[0]} is not a pair: {line[1]!r}") from None
 
 
-def _parse_rows(text: str, where: str, label_first: bool) -> PairList:
-    form = "label path1 path2" if label_first else "path1 path2 label"
-    named, same = [], []
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split()
-        if not words:
-            continue
-        label, *paths = words if label_first else (words[-1], *words[:-1])
-        if len(paths) != 2 or label not in _LABELS:
-            raise UserError(f"{where}: line {number} is not `{form}` with label 0 or 1: {line!r}")
-        same.append(label == "1")
-        named.append((plain_path(paths[0]), plain_path(paths[1])))
-    return _pair_list(named, same, None)
+def _labeled_pair(where: str, line: Line, label_first: bool) -> Pair:
+    words = line[1].split()
+    label, *paths = words if label_first else (words[-1], *words[:-1])
+    if len(paths) != 2 or label not in _LABELS:
+        form = "label path1 path2" if label_first else "path1 path2 label"
+        raise UserError(f"{where}: line {line[0]} is not `{form}` with label 0 or 1: {line[1]!r}")
+    return plain_path(paths[0]), plain_path(paths[1]), label == "1"
 
 
-def _read_cfp(files: Files, folder: str, split: str | None) -> PairList:
+def _read_cfp(files: Files, folder: str, split: str | None) -> tuple[list[Pair], int]:
     """`folder` of `files`: "" or with a slash at its end. Genuine pairs come first in their fold."""
     if split is None:
         raise UserError(
             f"{files.root}: holds the protocol of CFP, which is not that of this bench; a bench of CFP says "
             "split FF or FP"
         )
-    first, second = (_cfp_images(files, f"{folder}Pair_list_{letter}.txt") for letter in split)
-    inside = f"{folder}Split/{split}/"
-    named: list[tuple[str, str]] = []
-    same: list[bool] = []
-    sizes: list[int] = []
-    for fold in sorted(
-        name.rpartition("/")[0]
-        for name in files.names()
-        if name.startswith(inside) and name.endswith("/same.txt")
-    ):
-        for kind in ("same", "diff"):
-            pairs = _cfp_pairs(files, f"{fold}/{kind}.txt", first, second)
-            named += pairs
-            same += [kind == "same"] * len(pairs)
-        sizes.append(len(named) - sum(sizes))
+    first, second = (
+        {
+            int(n): plain_path(path)
+            for n, path in _cfp_rows(files, f"{folder}Pair_list_{of}.txt", " ")
+        }
+        for of in split
+    )
+    inside, folds = f"{folder}Split/{split}/", []
+    for name in files.names():
+        if name.startswith(inside) and name.endswith("/same.txt"):
+            same = _cfp_pairs(files, name, first, second, True)
+            different = name.removesuffix("same.txt") + "diff.txt"
+            folds.append(same + _cfp_pairs(files, different, first, second, False))
+    sizes = [len(fold) for fold in folds]
     if len(sizes) < 2 or len(set(sizes)) > 1:
         raise UserError(
             f"{files.root}: {inside} holds folds of {sizes} pairs where two or more of equal size are needed; "
             "take CFP's protocol folder as it is"
         )
-    return _pair_list(named, same, len(sizes))
-
-
-def _cfp_images(files: Files, name: str) -> dict[int, str]:
-    """Path by number."""
-    return {int(words[0]): plain_path(words[1]) for words in _cfp_rows(files, name, " ")}
+    return [pair for fold in folds for pair in fold], len(folds)
 
 
 def _cfp_pairs(
-    files: Files, name: str, first: dict[int, str], second: dict[int, str]
-) -> list[tuple[str, str]]:
+    files: Files, name: str, first: dict[int, str], second: dict[int, str], same: bool
+) -> list[Pair]:
     rows = _cfp_rows(files, name, ",")
     try:
-        return [(first[int(i)], second[int(j)]) for i, j in rows]
+        return [(first[int(i)], second[int(j)], same) for i, j in rows]
     except (KeyError, ValueError) as error:
         raise UserError(
             f"{files.root}: {name} has a pair of numbers without image ({error})"
@@ -156,17 +106,18 @@ def _cfp_pairs(
 
 def _cfp_rows(files: Files, name: str, separator: str) -> list[list[str]]:
     """Every row's number and second word."""
-    lines = _read_text(files, name).splitlines()
-    rows = [line.strip().split(separator, 1) for line in lines if line.strip()]
+    rows = [line.split(separator, 1) for _, line in _read_lines(files, name)]
     for row in rows:
         if len(row) != 2 or not row[0].isdecimal():
             raise UserError(f"{files.root}: {name} has a faulty row: {separator.join(row)!r}")
     return rows
 
 
-def _read_text(files: Files, name: str) -> str:
+def _read_lines(files: Files, name: str) -> list[Line]:
+    """Those that are not empty."""
     try:
-        return files.read(name).decode("utf-8-sig")
+        lines = files.read(name).decode("utf-8-sig").splitlines()
+        return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     except OSError as error:
         reason = error.strerror or "damaged"
     except ValueError as error:

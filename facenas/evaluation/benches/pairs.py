@@ -17,7 +17,7 @@ from facenas.evaluation.benches import PROTOCOLS, Bench, BenchNotThereError, Ext
 from facenas.evaluation.benches.images import Images, file_images
 from facenas.evaluation.benches.insightface_bin import read_bin
 from facenas.evaluation.benches.locate import find_list, find_place, locate, open_list
-from facenas.evaluation.benches.pair_lists import PairList, read_pair_list
+from facenas.evaluation.benches.pair_lists import read_pair_list
 from facenas.evaluation.benches.result import Mistake, PairResult
 from facenas.evaluation.metrics.checks import unit_rows
 from facenas.evaluation.metrics.roc import auc, eer, tar_at_nearest_fars, worst_mistakes
@@ -105,22 +105,29 @@ class PairProtocol(Protocol):
         files = open_files(place)
         if bench.pairs is not None:
             listed = open_list(bench.pairs.expanduser())
+        elif (found := find_list(files, bench.files, bench.lists)) is not None:
+            listed = found
         else:
-            listed = find_list(files, bench.files, bench.lists) or self._not_there(data)
-        return _with_images(read_pair_list(*listed, bench.split), files, listed[1], bench.folds)
-
-    def _not_there(self, data: Path) -> tuple[Files, str]:
-        bench = self.bench
-        raise BenchNotThereError(
-            f"{data}: has nothing of {bench.title or bench.name}: looked for {', '.join(bench.files)} in it, "
-            f"and for {', '.join(bench.lists)} in it and beside it; else give the list as pairs"
+            raise BenchNotThereError(
+                f"{data}: has nothing of {bench.title or bench.name}: looked for {', '.join(bench.files)} in "
+                f"it, and for {', '.join(bench.lists)} in it and beside it; else give the list as pairs"
+            )
+        rows, folds = read_pair_list(*listed, bench.split)
+        numbers: dict[str, int] = {}  # every path is kept once
+        places = [[numbers.setdefault(p, len(numbers)) for p in paths] for *paths, _ in rows]
+        return PairData(
+            _find_images(files, list(numbers), listed[1]),
+            np.array(places, np.int64).reshape(-1, 2),
+            np.array([same for *_, same in rows], bool),
+            folds or bench.folds,
+            list(numbers),
         )
 
 
-def _with_images(listed: PairList, files: Files, where: str, folds: int) -> PairData:
-    """The listed pairs with their images in `files`; `where`: what to call the list."""
-    found = locate(files, listed.paths)
-    missing = [path for path, name in zip(listed.paths, found, strict=True) if name is None]
+def _find_images(files: Files, paths: list[str], where: str) -> Images:
+    """The images that a list called `where` names."""
+    found = locate(files, paths)
+    missing = [path for path, name in zip(paths, found, strict=True) if name is None]
     if len(missing) == len(found):
         first = f", {missing[0]} the first" if missing else ""
         raise BenchNotThereError(
@@ -131,8 +138,7 @@ def _with_images(listed: PairList, files: Files, where: str, folds: int) -> Pair
             f"{files.root}: {missing[0]} is missing; in all {len(missing)} of the {len(found)} images that "
             f"{where} names are"
         )
-    images = file_images(files, [name for name in found if name is not None])
-    return PairData(images, listed.pairs, listed.same, listed.folds or folds, listed.paths)
+    return file_images(files, [name for name in found if name is not None])
 
 
 def mistake(

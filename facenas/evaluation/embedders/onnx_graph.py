@@ -92,8 +92,10 @@ def use_fast_prelu(model: onnx.ModelProto, values: Constants) -> None:
     del model.graph.node[:]
     for node in nodes:
         slope = values.get(node.input[1]) if node.op_type == "PRelu" else None
-        fast = slope is not None and _per_channel(slope)
-        model.graph.node.extend(_prelu(model, node, slope) if fast else [node])
+        if slope is not None and _per_channel(slope):
+            model.graph.node.extend(_prelu(model, node, slope))
+        else:
+            model.graph.node.append(node)
 
 
 def _per_channel(slope: NDArray[Any]) -> bool:
