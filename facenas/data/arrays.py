@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -95,47 +94,34 @@ def from_dataset(
         own = getattr(train, "classes", None)
         count = max(int(labels.max()) for _, labels in parts) + 1
         classes = own if own is not None and len(own) == count else None
+    name = name or type(train).__name__
     return from_arrays(
-        *parts,
-        classes=classes,
-        flip=flip,
-        image_size=image_size,
-        name=name or type(train).__name__,
-        cache=cache,
+        *parts, classes=classes, flip=flip, image_size=image_size, name=name, cache=cache
     )
 
 
 def _pair(given: Any, part: str) -> tuple[Pixels, Labels]:
+    """Images (n, h, w, c) and labels (n,) of what was given as such."""
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise UserError(
             f"{part}: a {type(given).__name__}, where a pair (images, labels) is needed"
         )
-    images = _images(given[0], part)
-    return images, _labels(given[1], len(images), part)
-
-
-def _images(given: Any, part: str) -> Pixels:
-    images = np.asarray(given)
+    images, labels = map(np.asarray, given)
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise UserError(
-            f"{part} images: {images.dtype} of shape {np.shape(given)}, where uint8 of shape (n, h, w, c) or "
-            "(n, h, w) is needed, with 1 or 3 channels last; convert them"
+            f"{part} images: {images.dtype} of shape {np.shape(given[0])}, where uint8 of shape (n, h, w, c) "
+            "or (n, h, w) is needed, with 1 or 3 channels last; convert them"
         )
     if not images.size:
         raise UserError(f"{part} images: there are none; give some")
-    return images
-
-
-def _labels(given: Any, images: int, part: str) -> Labels:
-    labels = np.asarray(given)
-    if labels.shape != (images,) or labels.dtype.kind not in "iu":
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise UserError(
             f"{part} labels: {labels.dtype} of shape {labels.shape}, where an integer for each of "
-            f"{images:,} images is needed"
+            f"{len(images):,} images is needed"
         )
-    return labels.astype(np.int64)
+    return images, labels.astype(np.int64)
 
 
 def _class_names(train: Labels, test: Labels, classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -155,65 +141,57 @@ def _class_names(train: Labels, test: Labels, classes: Sequence[str] | None) -> 
         raise UserError(
             "labels: all images are of one class where two or more are needed; add another"
         )
-    return tuple(str(name) for name in (range(count) if classes is None else classes))
+    return tuple(map(str, range(count) if classes is None else classes))
 
 
-def _read(dataset: Dataset[Any], image_size: int | None) -> tuple[Pixels, NDArray[np.int64]]:
+def _read(dataset: Dataset[Any], image_size: int | None) -> tuple[Pixels, Labels]:
+    kind = type(dataset).__name__
     if not hasattr(dataset, "__len__"):
-        raise UserError(
-            f"{type(dataset).__name__}: has no length; give a Dataset that can be indexed"
-        )
+        raise UserError(f"{kind}: has no length; give a Dataset that can be indexed")
     images: list[Pixels] = []
-    labels = np.empty(len(dataset), np.int64)
+    labels: list[int] = []
     for number in tqdm(range(len(dataset)), "read", unit="image", disable=None, leave=False):
         sample = dataset[number]
         if not isinstance(sample, (tuple, list)) or len(sample) != 2:
             raise UserError(
-                f"{type(dataset).__name__}: gives a {type(sample).__name__} where a pair (image, label) is "
-                "needed; wrap it in a Dataset that gives pairs"
+                f"{kind}: gives a {type(sample).__name__} where a pair (image, label) is needed; wrap it in "
+                "a Dataset that gives pairs"
             )
-        pixels = _pixels(sample[0], number, image_size)
-        if images and pixels.shape != images[0].shape:
+        images.append(_pixels(sample[0], number, image_size))
+        if images[-1].shape != images[0].shape:
             raise UserError(
-                f"image {number}: is of shape {pixels.shape} where the first is of {images[0].shape}; "
+                f"image {number}: is of shape {images[-1].shape} where the first is of {images[0].shape}; "
                 "convert them, or give image_size to resize them"
             )
-        images.append(pixels)
-        labels[number] = _label(sample[1], number)
+        try:
+            labels.append(operator.index(sample[1]))
+        except (TypeError, ValueError, RuntimeError):
+            raise UserError(
+                f"label of image {number}: {sample[1]!r} is not an integer; give class numbers"
+            ) from None
     if not images:
-        raise UserError(f"{type(dataset).__name__}: is empty; give a Dataset with images")
-    return np.stack(images), labels
-
-
-def _label(label: Any, number: int) -> int:
-    try:
-        return operator.index(label)
-    except (TypeError, ValueError, RuntimeError):
-        raise UserError(
-            f"label of image {number}: {label!r} is not an integer; give class numbers"
-        ) from None
+        raise UserError(f"{kind}: is empty; give a Dataset with images")
+    return np.stack(images), np.array(labels, np.int64)
 
 
 def _pixels(image: Any, number: int, image_size: int | None) -> Pixels:
     """(h, w, c) uint8 of any kind of image."""
-    if not isinstance(image, Image.Image):
-        array = np.asarray(image)
-        if array.ndim == 3 and not isinstance(image, np.ndarray):  # a tensor
-            array = array.transpose(1, 2, 0)
-        if array.dtype.kind == "f":
-            if not (array.min(initial=0) >= 0 and array.max(initial=1) <= 1):
-                raise UserError(
-                    f"image {number}: its floats reach beyond 0..1; leave out Normalize, which the recipe does"
-                )
-            array = np.rint(array * 255).astype(np.uint8)
-        if (
-            array.dtype != np.uint8
-            or array.ndim not in (2, 3)
-            or array.shape[2:] not in ((), (1,), (3,))
-        ):
+    if isinstance(image, Image.Image):
+        return to_pixels(image, grey=is_grey(image), size=image_size)
+    array = np.asarray(image)
+    if array.ndim == 3 and not isinstance(image, np.ndarray):  # a tensor
+        array = array.transpose(1, 2, 0)
+    if array.dtype.kind == "f":
+        if not (array.min(initial=0) >= 0 and array.max(initial=1) <= 1):
             raise UserError(
-                f"image {number}: {array.dtype} of shape {np.shape(image)} is no image; give a PIL image, a "
-                "uint8 array (h, w, c), or a tensor (c, h, w) of 1 or 3 channels"
+                f"image {number}: its floats reach beyond 0..1; leave out Normalize, which the recipe does"
             )
-        image = Image.fromarray(array.squeeze(2) if array.shape[2:] == (1,) else array)
-    return to_pixels(image, grey=is_grey(image), size=image_size)
+        array = np.rint(array * 255).astype(np.uint8)
+    channels = array.shape[2:]
+    if array.dtype != np.uint8 or array.ndim < 2 or channels not in ((), (1,), (3,)):
+        raise UserError(
+            f"image {number}: {array.dtype} of shape {np.shape(image)} is no image; give a PIL image, a "
+            "uint8 array (h, w, c), or a tensor (c, h, w) of 1 or 3 channels"
+        )
+    picture = Image.fromarray(array.squeeze(2) if channels == (1,) else array)
+    return to_pixels(picture, grey=is_grey(picture), size=image_size)

@@ -61,7 +61,6 @@ class ImageSet:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
         return len(self.classes)
 
     @property
@@ -171,10 +170,16 @@ def open_image_set(folder: Path) -> ImageSet:
 
     Raises UserError when a file is missing, torn or of another shape.
     """
-    arrays: dict[str, Any] = {k: _load(folder / f"{k}.npy", ndim) for k, ndim in _ARRAYS.items()}
-    for part in ("train", "test"):
-        if len(arrays[f"{part}_images"]) != len(arrays[f"{part}_labels"]):
-            raise _damaged(folder / f"{part}_labels.npy")
+    arrays: dict[str, Any] = {}
+    for name, ndim in _ARRAYS.items():
+        try:
+            arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="c")
+        except (OSError, ValueError, EOFError):
+            raise _damaged(folder / f"{name}.npy") from None
+        kind = (ndim, np.dtype(np.uint8 if ndim == 4 else np.int64))
+        images = arrays[name.replace("labels", "images")]
+        if (arrays[name].ndim, arrays[name].dtype) != kind or len(arrays[name]) != len(images):
+            raise _damaged(folder / f"{name}.npy")
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         meta |= {key: tuple(meta[key]) for key in ("classes", "mean", "std")}
@@ -219,11 +224,10 @@ def slices(shape: tuple[int, ...]) -> Iterator[slice]:
 def _write_images(path: Path, images: Images, size: int, label: str) -> None:
     """Stream blocks into a .npy file: on a full disk, an error where a mapped file would crash."""
     shape = (images.shape[0], size, size, images.shape[3])
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     bar = tqdm(total=shape[0], desc=label, unit="image", disable=None, leave=False)
     with bar, path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "|u1", "fortran_order": False, "shape": shape}
-        )
+        np.lib.format.write_array_header_1_0(file, header)
         for run in slices(images.shape):
             block = _resized(images[run], size)
             file.write(np.ascontiguousarray(block).data)
@@ -233,22 +237,10 @@ def _write_images(path: Path, images: Images, size: int, label: str) -> None:
 def _resized(block: Pixels, size: int) -> Pixels:
     if block.shape[1:3] == (size, size):
         return block
-    pictures = (
-        Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image) for image in block
-    )
-    return np.stack([np.asarray(resize(picture, size)) for picture in pictures]).reshape(
-        len(block), size, size, block.shape[3]
-    )
-
-
-def _load(path: Path, ndim: int) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="c")
-    except (OSError, ValueError, EOFError):
-        raise _damaged(path) from None
-    if array.ndim != ndim or array.dtype != (np.uint8 if ndim == 4 else np.int64):
-        raise _damaged(path)
-    return array
+    grey = block.shape[3] == 1
+    pictures = map(Image.fromarray, block[..., 0] if grey else block)
+    resized = np.stack([np.asarray(resize(picture, size)) for picture in pictures])
+    return resized[..., None] if grey else resized
 
 
 def _damaged(path: Path) -> UserError:

@@ -9,11 +9,9 @@ import contextlib
 import gzip
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -48,12 +46,11 @@ HOW_TO_GET_FACES = (
 )
 
 
-@dataclass(frozen=True)
-class NamedSet:
+class NamedSet(NamedTuple):
     """What is known of a set: its files, and the authors' numbers.
 
     reader: the class in torchvision.datasets; folders: where the files may lie, relative to the data root,
-    the first that is whole wins; archive: taken in their place; options: arguments of `reader`.
+    the first that is whole wins; archive: taken in their place; split: argument of `reader`.
     """
 
     reader: str
@@ -63,12 +60,22 @@ class NamedSet:
     std: tuple[float, ...]
     flip: bool = True
     archive: str | None = None
-    options: tuple[tuple[str, Any], ...] = ()
+    split: str | None = None
 
 
-def _idx_files(train: str = "train", test: str = "t10k") -> tuple[str, ...]:
+def _idx(
+    reader: str,
+    folders: tuple[str, ...],
+    mean: float,
+    std: float,
+    flip: bool = False,
+    split: str | None = None,
+) -> NamedSet:
+    train, test = (f"emnist-{split}-train", f"emnist-{split}-test") if split else ("train", "t10k")
     kinds = ("images-idx3", "labels-idx1")
-    return tuple(f"{part}-{kind}-ubyte" for part in (train, test) for kind in kinds)
+    files = tuple(f"{part}-{kind}-ubyte" for part in (train, test) for kind in kinds)
+    folders = (f"{reader}/raw", *folders, ".")
+    return NamedSet(reader, folders, files, (mean,), (std,), flip, split=split)
 
 
 NAMED_SETS = {
@@ -88,34 +95,19 @@ NAMED_SETS = {
         (0.2673, 0.2564, 0.2762),
         archive="cifar-100-python.tar.gz",
     ),
-    "mnist": NamedSet(
-        "MNIST", ("MNIST/raw", "mnist", "."), _idx_files(), (0.1307,), (0.3081,), flip=False
+    "mnist": _idx("MNIST", ("mnist",), 0.1307, 0.3081),
+    "fashion_mnist": _idx(
+        "FashionMNIST", ("fashion-mnist", "fashion_mnist"), 0.2860402, 0.3530236, flip=True
     ),
-    "fashion_mnist": NamedSet(
-        "FashionMNIST",
-        ("FashionMNIST/raw", "fashion-mnist", "fashion_mnist", "."),
-        _idx_files(),
-        (0.2860402,),
-        (0.3530236,),
-    ),
-    "kmnist": NamedSet(
-        "KMNIST",
-        ("KMNIST/raw", "kmnist", "."),
-        _idx_files(),
-        (0.19036119,),
-        (0.34719803,),
-        flip=False,
-    ),
+    "kmnist": _idx("KMNIST", ("kmnist",), 0.19036119, 0.34719803),
     # Balanced: lower-case letters that look like their capitals are one class with them. The files hold
     # transposed images, which stay so, as torchvision returns them: numbers are then comparable.
-    "emnist_balanced": NamedSet(
+    "emnist_balanced": _idx(
         "EMNIST",
-        ("EMNIST/raw", "emnist", "emnist-balanced", "emnist_balanced", "gzip", "."),
-        _idx_files("emnist-balanced-train", "emnist-balanced-test"),
-        (0.1751,),
-        (0.3332,),
-        flip=False,
-        options=(("split", "balanced"),),
+        ("emnist", "emnist-balanced", "emnist_balanced", "gzip"),
+        0.1751,
+        0.3332,
+        split="balanced",
     ),
 }
 KNOWN_NAMES = (*NAMED_SETS, "digits")
@@ -229,21 +221,21 @@ def _find_named(name: str, config: DataConfig) -> Source:
 
     Raises UserError when its files are not to be had.
     """
+    size, root = config.image_size, config.root
     if name == "digits":
-        return Source(name, [config.image_size], lambda: _decode_digits(config.image_size))
-    known, root = NAMED_SETS[name], config.root
+        return Source(name, [size], lambda: _decode_digits(size))
     files = _find_files(name, root)
-    if files is None and config.download:
+    if not files and config.download:
         _fetch(name, root)
         files = _find_files(name, root)
-    if files is None:
-        places = ", ".join(str(place) for place in _places(name, root))
+    if not files:
+        places = ", ".join(map(str, _places(name, root)))
         raise UserError(
             f"{name}: not found at {places}; put its files at one of them, set data.root to another "
             "folder, or data.download to fetch it"
         )
-    identity = [config.image_size, *(stamp(path) for path in files)]
-    return Source(name, identity, lambda: _decode(known, files, config.image_size))
+    stamps = [stamp(path) for path in files]
+    return Source(name, [size, *stamps], lambda: _decode(NAMED_SETS[name], files, size))
 
 
 def _places(name: str, root: Path) -> list[Path]:
@@ -255,19 +247,16 @@ def _places(name: str, root: Path) -> list[Path]:
     return places + ([root / known.archive] if known.archive else [])
 
 
-def _find_files(name: str, root: Path) -> list[Path] | None:
+def _find_files(name: str, root: Path) -> list[Path]:
     """The files of the first place that has all of them, each with or without `.gz`; or the archive alone."""
     for place in _places(name, root):
         if place.is_file():
             return [place]
-        found = [
-            next((path for path in (place / file, place / f"{file}.gz") if path.is_file()), None)
-            for file in NAMED_SETS[name].files
-        ]
-        whole = [path for path in found if path is not None]
-        if len(whole) == len(found):
-            return whole
-    return None
+        pairs = [(place / file, place / f"{file}.gz") for file in NAMED_SETS[name].files]
+        found = [path for pair in pairs for path in [p for p in pair if p.is_file()][:1]]
+        if len(found) == len(pairs):
+            return found
+    return []
 
 
 def _fetch(name: str, root: Path) -> None:
@@ -275,7 +264,8 @@ def _fetch(name: str, root: Path) -> None:
     try:
         # torchvision prints; standard output belongs to the commands' own answers.
         with contextlib.redirect_stdout(sys.stderr):
-            _reader(known)(root, download=True, **dict(known.options))
+            options = {"split": known.split} if known.split else {}
+            _reader(known)(root, download=True, **options)
     except Exception as error:  # network, disk, checksum: torchvision raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -292,28 +282,20 @@ def _reader(known: NamedSet) -> Any:
 
 def _decode(known: NamedSet, files: list[Path], image_size: int | None) -> Decoded:
     read = _read_cifar if known.archive else _read_idx
-    train, train_labels, test, test_labels, classes = read(known, files)
-    own_size = train.shape[1]
-    for images, labels in ((train, train_labels), (test, test_labels)):
-        _check(images, labels, own_size, len(classes), files[0].parent)
-    return Decoded(
-        (train, train_labels),
-        (test, test_labels),
-        classes,
-        image_size or own_size,
-        known.flip,
-        # The authors train 28x28 images at 32x32 (pad 4, random crop) and test at 28x28.
-        image_size or 32,
-        known.mean,
-        known.std,
-    )
+    train, test, classes = read(known, files)
+    own_size = train[0].shape[1]
+    for part in (train, test):
+        _check(*part, own_size, len(classes), files[0].parent)
+    # The authors train 28x28 images at 32x32 (pad 4, random crop) and test at 28x28.
+    size, crop = image_size or own_size, image_size or 32
+    return Decoded(train, test, classes, size, known.flip, crop, known.mean, known.std)
 
 
-_Arrays: TypeAlias = tuple[Pixels, Labels, Pixels, Labels, tuple[str, ...]]
+_Part: TypeAlias = tuple[Pixels, Labels]  # images (n, h, w, c) and labels (n,)
 
 
-def _read_idx(known: NamedSet, files: list[Path]) -> _Arrays:
-    """Images (n, h, w, 1) and labels (n,) of both parts, and the names of the classes.
+def _read_idx(known: NamedSet, files: list[Path]) -> tuple[_Part, _Part, tuple[str, ...]]:
+    """Training and test images (n, h, w, 1) with their labels, and the names of the classes.
 
     No checksums are compared: repacked copies of the same images are common, and nothing in them is run.
     """
@@ -323,11 +305,19 @@ def _read_idx(known: NamedSet, files: list[Path]) -> _Arrays:
     arrays = []
     with TemporaryDirectory() as folder:
         for path, read in zip(files, 2 * (read_image_file, read_label_file), strict=True):
-            with _faults_of(path):
+            try:
                 arrays.append(read(_unpacked(path, Path(folder))).numpy())
-    splits = getattr(reader, "classes_split_dict", {})
-    classes = splits.get(dict(known.options).get("split"), reader.classes)
-    return arrays[0][..., None], arrays[1], arrays[2][..., None], arrays[3], tuple(classes)
+            except (
+                Exception
+            ) as error:  # torchvision asserts, and gzip and zlib have errors of their own
+                reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+                told = f" ({reason})" if reason else ""
+                raise UserError(
+                    f"{path}: is damaged, or no IDX file of unsigned bytes{told}; delete it and fetch it again"
+                ) from None
+    train, train_labels, test, test_labels = arrays
+    classes = reader.classes_split_dict[known.split] if known.split else reader.classes
+    return (train[..., None], train_labels), (test[..., None], test_labels), tuple(classes)
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
@@ -340,21 +330,8 @@ def _unpacked(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
-@contextlib.contextmanager
-def _faults_of(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a UserError that names the file."""
-    try:
-        yield
-    except Exception as error:  # torchvision asserts, and gzip and zlib have errors of their own
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        told = f" ({reason})" if reason else ""
-        raise UserError(
-            f"{path}: is damaged, or no IDX file of unsigned bytes{told}; delete it and fetch it again"
-        ) from None
-
-
-def _read_cifar(known: NamedSet, files: list[Path]) -> _Arrays:
-    """Images (n, 32, 32, 3) and labels (n,) of both parts, and the names of the classes.
+def _read_cifar(known: NamedSet, files: list[Path]) -> tuple[_Part, _Part, tuple[str, ...]]:
+    """Training and test images (n, 32, 32, 3) with their labels, and the names of the classes.
 
     The files are pickles, which can run any code when they are read. So only the authors' own are read, by
     their md5: to make another file of a given md5 is beyond anybody's means.
@@ -373,8 +350,8 @@ def _read_cifar(known: NamedSet, files: list[Path]) -> _Arrays:
             _check_md5(place / file, md5)
         here = type(reader.__name__, (reader,), {"base_folder": ""})
         train, test = here(place, train=True), here(place, train=False)
-    labels = (np.array(part.targets, np.int64) for part in (train, test))
-    return train.data, next(labels), test.data, next(labels), tuple(train.classes)
+    parts = [(part.data, np.array(part.targets, np.int64)) for part in (train, test)]
+    return parts[0], parts[1], tuple(train.classes)
 
 
 def _check_md5(path: Path, md5: str) -> None:

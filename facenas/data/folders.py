@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -41,14 +41,20 @@ def find_folder(path: Path, image_size: int | None) -> Source:
 
     Its identity is the .zip's size and time, or those of every image of a folder.
     """
-    if path.is_dir():
-        identity = [image_size, str(path.resolve()), *_stamps(FolderFiles(path))]
-        return Source(path.resolve().name, identity, lambda: _decode(FolderFiles(path), image_size))
-    return Source(path.stem, [image_size, stamp(path)], lambda: _decode(ZipFiles(path), image_size))
+    if not path.is_dir():
+        return Source(
+            path.stem, [image_size, stamp(path)], lambda: _decode(ZipFiles(path), image_size)
+        )
+    files = FolderFiles(path)
+    try:
+        stamps = [[name, *files.stamp(name)] for name in image_names(files)]
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    identity = [image_size, str(path.resolve()), *stamps]
+    return Source(path.resolve().name, identity, lambda: _decode(files, image_size))
 
 
-@dataclass(frozen=True)
-class Arrangement:
+class Arrangement(NamedTuple):
     """Which images make up a set: (name, label) in order, labels counted from 0 along `classes`."""
 
     classes: tuple[str, ...]
@@ -123,16 +129,13 @@ def _test_files(files: list[_File], root: Path) -> list[_File]:
     return found
 
 
-def _stamps(files: FolderFiles) -> list[list[object]]:
-    try:
-        return [[name, *files.stamp(name)] for name in image_names(files)]
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
 def _decode(files: Files, image_size: int | None) -> Decoded:
     plan = arrange(image_names(files), files.root)
-    size = image_size or _own_size(files, plan.train[0][0])
+    first = plan.train[0][0]
+    with _opened(files, first) as image:
+        if image_size is None and image.width != image.height:
+            raise _unfit(files, first, image, "and not square")
+        size = image_size or image.width
     grey = _all_grey(files, [name for name, _ in plan.train + plan.test])
     train, test = (
         (
@@ -162,13 +165,6 @@ class _FileImages:
                     raise _unfit(self._files, name, image, f"where others are {size}x{size}")
                 block[row] = to_pixels(image, self._grey, size)
         return block
-
-
-def _own_size(files: Files, name: str) -> int:
-    with _opened(files, name) as image:
-        if image.width != image.height:
-            raise _unfit(files, name, image, "and not square")
-        return image.width
 
 
 def _unfit(files: Files, name: str, image: Image.Image, fault: str) -> UserError:

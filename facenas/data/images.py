@@ -12,7 +12,7 @@ import threading
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,31 +28,17 @@ MAX_BYTES = 8 * MAX_PIXELS  # 4 channels of 16 bits, not compressed
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits a pixel, "I" in PGM files
 
 
-class Files(Protocol):
-    """A folder or a .zip: files by their relative name with forward slashes, for several threads at once."""
-
-    root: Path
-
-    def names(self) -> list[str]:
-        """All files, sorted; raises UserError when they cannot be listed."""
-        ...
-
-    def read(self, name: str) -> bytes:
-        """One file. Raises OSError, or ValueError when it is damaged or larger than any image (`MAX_BYTES`)."""
-        ...
-
-    def stamp(self, name: str) -> list[object]:
-        """Its size in bytes, and what else changes when the file does. Raises OSError."""
-        ...
-
-
 class FolderFiles:
-    """A folder and its subfolders; links are followed, hidden folders are not. Stamp: size and time."""
+    """A folder and its subfolders, by relative names with forward slashes, for several threads at once.
+
+    Links are followed, hidden folders are not.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def names(self) -> list[str]:
+        """All files, sorted; raises UserError when they cannot be listed."""
         found = []
         for folder, folders, files in os.walk(self.root, onerror=_not_listed, followlinks=True):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -61,19 +47,22 @@ class FolderFiles:
         return sorted(found)
 
     def read(self, name: str) -> bytes:
+        """One file. Raises OSError, or ValueError when it is larger than any image (`MAX_BYTES`)."""
         with (self.root / name).open("rb") as file:
             _check_bytes(os.fstat(file.fileno()).st_size)
             return file.read()
 
     def stamp(self, name: str) -> list[object]:
+        """Its bytes and time: what changes when the file does. Raises OSError."""
         status = os.stat(self.root / name)
         return [status.st_size, status.st_mtime_ns]
 
 
 class ZipFiles:
-    """A .zip file, whose members are read in memory, never extracted. Stamp: size and CRC.
+    """A .zip file as `FolderFiles` is a folder; members are read in memory, never extracted.
 
-    Raises UserError when it is no .zip, or a member's name points outside it.
+    Raises UserError when it is no .zip, or a member's name points outside it; `read` raises ValueError for
+    a damaged member.
     """
 
     def __init__(self, path: Path) -> None:
@@ -118,8 +107,12 @@ class ZipFiles:
             raise ValueError("it is damaged in the archive") from None
 
     def stamp(self, name: str) -> list[object]:
+        """Its bytes and CRC."""
         member = self._members[name]
         return [member.file_size, member.CRC]
+
+
+Files: TypeAlias = FolderFiles | ZipFiles
 
 
 def open_files(path: Path) -> Files:
@@ -162,10 +155,10 @@ def open_image(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError("it has more than 50 megapixels") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError("it has more than 50 megapixels")
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range")
     return image

@@ -104,7 +104,7 @@ def test_the_sets_are_those_of_torchvisions_classes(tmp_path):
         ours, known = load(name, tmp_path, tmp_path / "cache"), NAMED_SETS[name]
         for train in (True, False):
             theirs = getattr(torchvision.datasets, known.reader)(
-                tmp_path, train=train, **dict(known.options)
+                tmp_path, train=train, **({"split": known.split} if known.split else {})
             )
             images = ours.train_images if train else ours.test_images
             labels = ours.train_labels if train else ours.test_labels
