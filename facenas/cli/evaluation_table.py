@@ -36,11 +36,9 @@ def _lines(result: BenchResult) -> Iterator[tuple[str, ...]]:
         best = row.published[0] if row.published else None
         yield row.measure.label, _ours(row.measure), *_beside(best)
     if result.bench.kind == "ranking":
-        others = [
-            one for one in measures(result.to_json()) if one not in [row.measure for row in told]
-        ]
+        others = [one for one in measures(result) if one not in [row.measure for row in told]]
         yield from ((one.label, _ours(one)) for one in others)
-    for one in rates(result.to_json()):
+    for one in rates(result):
         if one.strict is not None:
             yield f"TAR, FAR ≤ {one.name}", f"{one.strict:.2f}"
 

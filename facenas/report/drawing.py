@@ -7,7 +7,7 @@ the fields instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -18,6 +18,8 @@ from facenas.report.read import Network
 FACE_SIZE = 112  # the only size of images that ir networks, and graph networks of faces, take
 ROW = 840.0  # what the blocks of a chain that fits into one row share
 TALLEST, LOWEST, NARROWEST, WIDEST = 128.0, 14.0, 14.0, 44.0  # of a chain's blocks, in pixels
+
+Size = tuple[float, float]  # width and height in pixels
 
 _CONVOLUTIONS = ("separable", "plain")  # of a chain, by gene
 _NO_WORDS = ("", "", "")  # as much room as a stage takes, so that all stand on one line
@@ -45,7 +47,7 @@ class Block:
     skip: bool = False
     projected: bool = False
     squeezed: bool = False
-    size: tuple[float, float] | None = None
+    size: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -78,54 +80,32 @@ def draw(network: Network, image_size: int | None) -> Drawing | None:
     """The drawing for square images of `image_size` pixels (None: resolutions as fractions); None for a kind
     that only its own package knows.
     """
-    if network.arch is None or network.kind not in _FRAMES:
+    draws = {"plain": _plain, "ir": _ir, "cells": _cells, "graph": _graph}.get(network.kind)
+    if network.arch is None or draws is None:
         return None
-    frames = list(_FRAMES[network.kind](network.arch, image_size))
+    frames = list(draws(network.arch, image_size))
     return Drawing(frames, list(_legend(frames)))
-
-
-def describe(network: Network) -> str:
-    """The network in one sentence; a chain's layers, of faces blocks, are counted from 1."""
-    if not _is_chain(network):
-        return network.summary
-    arch, face = network.arch, network.kind == "ir"
-    unit = "block" if face else "layer"
-    told = [f"{what} at {unit}{'s'[: len(at) > 1]} {ranges(at)}" for what, at in _special(network)]
-    usual = f"all else {_CONVOLUTIONS[face]} and 3×3" if told else f"all {_CONVOLUTIONS[face]} 3×3"
-    size = f"{many(arch.depth, 'layer')}, width {arch.width}"
-    if face:
-        size += f", blocks {'-'.join(map(str, arch.stages))}, embedding {arch.embedding}"
-        size += ", squeeze-and-excitation" if arch.se else ""
-    return f"{size}: {'; '.join([*told, usual])}"
 
 
 def brief(network: Network) -> str:
     """The network in a few words."""
     words = special(network)
-    return (
-        network.summary if words == network.summary else f"{network.summary}; {words}".rstrip("; ")
-    )
+    return network.summary if words in ("", network.summary) else f"{network.summary}; {words}"
 
 
 def special(network: Network) -> str:
-    """What a table says beside depth and width: a chain's blocks that are not as usual; else the summary."""
-    if not _is_chain(network):
+    """What a table says beside depth and width: a chain's blocks that are not as usual, counted from 1; else
+    the summary. Macro search builds separable layers of 3x3, of faces plain blocks.
+    """
+    if network.arch is None or network.kind not in ("plain", "ir"):
         return network.summary
-    return "; ".join(f"{what.split()[0]} at {ranges(at)}" for what, at in _special(network))
-
-
-def _is_chain(network: Network) -> bool:
-    return network.arch is not None and network.kind in ("plain", "ir")
-
-
-def _special(network: Network) -> Iterator[tuple[str, list[int]]]:
-    """(what, at which layers or blocks). Macro search builds separable layers, of faces plain blocks."""
-    arch, usual = network.arch, int(network.kind == "ir")
-    if at := [n for n, gene in enumerate(arch.operations, start=1) if gene != usual]:
-        yield f"{_CONVOLUTIONS[1 - usual]} convolutions", at
-    for kernel in sorted(set(arch.kernels) - {3}):
-        at = [n for n, k in enumerate(arch.kernels, start=1) if k == kernel]
-        yield f"{kernel}×{kernel} kernels", at
+    usual, told = network.kind == "ir", list[str]()
+    if at := [n for n, gene in enumerate(network.arch.operations, start=1) if gene != usual]:
+        told.append(f"{_CONVOLUTIONS[not usual]} at {ranges(at)}")
+    for kernel in sorted(set(network.arch.kernels) - {3}):
+        at = [n for n, k in enumerate(network.arch.kernels, start=1) if k == kernel]
+        told.append(f"{kernel}×{kernel} at {ranges(at)}")
+    return "; ".join(told)
 
 
 def _plain(arch: Any, image_size: int | None) -> Iterator[Frame]:
@@ -140,65 +120,48 @@ def _ir(arch: Any, _: int | None) -> Iterator[Frame]:
 
 
 def _chain(
-    arch: Any, unit: str, blocks: Iterator[Any], stem: int, image_size: int | None
+    arch: Any, unit: str, blocks: Iterable[Any], stem: int, image_size: int | None
 ) -> Iterator[Frame]:
     """Stem and stages: blocks of one resolution side by side, a row of the page at most."""
-    all_blocks = list(blocks)
-    share = ROW / (stem + sum(b.out_channels for b in all_blocks))
+    blocks = list(blocks)
+    share = ROW / (stem + sum(b.out_channels for b in blocks))
     channel = min(WIDEST / arch.width, max(NARROWEST / arch.width, share))  # pixels
-
-    def size(width: int, shrink: int) -> tuple[float, float]:
-        return channel * width, max(TALLEST / shrink, LOWEST)
-
-    side = _side(image_size, 1)
-    title = f"Stem: 3×3 convolution, {_channels(arch.in_channels, stem)}, {side}"
-    yield _bare(
-        Block("stem", "3", "", title, size=size(stem, 1)), below=("stem", side, f"{stem} ch")
-    )
-    numbered = enumerate(all_blocks, start=1)
+    side, size = _side(image_size, 1), (channel * stem, TALLEST)
+    yield _bare(_stem(arch, stem, side, "3", size=size), below=("stem", side, f"{stem} ch"))
+    numbered = enumerate(blocks, start=1)
     for (shrink, width), group in groupby(numbered, lambda b: (b[1].shrink, b[1].out_channels)):
-        stage, side = list(group), _side(image_size, shrink)
-        drawn = [
-            Block(
-                kind=_CONVOLUTIONS[b.operation],
-                label=str(b.kernel),
-                title=_joined(
-                    f"{unit} {n}: {_CONVOLUTIONS[b.operation]} {b.kernel}×{b.kernel}",
-                    f"{b.in_channels} → {width} channels, stride {b.stride}, {side}",
-                    "squeeze-and-excitation" if getattr(b, "squeezed", 0) else "",
-                    "projected shortcut" if getattr(b, "projected", False) else "",
-                ),
-                squeezed=bool(getattr(b, "squeezed", 0)),
-                size=size(width, shrink),
-            )
-            for n, b in stage
-        ]
-        most = max(1, int(1060 / (channel * width + 3)))
-        for at in range(0, len(drawn), most):
-            numbers = ranges([n for n, _ in stage[at : at + most]])
-            yield _bare(*drawn[at : at + most], below=(numbers, side, f"{width} ch"))
+        side, size = _side(image_size, shrink), (channel * width, max(TALLEST / shrink, LOWEST))
+        stage, most = list(group), max(1, int(1060 / (size[0] + 3)))
+        for part in (stage[at : at + most] for at in range(0, len(stage), most)):
+            drawn = [_chain_block(f"{unit} {n}", b, side, size) for n, b in part]
+            yield _bare(*drawn, below=(ranges([n for n, _ in part]), side, f"{width} ch"))
+
+
+def _chain_block(name: str, block: Any, side: str, size: Size) -> Block:
+    kind, squeezed = _CONVOLUTIONS[block.operation], bool(getattr(block, "squeezed", 0))
+    title = _joined(
+        f"{name}: {kind} {block.kernel}×{block.kernel}",
+        f"{block.in_channels} → {block.out_channels} channels, stride {block.stride}, {side}",
+        "squeeze-and-excitation" * squeezed,
+        "projected shortcut" * getattr(block, "projected", False),
+    )
+    return Block(kind, str(block.kernel), title=title, squeezed=squeezed, size=size)
 
 
 def _cells(arch: Any, image_size: int | None) -> Iterator[Frame]:
-    side, width = _side(image_size, 1), _channels(arch.in_channels, arch.stem)
-    title = f"Stem: 3×3 convolution, {width}, BatchNorm, ReLU, {side}"
-    yield _bare(Block("stem", "stem 3×3", f"{arch.stem} ch", title))
+    side = f"BatchNorm, ReLU, {_side(image_size, 1)}"
+    yield _bare(_stem(arch, arch.stem, side, "stem 3×3", f"{arch.stem} ch"))
     for number, placed in enumerate(arch.placed(), start=1):
         cell, side = placed.cell, _side(image_size, placed.shrink)
         told = f"{_channels(placed.in_channels, cell.channels)}, {side}"
-        projections = [
-            f"Projection: 1×1 convolution, {end} → {cell.channels} channels"
-            if end != cell.channels
-            else ""
-            for end in placed.ends
-        ]
+        widths = [f"{end} → {cell.channels}" * (end != cell.channels) for end in placed.ends]
         yield Frame(
             lanes=[[_cell_block(block) for block in pipeline] for pipeline in placed.pipelines],
             below=(f"{side}, {cell.channels} ch",),
             above=f"{number} {cell.role}",
             title=f"Cell {number}, {cell.role}: {told}, {many(len(placed.pipelines), 'pipeline')}",
             merge=cell.merge if len(placed.pipelines) > 1 else "",
-            projections=projections,
+            projections=[w and f"Projection: 1×1 convolution, {w} channels" for w in widths],
             role=cell.role,
         )
     yield _bare(_classifier(arch.num_classes))
@@ -222,20 +185,17 @@ def _cell_block(placed: Any) -> Block:
 
 def _graph(arch: Any, image_size: int | None) -> Iterator[Frame]:
     before, shrink, side = arch.widths[0], 1, _side(image_size, 1)
-    title = f"Stem: 3×3 convolution, {_channels(arch.in_channels, before)}, {side}"
-    yield _bare(Block("stem", "stem 3×3", f"{side}, {before} ch", title))
+    yield _bare(_stem(arch, before, side, "stem 3×3", f"{side}, {before} ch"))
     rows = zip(arch.widths, arch.strides(), arch.stages, strict=True)
     for number, (width, stride, operations) in enumerate(rows, start=1):
-        shrink, blocks = shrink * stride, list[Block]()
-        for operation in operations:
-            blocks.append(
-                _graph_block(operation, before, width, 1 if blocks else stride, arch.expansion)
-            )
-            before = width
+        shrink, role, blocks = shrink * stride, "down" * (stride == 2), list[Block]()
+        for name in operations:
+            blocks.append(_graph_block(name, before, stride, width, arch.expansion))
+            before, stride = width, 1
         told = f"{_side(image_size, shrink)}, {width} ch"
         above = f"stage {number}" + ("" if blocks else ", no block")
         title = f"Stage {number}: {many(len(blocks), 'block')}, {told}"
-        yield Frame([blocks], (told,), above, title, role="down" if stride == 2 else "")
+        yield Frame([blocks], (told,), above, title, role=role)
     if arch.task != "face":
         yield _bare(_classifier(arch.outputs))
         return
@@ -247,7 +207,7 @@ def _graph(arch: Any, image_size: int | None) -> Iterator[Frame]:
     )
 
 
-def _graph_block(operation: str, before: int, width: int, stride: int, expansion: int) -> Block:
+def _graph_block(operation: str, before: int, stride: int, width: int, expansion: int) -> Block:
     squeezed, kernel = operation.startswith("se_"), f"{operation[-1]}×{operation[-1]}"
     what = operation[:-1].removeprefix("se_")
     pool, projected = what.endswith("pool"), stride != 1 or before != width
@@ -267,12 +227,15 @@ def _graph_block(operation: str, before: int, width: int, stride: int, expansion
     return Block("pool" if pool else what, label, marks, title, not pool, projected, squeezed)
 
 
-_FRAMES: dict[str, Callable[[Any, int | None], Iterator[Frame]]]
-_FRAMES = {"plain": _plain, "ir": _ir, "cells": _cells, "graph": _graph}
-
-
 def _bare(*blocks: Block, below: Sequence[str] = ()) -> Frame:
     return Frame([blocks], below, bare=True)
+
+
+def _stem(
+    arch: Any, width: int, side: str, label: str, marks: str = "", size: Size | None = None
+) -> Block:
+    title = f"Stem: 3×3 convolution, {_channels(arch.in_channels, width)}, {side}"
+    return Block("stem", label, marks, title, size=size)
 
 
 def _classifier(classes: int) -> Block:
@@ -298,18 +261,16 @@ def _side(image_size: int | None, shrink: int) -> str:
 
 def _legend(frames: Sequence[Frame]) -> Iterator[tuple[str, str]]:
     blocks = [block for frame in frames for lane in frame.lanes for block in lane]
-    kinds = {block.kind for block in blocks}
+    kinds, merges = {block.kind for block in blocks}, {frame.merge for frame in frames}
     yield from ((f"swatch {kind}", words) for kind, words in _LEGEND.items() if kind in kinds)
     if any(block.squeezed for block in blocks):
         yield "swatch squeezed plain", "squeeze-and-excitation"
     if any(block.skip for block in blocks):
         yield "", "⌒ skip, dashed with a 1×1 convolution"
-    for merge, words in (("add", "+ lanes added"), ("concat", "≡ lanes concatenated")):
-        if any(frame.merge == merge for frame in frames):
-            yield "", words
+    merged = {"add": "+ lanes added", "concat": "≡ lanes concatenated"}
+    yield from (("", words) for merge, words in merged.items() if merge in merges)
     if any(any(frame.projections) for frame in frames):
         yield "swatch projection", "1×1 projection"
-    if any(block.size for block in blocks):
-        yield "", "height: resolution; width: channels; number: kernel"
-    else:
-        yield "", "frame: narrows where the resolution is halved"
+    scaled = any(block.size for block in blocks)
+    scale = "height: resolution; width: channels; number: kernel"
+    yield "", scale if scaled else "frame: narrows where the resolution is halved"

@@ -37,52 +37,50 @@ def write_evaluation_page(
     `std` of the input on the 0..255 scale; whatever else it holds is listed. Raises SearchStoppedError when
     the disk is full.
     """
-    figures = {
-        f"{one.bench.name}-{kind}": figure for one in measured for kind, figure in _figures(one)
+    figures = {f"{one.bench.name}-{kind}": made for one in measured for kind, made in _figures(one)}
+    told = {
+        key: fact(one) for key, one in model.items() if key not in _IN_TILES and one is not None
     }
     text = render(
         "evaluation.html.j2",
         figures,
         model=model,
         tiles=list(_tiles(model)),
-        facts=[(k, fact(v)) for k, v in model.items() if k not in _IN_TILES and v is not None],
-        benches=[_bench(one, figures) for one in measured],
+        facts=told.items(),
+        benches=[_bench(one) for one in measured],
         average=results.average(measured),
     )
     write_text(folder / "evaluation.html", text)
     return folder / "evaluation.html"
 
 
-def _bench(found: BenchResult, figures: dict[str, Any]) -> dict[str, Any]:
+def _bench(found: BenchResult) -> dict[str, Any]:
     """What the page shows of one bench; genuine, impostors: how many pairs were scored, None without scores."""
-    facts, same, result = found.bench, found.same, found.to_json()
-    pictures = [
-        [(n, _data_uri(image)) for n, image in zip(one.names, one.images, strict=True)]
-        for one in found.mistakes
-    ]
-    words = [_MISTAKES[facts.kind == "ranking", one.same] for one in found.mistakes]
-    scores = [one.score for one in found.mistakes]
+    same, ranking = found.same, found.bench.kind == "ranking"
+    mistakes = []
+    for one in found.mistakes:
+        pictures = [(n, _data_uri(image)) for n, image in zip(one.names, one.images, strict=True)]
+        mistakes.append((pictures, one.score, _MISTAKES[ranking, one.same]))
     return {
-        **{"name": facts.name, "title": facts.title, "kind": facts.kind, "formula": facts.formula},
-        "result": result,
-        "measures": list(results.measures(result)),
+        "facts": found.bench,
+        "result": found.to_json(),
+        "measures": list(results.measures(found)),
         "rows": list(results.rows(found)),
-        "rates": list(results.rates(result)),
-        "identification": list(results.identification(result)),
+        "rates": list(results.rates(found)),
+        "identification": list(results.identification(found)),
         "genuine": None if same is None else int(np.count_nonzero(same)),
         "impostors": None if same is None else int(np.count_nonzero(~same)),
-        "charts": [kind for kind in ("roc", "scores", "cmc") if f"{facts.name}-{kind}" in figures],
-        "mistakes": list(zip(pictures, scores, words, strict=True)),
+        "mistakes": mistakes,
     }
 
 
 def _figures(found: BenchResult) -> Iterator[tuple[str, plots.Figure]]:
-    """The charts that the found has the values for, by kind."""
+    """The charts that the result has the values for, by kind."""
     scores, same = found.scores, found.same
     if scores is not None and same is not None and len(same):
         if same.any() and not same.all():
             yield "roc", plots.roc_plot(scores, same, found.tar_at_far)
-        yield "scores", plots.score_plot(scores, same, found.to_json().get("threshold_cosine"))
+        yield "scores", plots.score_plot(scores, same, getattr(found, "threshold_cosine", None))
     if found.cmc is not None and len(found.cmc):
         yield "cmc", plots.cmc_plot(found.cmc)
 
@@ -95,22 +93,22 @@ def _data_uri(pixels: NDArray[np.uint8]) -> str:
 
 def _tiles(model: dict[str, Any]) -> Iterator[Tile]:
     """Size and preprocessing, as far as they are known."""
-    if model.get("parameters") is not None:
-        yield "Parameters", short(model["parameters"]), count(model["parameters"])
-    if model.get("macs") is not None:
-        yield "MACs", short(model["macs"]), "multiply-accumulates for one image"
-    if model.get("size") is not None:
-        yield "Embedding", count(model["size"]), "numbers for one face"
-    if model.get("color") is not None:
+    known = {key: one for key, one in model.items() if one is not None}
+    if "parameters" in known:
+        yield "Parameters", short(known["parameters"]), count(known["parameters"])
+    if "macs" in known:
+        yield "MACs", short(known["macs"]), "multiply-accumulates for one image"
+    if "size" in known:
+        yield "Embedding", count(known["size"]), "numbers for one face"
+    if "color" in known:
         hint = "order of the colors"
-        if model.get("mean") is not None and model.get("std") is not None:
-            mean, std = _numbers(model["mean"]), _numbers(model["std"])
+        if "mean" in known and "std" in known:
+            mean, std = _numbers(known["mean"]), _numbers(known["std"])
             hint = f"(x − {mean}) / {std} of pixel values x, 0 to 255"
-        yield "Input assumed", str(model["color"]).upper(), hint
+        yield "Input assumed", str(known["color"]).upper(), hint
 
 
 def _numbers(values: float | Sequence[float]) -> str:
     """One number when all channels have the same."""
-    each = [values] if isinstance(values, int | float) else list(values)
-    distinct = list(dict.fromkeys(f"{one:.4g}" for one in each))
-    return distinct[0] if len(distinct) == 1 else f"({', '.join(f'{one:.4g}' for one in each)})"
+    each = [f"{one:.4g}" for one in np.atleast_1d(values)]
+    return each[0] if len(set(each)) == 1 else f"({', '.join(each)})"

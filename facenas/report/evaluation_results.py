@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from facenas.evaluation.benches import HQ
-from facenas.evaluation.benches.result import BenchResult
+from facenas.evaluation.benches.result import BenchResult, RankResult, TemplateResult
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,6 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A figure of 1:N identification in percent: mean over the galleries, and as the peers merge them."""
-
-    label: str
-    value: float | None
-    merged: float | None
-
-
-@dataclass(frozen=True)
 class Row:
     """A measure and what was published of it, the best first."""
 
@@ -77,65 +67,55 @@ class Row:
         return best if nearest is self.published[0] else best | {"nearest published": nearest}
 
 
-def measures(result: dict[str, Any]) -> Iterator[Measure]:
+def measures(result: BenchResult) -> Iterator[Measure]:
     """All of a result that publications print too: accuracy, TAR as the peers read it, ranks."""
-    if "accuracy" in result:
-        std = 100 * result["std"] if "std" in result else None
-        yield Measure("accuracy", "accuracy", 100 * result["accuracy"], std)
+    if result.accuracy is not None:
+        std = None if result.std is None else 100 * result.std
+        yield Measure("accuracy", "accuracy", 100 * result.accuracy, std)
     for told in rates(result):
         if told.nearest is not None:
             key = f"tar_at_nearest_far@{told.name}"
             yield Measure(key, f"TAR at FAR {told.name}", told.nearest)
-    for key in (key for key in result if key.startswith("rank_")):
-        yield Measure(key, key.replace("_", " "), 100 * result[key])
-    if "map" in result:
-        yield Measure("map", "mean average precision", 100 * result["map"])
+    for k, share in result.rank.items():
+        yield Measure(f"rank_{k}", f"rank {k}", 100 * share)
+    if isinstance(result, RankResult):
+        yield Measure("map", "mean average precision", 100 * result.map)
 
 
-def rates(result: dict[str, Any]) -> Iterator[Rate]:
+def rates(result: BenchResult) -> Iterator[Rate]:
     """The true accept rates of a result, the smallest false accept rate first."""
-    strict, nearest = (
-        {float(far): 100 * tar for far, tar in result.get(key, {}).items()}
-        for key in ("tar_at_far", "tar_at_nearest_far")
-    )
-    for far in sorted({*strict, *nearest}):
-        yield Rate(far, strict.get(far), nearest.get(far))
+    for far in sorted({*result.tar_at_far, *result.tar_at_nearest_far}):
+        both = (result.tar_at_far.get(far), result.tar_at_nearest_far.get(far))
+        yield Rate(far, *(None if tar is None else 100 * tar for tar in both))
 
 
-def identification(result: dict[str, Any]) -> Iterator[Found]:
-    """1:N identification of templates, if it was measured: ranks, and rates at false positive rates."""
-    merged = result.get("merged", {})
-    for key in (key for key in result if key.startswith("rank_") and merged):
-        yield Found(key.replace("_", " "), 100 * result[key], _percent(merged.get(key)))
-    for rate, share in result.get("tpir_at_fpir", {}).items():
-        theirs = merged.get("recall_by_share", {}).get(rate)
-        yield Found(f"TPIR at FPIR {float(rate):g}", 100 * share, _percent(theirs))
+def identification(result: BenchResult) -> Iterator[tuple[str, float, float | None]]:
+    """1:N identification of templates in percent: (what, mean over the galleries, as the peers merge them)."""
+    if isinstance(result, TemplateResult):
+        found = [
+            (f"rank {k}", one, result.merged.get(f"rank_{k}")) for k, one in result.rank.items()
+        ]
+        recall = result.merged.get("recall_by_share", {})
+        tpir = result.tpir_at_fpir.items()
+        found += [(f"TPIR at FPIR {far:g}", one, recall.get(far)) for far, one in tpir]
+        for label, share, merged in found:
+            yield label, 100 * share, None if merged is None else 100 * merged
 
 
-def rows(outcome: BenchResult) -> Iterator[Row]:
+def rows(result: BenchResult) -> Iterator[Row]:
     """The measures that are published of this bench; the first of all when none is."""
-    beside = {one: tuple(_published(outcome, one)) for one in measures(outcome.to_json())}
-    told = [one for one, published in beside.items() if published] or list(beside)[:1]
-    for measure in told:
-        yield Row(measure, beside[measure])
+    found = [Row(one, _published(result, one)) for one in measures(result)]
+    yield from [row for row in found if row.published] or found[:1]
 
 
-def average(outcomes: Sequence[BenchResult]) -> float | None:
+def average(results: Sequence[BenchResult]) -> float | None:
     """Mean accuracy in percent over the five benches of high quality; None when one of them is missing."""
-    results = {outcome.to_json()["bench"]: outcome.to_json() for outcome in outcomes}
-    found = [results[name]["accuracy"] for name in HQ if "accuracy" in results.get(name, {})]
-    return 100 * sum(found) / len(HQ) if len(found) == len(HQ) else None
+    found = {one.bench.name: one.accuracy for one in results if one.accuracy is not None}
+    return 100 * sum(found[name] for name in HQ) / len(HQ) if found.keys() >= set(HQ) else None
 
 
-def _published(outcome: BenchResult, measure: Measure) -> Iterator[Published]:
-    found = []
-    for row in outcome.bench.published:
-        theirs = {str(key): 100 * value for key, value in row.values.items()}
-        if measure.key in theirs:
-            value = theirs[measure.key]
-            found.append(Published(row.model, row.source, value, measure.value - value))
-    yield from sorted(found, key=lambda one: -one.value)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _published(result: BenchResult, measure: Measure) -> tuple[Published, ...]:
+    rows = [row for row in result.bench.published if measure.key in row.values]
+    found = [(row, 100 * row.values[measure.key]) for row in rows]
+    told = [Published(row.model, row.source, v, measure.value - v) for row, v in found]
+    return tuple(sorted(told, key=lambda one: -one.value))

@@ -185,7 +185,16 @@ class Recommendation:
 
     budget: Budget
     member: Member | None
-    sentence: str
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        limits = listed(f"{amount(name, most)} {label(name)}" for name, most in self.budget.items())
+        if (member := self.member) is None:
+            return f"No network of the front keeps {limits}."
+        costs = listed(exactly(name, value) for name, value in member.costs.items())
+        found = f"trial {member.id}, accuracy {percent(member.accuracy)}, {costs}"
+        return f"The most accurate within {limits}: {found}."
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -236,23 +245,12 @@ def recommend(front: Sequence[Member], budget: Budget) -> Member | None:
     return min(within, key=lambda m: (-m.accuracy, *m.values.values(), m.id), default=None)
 
 
-def advise(front: Sequence[Member], budget: Budget) -> Recommendation:
-    """The best of `front` within the budget, in words too."""
-    member = recommend(front, budget)
-    limits = listed(f"{amount(name, most)} {label(name)}" for name, most in budget.items())
-    if member is None:
-        return Recommendation(budget, None, f"No network of the front keeps {limits}.")
-    costs = listed(exactly(name, value) for name, value in member.costs.items())
-    found = f"trial {member.id}, accuracy {percent(member.accuracy)}, {costs}"
-    return Recommendation(budget, member, f"The most accurate within {limits}: {found}.")
-
-
 def recommendation(run: Path, budget: Budget) -> Recommendation:
     """What the run at this folder recommends. Raises UserError when it is damaged or has no front."""
     read = read_run(run)
     if not read.objectives:
         raise UserError(f"{run}: is no search for a Pareto front, so it has nothing for a budget")
-    return advise(read_front(read).members, budget)
+    return Recommendation(budget, recommend(read_front(read).members, budget))
 
 
 # A second search beside the first.

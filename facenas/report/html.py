@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from facenas.report import format as fmt
-from facenas.report.drawing import brief, describe, draw, special
+from facenas.report.drawing import brief, draw, special
 from facenas.report.plots import color
 
 Tile = tuple[str, str, str]  # a key figure at the head of a page: label, value, hint
 
-_FILTERS = {one.__name__: one for one in (brief, color, describe, draw, special)}
+_FILTERS = {one.__name__: one for one in (brief, color, draw, special)}
 _WORDS = (
     "amount capitalized count duration exactly fixed label listed many moment percent rate value"
 )

@@ -264,7 +264,10 @@ def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
 def verification_roc(verification: Verification) -> Figure:
     """The ROC that a face training kept, with the rates of its table; half of the pairs are impostors."""
     return _roc(
-        verification.roc.far, verification.roc.tar, verification.tar_at_far, verification.pairs / 2
+        verification.roc["far"],
+        verification.roc["tar"],
+        verification.tar_at_far,
+        verification.pairs / 2,
     )
 
 

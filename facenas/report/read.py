@@ -162,16 +162,10 @@ class Best(Record):
     front: tuple[dict[str, Any], ...] | None = None
 
 
-class Roc(Record):
-    """Points of the ROC, both rates rising, 0..1."""
-
-    far: tuple[float, ...]
-    tar: tuple[float, ...]
-
-
 class Verification(Record):
     """Ten-fold verification of a trained face network, in percent; on `validation` identities its best epoch
-    was chosen too. `tar_at_far`: true accept rate by false accept rate (0..1, as text).
+    was chosen too. tar_at_far: true accept rate by false accept rate (0..1); roc: `far` and `tar` of its
+    points, both rising, 0..1.
     """
 
     identities: Literal["test", "validation"]
@@ -179,7 +173,7 @@ class Verification(Record):
     accuracy: float
     std: float
     tar_at_far: dict[float, float]
-    roc: Roc
+    roc: dict[Literal["far", "tar"], tuple[float, ...]]
 
 
 class Final(Record):

@@ -78,7 +78,9 @@ def _render(
     run: RunFolder, front: Front | None, given: Path | None, budget: Budget | None, csv: str
 ) -> str:
     beside = fronts.find_beside(front, given) if front else None
-    recommended = fronts.advise(front.members, budget) if front and budget else None
+    recommended = None
+    if front and budget:
+        recommended = fronts.Recommendation(budget, fronts.recommend(front.members, budget))
     check, final, network = fronts.rank_check(run), run.final, _network(run)
     panels = [Panel(network, _size(run, network))] if network and not front else []
     if front:

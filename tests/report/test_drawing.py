@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from report_runs import cells, graph, ir, plain
 
-from facenas.report.drawing import brief, describe, draw
+from facenas.report.drawing import brief, draw, special
 from facenas.report.format import amount, duration, exactly, ranges, rate, short
 from facenas.report.read import read_network
 
@@ -73,21 +73,17 @@ def test_words_of_a_block() -> None:
 
 
 def test_networks_in_words() -> None:
-    assert describe(read_network(plain(5, 43))) == "5 layers, width 43: all separable 3×3"
-    words = "plain convolutions at layer 1; 5×5 kernels at layers 4, 5; all else separable and 3×3"
+    assert brief(read_network(plain(5, 43))) == "depth 5, width 43"
     network = read_network(plain(5, 43, (1,), (4, 5)))
-    assert describe(network) == f"5 layers, width 43: {words}"
     assert brief(network) == "depth 5, width 43; plain at 1; 5×5 at 4, 5"
-    assert describe(read_network(ALL[1])) == (
-        "12 layers, width 6, blocks 1-1-2-1, embedding 64, squeeze-and-excitation: separable convolutions at "
-        "blocks 4, 5; 5×5 kernels at block 5; all else plain and 3×3"
-    )
+    assert special(network) == "plain at 1; 5×5 at 4, 5"
+    assert brief(read_network(ALL[1])).endswith("; separable at 4, 5; 5×5 at 5")
 
 
 def test_an_unknown_kind_has_no_drawing_but_words() -> None:
     network = read_network({"kind": "mine", "size": 3, "rules": [1]})
     assert draw(network, 32) is None
-    assert describe(network) == brief(network) == "kind mine, size 3"
+    assert brief(network) == special(network) == "kind mine, size 3"
     assert "'mine' is unknown" in network.fault
     assert read_network(None).fault
 
