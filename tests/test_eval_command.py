@@ -155,12 +155,12 @@ def test_tinyface_gives_ranks(run, tmp_path):
 def test_a_second_evaluation_does_not_run_the_network(run, tmp_path, monkeypatch):
     data = bin_file(tmp_path / "cplfw.bin")
     first = run("cplfw", data)
-    from facenas.evaluation.embedders.embedder import PieceEmbedder
+    from facenas.evaluation.embedders.embedder import Embedder
 
     def refused(self, images):
         raise AssertionError("the network ran")
 
-    monkeypatch.setattr(PieceEmbedder, "__call__", refused)
+    monkeypatch.setattr(Embedder, "__call__", refused)
     assert run("cplfw", data) == first
 
 

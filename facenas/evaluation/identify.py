@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facenas.data.faces.align import crop_face
-from facenas.data.faces.detection import Detector, Face, find_detector, sha256_of
+from facenas.data.faces.detection import Detector, find_detector, sha256_of
 from facenas.data.faces.store import SIDE, decode_jpeg, is_face_jpeg
 from facenas.data.images import Pixels, decode_image, find_images, reason_of
 from facenas.errors import UserError
+from facenas.evaluation.benches.images import EncodedImages
 from facenas.evaluation.embedders import embedder_of
 from facenas.evaluation.embedders.cache import extract
 from facenas.evaluation.embedders.embedder import Rows
@@ -37,61 +37,42 @@ from facenas.files import read_json
 _VERSION = 1  # raise it when the same files would give other faces
 
 
-class FaceImages:
-    """The faces in image files, in the order of their names: `Images` as the benches have them.
+class FaceImages(EncodedImages):
+    """The faces in image files, in the order of their names; several threads may read at once.
 
     An image of 112x112 pixels is taken for a crop on the template, as it is. Of any other the largest face is
     found and aligned, with the detector file `detector` or the one at hand (`find_detector`).
     """
 
     def __init__(self, path: Path, detector: Path | None = None) -> None:
-        self._files, names = find_images(path)
-        self.names = tuple(names)
+        files, names = find_images(path)
+        stamps = [[name, *files.stamp(name)] for name in names]
+        text = json.dumps([_VERSION, sha256_of(detector) if detector else None, stamps])
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        super().__init__(names, lambda i: files.read(names[i]), files.root, fingerprint)
         self._detector_file, self._lock = detector, threading.Lock()
         self._detector: Detector | None = None
-        given = sha256_of(detector) if detector else None
-        stamps = [[name, *self._files.stamp(name)] for name in names]
-        text = json.dumps([_VERSION, given, stamps])
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(m, 112, 112, 3) uint8 RGB; raises UserError that names an image which gives no face.
-
-        Several threads may read at once.
-        """
-        faces = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
-        for row, number in enumerate(numbers.tolist()):
-            name = self.names[number]
-            try:
-                faces[row] = self._face(self._files.read(name))
-            except UserError:
-                raise
-            except Exception as error:  # Pillow's plugins raise many kinds
-                raise UserError(
-                    f"{self._files.root / name}: {reason_of(error)}; remove it, or use `facenas align`, "
-                    "which lists such images and goes on"
-                ) from None
-        return faces
-
-    def _face(self, data: bytes) -> Pixels:
+    def decode(self, data: bytes, out: Pixels) -> None:
+        """The face in an image file into `out` (112, 112, 3); raises ValueError when there is none."""
         if is_face_jpeg(data):
-            return decode_jpeg(data)
+            decode_jpeg(data, out)
+            return
         image = decode_image(data)
-        if image.shape == (SIDE, SIDE, 3):
-            return image
-        found = self._detect(image)
-        if not found:
-            raise ValueError("no face was found in it")
-        return crop_face(image, found[0].points)
+        if image.shape != (SIDE, SIDE, 3):
+            with self._lock:  # crops need no detector, so it is looked for when it is needed
+                if self._detector is None:
+                    self._detector = Detector(find_detector(self._detector_file))
+            found = self._detector(image)
+            if not found:
+                raise ValueError("no face was found in it")
+            image = crop_face(image, found[0].points)
+        out[:] = image
 
-    def _detect(self, image: Pixels) -> list[Face]:
-        with self._lock:  # crops need no detector, so it is looked for when it is needed
-            if self._detector is None:
-                self._detector = Detector(find_detector(self._detector_file))
-        return self._detector(image)
+    def fault(self, name: str, error: Exception) -> str:
+        """See `EncodedImages`."""
+        remedy = "remove it, or use `facenas align`, which lists such images and goes on"
+        return f"{self.where / name}: {reason_of(error)}; {remedy}"
 
 
 @dataclass(frozen=True)
@@ -146,13 +127,9 @@ class Match:
 
     def to_json(self) -> dict[str, Any]:
         """As `facenas identify --json` prints it."""
-        most_alike = [{"identity": name, "score": score} for name, score in self.candidates]
-        return {
-            "image": self.image,
-            "identity": self.identity,
-            "known": self.known,
-            "candidates": most_alike,
-        }
+        told = [{"identity": name, "score": score} for name, score in self.candidates]
+        found = {"image": self.image, "identity": self.identity, "known": self.known}
+        return {**found, "candidates": told}
 
 
 def embed_faces(net: Any, images: Path | FaceImages, detector: Path | None = None) -> Rows:
@@ -201,14 +178,20 @@ def enroll(
     check_target(gallery, overwrite)
     faces = FaceImages(folder, detector)
     people = _people(folder, faces.names)
-    names = list(dict.fromkeys(people))
-    number = {name: i for i, name in enumerate(names)}
-    labels = np.array([number[person] for person in people], np.int64)
+    number: dict[str, int] = {}
+    labels = np.array([number.setdefault(who, len(number)) for who in people], np.int64)
     with embedder_of(net) as embedder:
         rows = embed_faces(embedder, faces)
         try:
             return write_gallery(
-                *(gallery, names, rows, labels, model or embedder.name, embedder.fingerprint),
+                *(
+                    gallery,
+                    list(number),
+                    rows,
+                    labels,
+                    model or embedder.name,
+                    embedder.fingerprint,
+                ),
                 overwrite=overwrite,
             )
         except ValueError as error:
@@ -245,8 +228,9 @@ def identify(
         raise UserError(f"{known.path}: {error}; enroll its people anew") from None
     found = []
     for name, row, places in zip(faces.names, scores.tolist(), numbers.tolist(), strict=True):
-        most_alike = ((known.identities[i], score) for i, score in zip(places, row, strict=True))
-        found.append(Match(name, tuple(most_alike), limit.accepts(row[0])))
+        people = [known.identities[place] for place in places]
+        candidates = tuple(zip(people, row, strict=True))
+        found.append(Match(name, candidates, limit.accepts(row[0])))
     return found
 
 
@@ -264,15 +248,14 @@ def measured_threshold(results: Path, fingerprint: str) -> Threshold:
     where no bench was one of pairs. Raises UserError when the file cannot be read.
     """
     tree = read_json(results)
-    network = tree.get("network")
-    if not isinstance(network, dict) or not tree.get("flip"):
+    network, benches = tree.get("network"), tree.get("benches")
+    told = network.get("fingerprint") if isinstance(network, dict) else None
+    if told != fingerprint or not tree.get("flip"):
         return Threshold()
-    if network.get("fingerprint") != fingerprint:
-        return Threshold()
-    benches: dict[str, Any] = {str(tree.get("bench")): tree}
-    if isinstance(tree.get("benches"), dict):
-        benches = dict(sorted(tree["benches"].items(), key=lambda item: item[0] != "lfw"))
-    for bench, result in benches.items():
+    if not isinstance(benches, dict):
+        benches = {str(tree.get("bench")): tree}
+    for bench in sorted(benches, key=lambda name: bool(name != "lfw")):
+        result = benches[bench]
         value = result.get("threshold_cosine") if isinstance(result, dict) else None
         if isinstance(value, int | float):
             return Threshold(float(value), f"{bench} in {results}")

@@ -40,7 +40,7 @@ class Faces:
 class Network:
     """A sum over the rows of an image, weighted: the mirror image has another. `seen` counts images."""
 
-    name, size, facts = "network", SIZE, {}
+    name, size, alone, cacheable = "network", SIZE, False, True
 
     def __init__(self, fingerprint: str = "network", fail_at: int | None = None):
         self.fingerprint, self.fail_at, self.seen = fingerprint, fail_at, 0

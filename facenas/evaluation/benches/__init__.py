@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,8 +140,7 @@ def Pairs(name: str, pairs: str | Path, **more: Any) -> Bench:  # noqa: N802  (r
     return found
 
 
-@cache
-def _read(path: Path, modified: int) -> Bench:
+def _load(path: Path) -> Bench:
     tree = {"name": path.stem, **read_yaml(path)}
     kind = tree.pop("kind", "pairs")
     try:
@@ -153,10 +151,3 @@ def _read(path: Path, modified: int) -> Bench:
         tree["pairs"] = path.parent / str(tree["pairs"])
     found: Bench = validate(settings, tree, str(path))
     return found
-
-
-def _load(path: Path) -> Bench:
-    try:
-        return _read(path, path.stat().st_mtime_ns)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -43,7 +43,7 @@ class EncodedImages:
         self, names: Sequence[str], load: Callable[[int], bytes], where: Path, fingerprint: str
     ) -> None:
         self.names, self.fingerprint = tuple(names), fingerprint
-        self._load, self._where = load, where
+        self._load, self.where = load, where
 
     def __len__(self) -> int:
         return len(self.names)
@@ -53,11 +53,34 @@ class EncodedImages:
         batch = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
         for row, number in enumerate(numbers.tolist()):
             try:
-                _decode(self._load(number), batch[row])
+                self.decode(self._load(number), batch[row])
+            except UserError:
+                raise
             except Exception as error:  # Pillow's plugins raise many kinds
-                reason = _reason(error)
-                raise UserError(f"{self._where}: {self.names[number]}: {reason}") from None
+                raise UserError(self.fault(self.names[number], error)) from None
         return batch
+
+    def decode(self, data: bytes, out: NDArray[np.uint8]) -> None:
+        """One image into `out` (112, 112, 3). Only formats that need no other program to be read."""
+        if data.startswith(_JPEG):
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            _check_size(width, height)
+            decode_jpeg(data, out)
+        elif data.startswith((_PNG, _BMP)):
+            with open_image(data) as image:
+                _check_size(*image.size)
+                out[:] = to_pixels(image)
+        else:
+            raise ValueError("it is not a JPEG, PNG or BMP image")
+
+    def fault(self, name: str, error: Exception) -> str:
+        """The sentence of an image that cannot be read or decoded."""
+        reason = reason_of(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"it cannot be read ({reason})"
+        elif not reason.startswith(("it is ", "it has ")):
+            reason = f"it is damaged ({reason})"
+        return f"{self.where}: {name}: {reason}"
 
 
 def file_images(files: Files, names: Sequence[str]) -> EncodedImages:
@@ -70,29 +93,8 @@ def file_images(files: Files, names: Sequence[str]) -> EncodedImages:
     return EncodedImages(names, lambda number: files.read(names[number]), files.root, fingerprint)
 
 
-def _decode(data: bytes, out: NDArray[np.uint8]) -> None:
-    """One image into `out` (112, 112, 3). Only formats that need no other program to be read."""
-    if data.startswith(_JPEG):
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        _check_size(width, height)
-        decode_jpeg(data, out)
-    elif data.startswith((_PNG, _BMP)):
-        with open_image(data) as image:
-            _check_size(*image.size)
-            out[:] = to_pixels(image)
-    else:
-        raise ValueError("it is not a JPEG, PNG or BMP image")
-
-
 def _check_size(width: int, height: int) -> None:
     if (width, height) != (SIDE, SIDE):
         raise ValueError(
             f"it is {width}x{height} pixels, not {SIDE}x{SIDE}; align the photographs by `facenas align`"
         )
-
-
-def _reason(error: Exception) -> str:
-    reason = reason_of(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"it cannot be read ({reason})"
-    return reason if reason.startswith(("it is ", "it has ")) else f"it is damaged ({reason})"

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,7 @@ _FEW_TIES = 0.01  # of the probes: with more, the embeddings hardly differ
 _Key = tuple[str, str]  # part, and name without ending
 
 
-@dataclass(frozen=True)
-class _Folder:
+class _Folder(NamedTuple):
     """A folder with TinyFace's parts; its files by part and by name without ending."""
 
     name: str
@@ -96,12 +96,12 @@ def _mistakes(
             scores = gallery @ probe[number]
             scores[found.gallery_ids == found.probe_ids[number]] = -np.inf
             first = int(scores.argmax())
-            pictures = (
-                found.probe.read(np.array([number]))[0],
-                found.gallery.read(np.array([first]))[0],
+            (left,), (right,) = (
+                found.probe.read(np.array([number])),
+                found.gallery.read(np.array([first])),
             )
             names = (f"probe {number}, mate at rank {ranking.ranks[number]}", f"gallery {first}")
-            yield Mistake(float(scores[first]), False, names, pictures)
+            yield Mistake(float(scores[first]), False, names, (left, right))
 
 
 def read_tinyface(data: Path) -> RankData:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facenas.errors import UserError
-from facenas.evaluation.embedders.embedder import Embedder, PieceEmbedder
+from facenas.evaluation.embedders.embedder import Embedder
 from facenas.evaluation.embedders.preprocessing import ASSUMED, InputOptions
 
 __all__ = ["Embedder", "InputOptions", "embedder_of", "open_embedder"]
@@ -33,7 +33,6 @@ def open_embedder(
     path, options = Path(model).expanduser(), options or InputOptions()
     if not path.exists():
         raise UserError(f"{path}: there is no such file or run folder")
-    opened: PieceEmbedder
     if path.suffix.lower() == ".onnx":
         from facenas.evaluation.embedders.onnx import open_onnx
 

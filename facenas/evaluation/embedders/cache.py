@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 # Raise it when the same network and images would give other embeddings: old ones are then not used.
 _VERSION = 1
 _SAVE_SECONDS = 5.0
-_BLOCK = 1 << 16  # rows that are added at a time
 _HEADER = 128  # bytes of a .npy file before its first row, whatever the number of rows
 PLAIN, MIRRORED = "plain", "mirrored"
 
@@ -54,7 +53,7 @@ def extract(
     nobody can compare, nothing stays there. Raises UserError when an image cannot be read, an embedding is
     not finite, or the cache cannot be written.
     """
-    root, keep = cache or default_cache(), keep and getattr(embedder, "cacheable", True)
+    root, keep = cache or default_cache(), keep and embedder.cacheable
     key = f"{_VERSION} {embedder.fingerprint} {images.fingerprint} {len(images)} {embedder.size}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
@@ -64,10 +63,13 @@ def extract(
                 kind: RowFile(folder / f"{kind}.npy", len(images), embedder.size) for kind in kinds
             }
             # Many calls of one thread are faster than one of many; what runs alone may use all.
-            with nullcontext() if getattr(embedder, "alone", False) else threads(1):
+            with nullcontext() if embedder.alone else threads(1):
                 _fill(stored, embedder, images, batch_size, workers or core_count())
-            found = _sum([rows.read() for rows in stored.values()])
-            return found if keep else np.array(found)
+            found = [np.asarray(rows.read()) for rows in stored.values()]
+            # Of two their sum. Source: `mk-minchul/AdaFace:utils.py`.
+            result = np.add(*found) if flip else found[0] if keep else np.array(found[0])
+            result.setflags(write=False)
+            return result
     except (OSError, SearchStoppedError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -164,19 +166,6 @@ def _embed(embedder: Embedder, images: Images, chunk: _Chunk) -> dict[str, Rows]
                 "infinity); check the network, and the mean and std of its input"
             )
     return found
-
-
-def _sum(arrays: list[Rows]) -> Rows:
-    """Of one array itself, mapped; of two their sum, in memory. Source: `mk-minchul/AdaFace:utils.py`."""
-    if len(arrays) == 1:
-        return arrays[0]
-    plain, mirrored = arrays
-    total = np.empty(plain.shape, np.float32)
-    for start in range(0, len(total), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        np.add(plain[part], mirrored[part], out=total[part])
-    total.setflags(write=False)
-    return total
 
 
 class RowFile:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,35 +24,12 @@ Outputs = Mapping[str, Any]  # arrays by name
 CPU_PIECE = 8
 
 
-@runtime_checkable
-class Embedder(Protocol):
-    """A network of faces, ready to run.
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """A network of faces, ready to run, a few images at a time.
 
     name: of its file or run; fingerprint: sha256 over weights, preprocessing and precision; size: numbers of
     an embedding; facts: what is known of it (parameters, macs, color, mean, std, ...), as JSON has it.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def facts(self) -> dict[str, Any]: ...
-
-    def __call__(self, images: Pixels) -> Rows:
-        """(m, 112, 112, 3) uint8 RGB -> (m, size) float32, not normalized. Several threads may call at once."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class PieceEmbedder:
-    """Runs a network on a few images at a time.
-
     run: (k, 112, 112, 3) -> (k, size); piece: the largest k, None for any; fixed: k must be `piece`, so the
     last image is repeated; alone: one thread at a time, as on a GPU, whose memory may hold one batch only;
     cacheable: whether the fingerprint stands for all that decides the embeddings, so that they can be kept.
@@ -70,7 +47,7 @@ class PieceEmbedder:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, images: Pixels) -> Rows:
-        """See `Embedder`."""
+        """(m, 112, 112, 3) uint8 RGB -> (m, size) float32, not normalized. Several threads may call at once."""
         found = np.empty((len(images), self.size), np.float32)
         step = self.piece or max(1, len(images))
         turn: AbstractContextManager[Any] = self._lock if self.alone else nullcontext()

@@ -19,8 +19,8 @@ from facenas.device import Device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.embedder import (
     CPU_PIECE,
+    Embedder,
     Outputs,
-    PieceEmbedder,
     Pixels,
     Rows,
     fingerprint,
@@ -41,7 +41,7 @@ from facenas.models.load import TrainedNetwork, load_network
 _BATCH = 128
 
 
-def open_checkpoint(path: Path, options: InputOptions, device: Device) -> PieceEmbedder:
+def open_checkpoint(path: Path, options: InputOptions, device: Device) -> Embedder:
     """A run's folder, its `checkpoints/model.pt`, an export as safetensors, or another project's checkpoint.
 
     Raises UserError when the file is damaged or holds no network of faces.
@@ -61,7 +61,7 @@ def open_trained(
     device: Device,
     path: Path | None = None,
     content: bytes | None = None,
-) -> PieceEmbedder:
+) -> Embedder:
     """A network where it is, such as one that `facenas.load` gave: raw embeddings.
 
     path: of its file, if it is known, and its content, which is quicker to fingerprint than the weights are.
@@ -82,7 +82,7 @@ def open_trained(
     gpu = place.type != "cpu"
     precision = "bfloat16" if device.bf16 else "float32"
     found = digest_of(trained) if content is None else content
-    return PieceEmbedder(
+    return Embedder(
         name=path.name if path else arch.kind,
         fingerprint=fingerprint(found, chosen.identity, color, precision),
         size=arch.embedding,
@@ -100,7 +100,7 @@ def open_trained(
     )
 
 
-def open_module(module: nn.Module, options: InputOptions) -> PieceEmbedder:
+def open_module(module: nn.Module, options: InputOptions) -> Embedder:
     """A module in memory that takes (n, 3, 112, 112) float RGB in [-1, 1], unless `options` say otherwise.
 
     It gives (n, E), or several outputs as a tuple or dict, named 0, 1, ... or by their keys. It runs on its own
@@ -111,8 +111,8 @@ def open_module(module: nn.Module, options: InputOptions) -> PieceEmbedder:
     chosen = usual(said_by=USER).changed(options)
 
     @torch.inference_mode()
-    def outputs(images: Pixels) -> Outputs:
-        return _named(module(network_input(images, chosen, first.device).to(first.dtype)))
+    def outputs(images: Pixels) -> Any:
+        return module(network_input(images, chosen, first.device).to(first.dtype))
 
     facts = {
         "format": "torch module",
@@ -122,38 +122,44 @@ def open_module(module: nn.Module, options: InputOptions) -> PieceEmbedder:
         "device": str(first.device),
     }
     piece = CPU_PIECE if first.device.type == "cpu" else None
-    identity = f"{module!r} {chosen.identity}"
-    name = type(module).__name__
-    return _in_memory(name, outputs, options, digest_of(module), identity, facts, piece)
+    identity = digest_of(module), f"{module!r} {chosen.identity}"
+    return _in_memory(type(module).__name__, outputs, options, identity, facts, piece)
 
 
-def open_callable(function: Callable[[Pixels], Any], options: InputOptions) -> PieceEmbedder:
+def open_callable(function: Callable[[Pixels], Any], options: InputOptions) -> Embedder:
     """A function of (n, 112, 112, 3) uint8 RGB that gives (n, E), as an array or a tensor.
 
     It is called by one thread at a time, and nothing is kept on disk: what it computes may be another tomorrow.
     """
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    where = getattr(function, "__module__", "")
-
-    def outputs(images: Pixels) -> Outputs:
-        return _named(function(images))
-
-    return _in_memory(name, outputs, options, b"", where, {"format": "function"}, None)
+    identity = b"", getattr(function, "__module__", "")
+    return _in_memory(name, function, options, identity, {"format": "function"}, None)
 
 
 def _in_memory(
     name: str,
-    outputs: Callable[[Pixels], Outputs],
+    function: Callable[[Pixels], Any],
     options: InputOptions,
-    content: bytes,
-    identity: str,
+    identity: tuple[bytes, str],
     facts: dict[str, Any],
     piece: int | None,
-) -> PieceEmbedder:
+) -> Embedder:
+    def outputs(images: Pixels) -> Outputs:
+        """Arrays by name, of one output or of several in a tuple or dict."""
+        found = function(images)
+        if not isinstance(found, dict):
+            found = dict(enumerate(found if isinstance(found, tuple) else (found,)))
+        return {
+            str(key): np.asarray(
+                value.detach().float().cpu() if isinstance(value, Tensor) else value
+            )
+            for key, value in found.items()
+        }
+
     selection, batch = probe(name, outputs, options.embedding, None)
-    return PieceEmbedder(
+    return Embedder(
         name=name,
-        fingerprint=fingerprint(content, name, identity, selection),
+        fingerprint=fingerprint(identity[0], name, identity[1], selection),
         size=selection.size,
         facts=facts,
         run=lambda images: selection(outputs(images)),
@@ -183,19 +189,6 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in before:
             part.training = training
-
-
-def _named(found: Any) -> Outputs:
-    """Arrays by name, of one output or of several in a tuple or dict."""
-    if isinstance(found, dict):
-        several = {str(name): value for name, value in found.items()}
-    else:
-        parts = found if isinstance(found, tuple) else (found,)
-        several = {str(number): value for number, value in enumerate(parts)}
-    return {
-        name: np.asarray(value.detach().float().cpu() if isinstance(value, Tensor) else value)
-        for name, value in several.items()
-    }
 
 
 def network_input(images: Pixels, chosen: Preprocessing, device: torch.device) -> Tensor:

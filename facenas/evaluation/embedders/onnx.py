@@ -13,8 +13,8 @@ from facenas.device import named_device
 from facenas.errors import UserError
 from facenas.evaluation.embedders.embedder import (
     CPU_PIECE,
+    Embedder,
     Outputs,
-    PieceEmbedder,
     Pixels,
     fingerprint,
     first_line,
@@ -49,7 +49,7 @@ class _Input(NamedTuple):
     batch: int | None
 
 
-def open_onnx(path: Path, options: InputOptions, device: str | None, threads: int) -> PieceEmbedder:
+def open_onnx(path: Path, options: InputOptions, device: str | None, threads: int) -> Embedder:
     """The network with what its metadata, its graph and the user say of its input.
 
     Raises UserError when the extra `onnx` is missing, the file is damaged, or it is no network of faces.
@@ -89,7 +89,7 @@ def open_onnx(path: Path, options: InputOptions, device: str | None, threads: in
     selection, batch = probe(path, run, options.embedding, entry.batch)
     gpu = provider != _CPU
     facts |= {**_counts(said), **chosen.facts(), "device": place, "output": selection.embedding}
-    return PieceEmbedder(
+    return Embedder(
         name=path.name,
         fingerprint=fingerprint(content, f"{chosen.identity} {provider}", selection),
         size=selection.size,
