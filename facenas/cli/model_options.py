@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,16 +89,8 @@ class ModelOptions:
 def with_model(command: Callable[..., None]) -> Callable[..., None]:
     """The command with all options of `ModelOptions` in place of its parameter `model`, as typer reads them."""
     keyword = inspect.Parameter.KEYWORD_ONLY
-    hints = get_type_hints(ModelOptions, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            one.name,
-            keyword,
-            default=inspect.Parameter.empty if one.default is MISSING else one.default,
-            annotation=hints[one.name],
-        )
-        for one in fields(ModelOptions)
-    ]
+    signature = inspect.signature(ModelOptions, eval_str=True)
+    shared = [one.replace(kind=keyword) for one in signature.parameters.values()]
 
     def run(**given: Any) -> None:
         model = ModelOptions(**{one.name: given.pop(one.name) for one in shared})

@@ -86,9 +86,7 @@ def _layout(path: Path, tensors: Weights) -> tuple[str, bool]:
 
 def _color(path: Path, prefix: str, insightface: bool, untold: Color | None) -> Color:
     """Order of the channels in training."""
-    if prefix.endswith(
-        "net."
-    ):  # CVLface: its settings, kept beside the file, may have it flip its input
+    if prefix.endswith("net."):  # CVLface: settings beside the file may have it flip its input
         beside = (path.parent / name for name in ("model.yaml", "config.yaml", "config.json"))
         texts = [file.read_text(errors="replace") for file in beside if file.is_file()]
         return "BGR" if any(re.search(r"color_space\W+BGR", text) for text in texts) else "RGB"

@@ -142,13 +142,8 @@ def read_meta(bench: TemplateProtocol.Settings, root: Path) -> Meta:
     _check_order(faces_file, faces["names"], points_file, points["names"])
     pairs = files.read_template_pairs(pairs_file)
     ids = np.unique(faces["templates"])
-    for side in (0, 1):
-        wanted = pairs["pairs"][:, side]
-        places = places_of(ids, wanted)
-        if places.min() < 0:
-            row = int(np.argmin(places))
-            line = f" line {files.line_of(pairs_file, row)}"
-            raise _unknown_template(pairs_file, line, wanted[row])
+    for wanted in pairs["pairs"].T:
+        _check_known(pairs_file, ids, wanted, numbered=True)
     galleries, probes, warnings = _read_lists(bench, root / "meta", ids)
     return Meta(
         **{**faces, **points, **pairs}, galleries=galleries, probes=probes, warnings=warnings
@@ -183,18 +178,23 @@ def _read_lists(
     lists = []
     for path, name in zip(paths, names, strict=True):
         templates, subjects = files.read_subjects(path)
-        lost = templates[places_of(ids, templates) < 0]
-        if len(lost):
-            raise _unknown_template(path, "", lost[0])
+        _check_known(path, ids, templates)
         lists.append(Subjects(name.removeprefix("gallery_"), templates, subjects))
     return tuple(lists[:-1]), lists[-1], ()
 
 
-def _unknown_template(path: Path, line: str, template: int) -> UserError:
-    return UserError(
-        f"{path}:{line} names template {template}, but no image is of it; get the meta files anew, all of one "
-        "release"
-    )
+def _check_known(
+    path: Path, ids: NDArray[np.int64], wanted: NDArray[np.int64], numbered: bool = False
+) -> None:
+    """Every wanted template has images; numbered: row by row of the file, so that a line can be named."""
+    places = places_of(ids, wanted)
+    if places.min() < 0:
+        row = int(np.argmin(places))
+        line = f" line {files.line_of(path, row)}" if numbered else ""
+        raise UserError(
+            f"{path}:{line} names template {wanted[row]}, but no image is of it; get the meta files anew, "
+            "all of one release"
+        )
 
 
 def _identification(pooled: Templates, meta: Meta) -> tuple[dict[str, Any], tuple[str, ...]]:

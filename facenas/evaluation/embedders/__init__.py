@@ -18,17 +18,13 @@ log = logging.getLogger(__name__)
 
 
 def open_embedder(
-    model: str | Path,
-    options: InputOptions | None = None,
-    device: str | None = None,
-    threads: int = 1,
+    model: str | Path, options: InputOptions | None = None, device: str | None = None
 ) -> Embedder:
     """The network in a run's folder, or in a file: .onnx, .ckpt, .pth, .pt or .safetensors.
 
     Checkpoints are those of AdaFace, CVLface and arcface_torch. What is said neither by the file nor by
-    `options` is assumed, and a warning says so. threads: of one call of ONNX Runtime; many calls at once,
-    of one thread each, are faster. Raises UserError when the file is missing, damaged or no network of
-    faces of 112x112 pixels.
+    `options` is assumed, and a warning says so. Raises UserError when the file is missing, damaged or no
+    network of faces of 112x112 pixels.
     """
     path, options = Path(model).expanduser(), options or InputOptions()
     if not path.exists():
@@ -36,7 +32,7 @@ def open_embedder(
     if path.suffix.lower() == ".onnx":
         from facenas.evaluation.embedders.onnx import open_onnx
 
-        opened = open_onnx(path, options, device, threads)
+        opened = open_onnx(path, options, device)
     else:
         from facenas.device import named_device
         from facenas.evaluation.embedders.module import open_checkpoint

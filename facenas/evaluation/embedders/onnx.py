@@ -49,7 +49,7 @@ class _Input(NamedTuple):
     batch: int | None
 
 
-def open_onnx(path: Path, options: InputOptions, device: str | None, threads: int) -> Embedder:
+def open_onnx(path: Path, options: InputOptions, device: str | None) -> Embedder:
     """The network with what its metadata, its graph and the user say of its input.
 
     Raises UserError when the extra `onnx` is missing, the file is damaged, or it is no network of faces.
@@ -64,7 +64,8 @@ def open_onnx(path: Path, options: InputOptions, device: str | None, threads: in
     if provider == _CPU:
         onnx_graph.use_fast_prelu(model, values)
     settings = runtime.SessionOptions()
-    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+    # Many calls at once, of one thread each, are faster than one call of many.
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.log_severity_level = _ERRORS_ONLY
     try:
         session = runtime.InferenceSession(model.SerializeToString(), settings, [provider])
