@@ -57,15 +57,13 @@ def course_plot(trials: Sequence[Trial], accuracy: str) -> Figure:
     """
     staged, shown = stages(trials), phases(trials)
     axis = {t.trial: "y3" if number else "y" for number, s in enumerate(staged) for t in s}
-    spans = {
-        y: _span([t.accuracy for t in trials if axis[t.trial] == y and not t.failed])
-        for y in ("y", "y3")
-    }
+    judged = {y: [t for t in trials if axis[t.trial] == y and not t.failed] for y in ("y", "y3")}
+    spans = {y: _span([t.accuracy for t in some]) for y, some in judged.items()}
     traces = [_best_so_far(stage, axis[stage[0].trial]) for stage in staged]
     for index, phase in enumerate(shown):
         marker = {"color": color(index), "symbol": SYMBOLS[index % len(SYMBOLS)]}
-        for y in ("y", "y3"):
-            mine = [(t, t.accuracy) for t in phase.trials if axis[t.trial] == y and not t.failed]
+        for y, some in judged.items():
+            mine = [(t, t.accuracy) for t in some if t.phase == phase.name]
             style = {"marker": {**marker, "size": 8}, "showlegend": len(shown) <= MOST_NAMED}
             traces.append(_trials(phase.name, mine, yaxis=y, **style))
         sized = [(t, t.values[PARAMETERS] / 1e6) for t in phase.trials if PARAMETERS in t.values]
@@ -81,13 +79,8 @@ def course_plot(trials: Sequence[Trial], accuracy: str) -> Figure:
     if sizes:  # lower than the other
         made["yaxis"]["domain"], made["yaxis2"]["domain"] = [0.42, 1], [0, 0.34]
     if len(staged) > 1:
-        made["yaxis3"] = {"title": {"text": "after the baseline, %"}, "range": spans["y3"]}
-        made["yaxis3"] |= {
-            "overlaying": "y",
-            "side": "right",
-            "tickmode": "sync",
-            "tickformat": ".1f",
-        }
+        right = {"overlaying": "y", "side": "right", "tickmode": "sync", "tickformat": ".1f"}
+        made["yaxis3"] = {"title": {"text": "after the baseline, %"}, "range": spans["y3"], **right}
         made["shapes"] = [_line_at(stage[0].trial - 0.5, LINE) for stage in staged[1:]]
     return _figure(traces, made)
 
@@ -203,10 +196,10 @@ def rank_plot(check: RankCheck) -> Figure:
         f"{'failed' if one.alone.failed else percent(one.alone.accuracy)}, rank {one.rank_alone}"
         for number, one in enumerate(check.ranked, start=1)
     ]
-    marks = _trace("networks", "markers+text", points, hover, textposition="top center")
+    style = {"marker": {"color": ORANGE, "size": 10}, "textposition": "top center"}
+    marks = _trace("networks", "markers+text", points, hover, showlegend=False, **style)
     marks |= {"hovertext": hover, "hovertemplate": "%{hovertext}<extra></extra>"}
-    marks |= {"text": [str(n + 1) for n in range(len(points))], "showlegend": False}
-    marks |= {"marker": {"color": ORANGE, "size": 10}}
+    marks["text"] = [str(n + 1) for n in range(len(points))]
     made = _layout("accuracy of training alone, %", "accuracy by the supernet’s weights, %")
     return _figure([marks], made)
 
@@ -241,18 +234,16 @@ def training_plot(epochs: Sequence[Epoch], best: Epoch | None = None) -> Figure:
 def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """True classes down, predicted ones across; shaded by the share of the true class, numbers are images."""
     table, names = np.array(confusion), [escape(name) for name in classes]
-    heat: Figure = {
-        "type": "heatmap",
-        "x": names,
-        "y": names,
-        "z": (100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)).round(2).tolist(),
-        "customdata": table.tolist(),
-        "colorscale": [[0, "rgba(59,127,208,0)"], [0.02, "rgba(59,127,208,0.18)"], [1, BLUE]],
-        **{"zmin": 0, "zmax": 100, "showscale": False, "xgap": 1, "ygap": 1},
-        "text": [[str(n or "") for n in row] for row in confusion],
-        "texttemplate": "%{text}" if len(classes) <= MOST_CLASSES else "",
-        "hovertemplate": "%{y}, predicted as %{x}<br>%{customdata:,} images, %{z:.2f} %<extra></extra>",
-    }
+    shares = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    heat: Figure = {"type": "heatmap", "x": names, "y": names, "z": shares.round(2).tolist()}
+    clear, faint = "rgba(59,127,208,0)", "rgba(59,127,208,0.18)"
+    heat |= {"colorscale": [[0, clear], [0.02, faint], [1, BLUE]], "zmin": 0, "zmax": 100}
+    heat |= {"showscale": False, "xgap": 1, "ygap": 1, "customdata": table.tolist()}
+    words = "%{y}, predicted as %{x}<br>%{customdata:,} images, %{z:.2f} %"
+    heat |= {"hovertemplate": f"{words}<extra></extra>"}
+    if len(classes) <= MOST_CLASSES:
+        numbers = [[str(n or "") for n in row] for row in confusion]
+        heat |= {"text": numbers, "texttemplate": "%{text}"}
     made = _layout("predicted class", "true class", type="category", showgrid=False)
     made["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed"}
     return _figure([heat], made)

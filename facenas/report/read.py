@@ -67,7 +67,6 @@ def read_network(tree: Any) -> Network:
 
 
 Described = Annotated[Network, BeforeValidator(read_network)]
-Found = Annotated[Network | None, BeforeValidator(lambda t: None if t is None else read_network(t))]
 
 
 class Record(Config):
@@ -153,7 +152,7 @@ class Best(Record):
     front: members as JSON, each with `id` (of its trial) and its objectives; None for a search without one.
     """
 
-    architecture: Found = None
+    architecture: Described | None = None
     parameters: int | None = None
     macs: int | None = None
     search_seconds: float | None = None

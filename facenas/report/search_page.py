@@ -157,19 +157,17 @@ def _state(run: RunFolder) -> str:
 def _subject(run: RunFolder) -> str:
     """What was searched how, on what data."""
     data = run.about.data
-    size, classes = data.get("image_size"), data.get("classes")
-    counts = {"train_images": "images" if run.faces else "training images"}
-    counts |= {"test_images": "test images"}
-    facts = [f"{fmt.count(data[key])} {noun}" for key, noun in counts.items() if data.get(key)]
-    facts += [f"{classes} classes"] * bool(classes)
-    facts += [f"{fmt.count(data['identities'])} identities"] if run.faces else []
-    facts += [f"{size}×{size} pixels"] * bool(size)
+    nouns = {"train_images": "images" if run.faces else "training images"}
+    nouns |= {"test_images": "test images", "classes": "classes", "identities": "identities"}
+    facts = [f"{fmt.count(data[key])} {noun}" for key, noun in nouns.items() if data.get(key)]
+    facts += [f"{size}×{size} pixels" for size in (data.get("image_size"),) if size]
     told = f" ({', '.join(facts)})" if data.get("train_images") else ""
     where = f"on {data.get('name') or run.about.group('data').get('name', 'images')}{told}"
     if not run.searches:
         return f"Training of a given network {where}."
-    goals = fmt.listed(map(fmt.label, run.objectives)) if run.objectives else ""
-    goals = f": {goals} are to be small" if goals else ""
+    goals = (
+        f": {fmt.listed(map(fmt.label, run.objectives))} are to be small" if run.objectives else ""
+    )
     space = run.about.group("space").get("kind", "plain")
     return f"Search by {run.strategy} in the space {space}, {where}{goals}."
 

@@ -6,31 +6,27 @@
   if (!charts.length) return;
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  function themed(layout) {
-    const soft = color("--soft"), rule = color("--rule"), family = getComputedStyle(document.body).fontFamily;
-    Object.assign(layout, {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
-      margin: { l: 8, r: 20, t: 16, b: 40 },
-      font: { size: 12, color: soft, family },
+  const touch = matchMedia("(pointer: coarse)").matches; // a finger on the chart should scroll the page
+
+  function template() {
+    const soft = color("--soft"), rule = color("--rule"), clear = "rgba(0,0,0,0)";
+    const family = getComputedStyle(document.body).fontFamily, font = { color: color("--ink"), family };
+    const axis = { gridcolor: rule, linecolor: rule, zeroline: false, automargin: true };
+    return { layout: {
+      paper_bgcolor: clear, plot_bgcolor: clear, hovermode: "closest", dragmode: touch ? false : "zoom",
+      font: { size: 12, color: soft, family }, xaxis: axis, yaxis: axis, margin: { l: 8, r: 20, t: 16, b: 40 },
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
-    });
-    layout.hoverlabel = {
-      bgcolor: color("--card"), bordercolor: rule, align: "left", font: { color: color("--ink"), family },
-    };
-    for (const name of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
-      Object.assign(layout[name], { gridcolor: rule, linecolor: rule, zeroline: false, automargin: true });
-    }
-    return layout;
+      hoverlabel: { bgcolor: color("--card"), bordercolor: rule, align: "left", font },
+    } };
   }
 
-  const touch = matchMedia("(pointer: coarse)").matches;
   function draw() {
     for (const chart of charts) {
       const { data, layout } = JSON.parse(document.getElementById(chart.dataset.figure).textContent);
       const narrow = chart.clientWidth < 500;
       for (const trace of data) if (narrow && trace.marker) trace.marker.size *= 0.7;
-      if (touch) layout.dragmode = false; // else a finger on the chart could not scroll the page
-      Plotly.react(chart, data, themed(layout), { responsive: true, displayModeBar: false });
+      layout.template = template();
+      Plotly.react(chart, data, layout, { responsive: true, displayModeBar: false });
       chart.dispatchEvent(new Event("drawn"));
     }
   }
