@@ -1,4 +1,4 @@
-"""A first search: a network for 1,797 handwritten digits, searched, trained and used. Under a minute on two cores.
+"""A first search: a network for 1,797 handwritten digits, searched, trained, used. A minute on two cores.
 
 python examples/01_search_digits.py
 """

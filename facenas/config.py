@@ -148,11 +148,14 @@ def import_object(name: str, noun: str) -> Any:
 def choice(registry: Registry[Any], key: str, default: str) -> Any:
     """The type of a pydantic field: the `Settings` of the class that the group's `key` names.
 
-    Accepts a mapping, the settings themselves, or an object with `.settings`; is written as a mapping with
-    `key` first.
+    Accepts a mapping, the settings themselves, an object with `.settings`, or a class; is written as a mapping
+    with `key` first.
     """
 
     def parse(tree: Any) -> Config:
+        if isinstance(tree, type) and hasattr(tree, "Settings"):  # a class, with its own defaults
+            registry.name_of(tree)
+            tree = tree.Settings()
         settings = getattr(tree, "settings", tree)
         if isinstance(settings, Config):
             registry.name_of(type(tree) if settings is not tree else type(settings).owner)

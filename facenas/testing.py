@@ -463,3 +463,34 @@ def check_head(head: type[Any], embedding: int = 16, identities: int = 7, images
     )
     settings = type(first.settings).model_validate(first.settings.model_dump(mode="json"))
     assert settings == first.settings, "settings do not survive run.yaml"
+
+
+# Embedder.
+
+
+def check_embedder(net: Any, images: int = 11) -> None:
+    """Whatever `facenas.evaluate` takes as a network: finite rows, the same in any order and thread."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from facenas.evaluation.embedders import embedder_of
+
+    pixels = np.random.default_rng(2).integers(0, 256, (images, 112, 112, 3), np.uint8)
+    pixels.setflags(write=False)
+    with embedder_of(net) as embedder:
+        assert embedder.name, "it needs a name"
+        assert len(embedder.fingerprint) == 64, "its fingerprint is a sha256 in hex"
+        for count in (0, 1, images):
+            rows = embedder(pixels[:count])
+            assert rows.shape == (count, embedder.size), "rows are (images, size)"
+            assert rows.dtype == np.float32, "rows are float32"
+            assert np.isfinite(rows).all(), "rows are finite"
+        assert rows.any(axis=1).all(), "an embedding is all zero: it has no direction"
+        with ThreadPoolExecutor(3) as pool:
+            for again in pool.map(embedder, [pixels] * 3):
+                assert np.array_equal(again, rows), "the same images give other rows"
+        # Another size of batch may round otherwise, no more.
+        for order in (np.arange(images)[::-1], np.array([4, 4, 9]), np.array([6])):
+            difference = np.abs(embedder(pixels[order]) - rows[order]).max()
+            assert difference <= 1e-5 * np.abs(rows).max(), "an image minds its neighbors"

@@ -17,11 +17,12 @@ from facenas.config import read_yaml, shipped, validate
 from facenas.data.config import DataConfig
 from facenas.errors import UserError
 from facenas.execution import ExecutionConfig
+from facenas.models.heads import HEADS
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config, preset_names
-from facenas.spaces import Plain
-from facenas.strategies import MacroMicro
-from facenas.training.recipes import Recipe
+from facenas.spaces import Cells, Plain
+from facenas.strategies import MacroMicro, RandomSearch
+from facenas.training.recipes import FaceRecipe, Recipe
 
 # The settings that the authors' recorded "tiny" searches tell.
 AUTHORS_SPACE = {
@@ -178,6 +179,16 @@ def test_another_head_begins_with_its_own_settings():
         loaded("recipe.head.kind=cosface", "recipe.head.h=0.5", preset="demo")
     with pytest.raises(UserError, match=r"head.kind: head 'magface' is unknown"):
         loaded("recipe.head.kind=magface", preset="demo")
+
+
+def test_a_space_a_strategy_and_a_head_may_be_objects_settings_or_classes():
+    by_name = RunConfig.model_validate(
+        {"space": {"kind": "cells"}, "search": {"strategy": "random"}}
+    )
+    for strategy in (RandomSearch, RandomSearch(), RandomSearch.Settings()):
+        assert RunConfig(space=Cells, search=strategy) == by_name
+    head = FaceRecipe(head=HEADS.get("arcface")).model_dump()["head"]
+    assert head == {"kind": "arcface", "margin": 0.5, "scale": 64}
 
 
 # Unknown keys and wrong values.

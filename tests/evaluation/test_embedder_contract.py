@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -16,6 +14,7 @@ from facenas.evaluation.embedders import Embedder, InputOptions, embedder_of
 from facenas.evaluation.embedders.cache import extract
 from facenas.export.files import encode_safetensors
 from facenas.models.load import read_trained
+from facenas.testing import check_embedder
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (11, 112, 112, 3), np.uint8)
 OPTIONS = InputOptions("rgb", (127.5,), (127.5,))
@@ -79,42 +78,10 @@ def embedder(request, tmp_path_factory):
         yield opened
 
 
-def test_what_it_says_of_itself(embedder):
+def test_the_published_contract(embedder):
+    check_embedder(embedder)
     assert isinstance(embedder, Embedder)
-    assert embedder.name
-    assert len(embedder.fingerprint) == 64
     assert "format" in embedder.facts
-
-
-@pytest.mark.parametrize("count", [0, 1, 8, 11])
-def test_a_finite_float32_row_for_each_image(embedder, count):
-    rows = embedder(IMAGES[:count])
-    assert rows.shape == (count, embedder.size)
-    assert rows.dtype == np.float32
-    assert np.isfinite(rows).all()
-
-
-def test_the_same_images_give_the_same_rows_from_any_thread(embedder):
-    first = embedder(IMAGES)
-    with ThreadPoolExecutor(3) as pool:
-        for rows in pool.map(embedder, [IMAGES] * 4):
-            assert np.array_equal(rows, first)
-
-
-def test_no_image_minds_its_neighbors(embedder):
-    whole = embedder(IMAGES)
-    scale = np.abs(whole).max()
-    for order in (np.arange(11)[::-1], np.array([4, 4, 9]), np.array([6])):
-        # Another size of batch may round otherwise, no more.
-        np.testing.assert_allclose(embedder(IMAGES[order]), whole[order], atol=1e-5 * scale)
-
-
-def test_images_are_left_as_they_are_and_may_be_read_only(embedder):
-    images = IMAGES.copy()
-    images.setflags(write=False)
-    rows = embedder(images)
-    assert np.array_equal(images, IMAGES)
-    assert np.array_equal(embedder(images[:, :, ::-1][:, :, ::-1]), rows)
 
 
 def test_extraction_gives_the_rows_it_gives(embedder, tmp_path):
