@@ -41,6 +41,16 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, data: bytes, *, remedy: str) -> None:
+    """Writes a file atomically and makes the folders it lies in; see `write_atomically`."""
+
+    def write(temporary: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+
+    write_atomically(path, write, remedy=remedy)
+
+
 def write_json(path: Path, tree: Any) -> None:
     """Writes indented JSON atomically."""
     write_text(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
@@ -103,7 +113,7 @@ def put_in_place(folder: Path, path: Path, *, replace: bool = True) -> None:
     for parent, _, names in os.walk(folder):
         for name in names:
             _sync(Path(parent, name))
-        _sync_folder(Path(parent))
+        _sync(Path(parent))
     aside = folder.with_suffix(".old")
     if replace and path.is_dir():
         path.rename(aside)
@@ -143,24 +153,17 @@ def _runs(process: int) -> bool:
         return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it runs, as another user
-        return True
+    except OSError as error:  # PermissionError: it runs, as another user
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
 def _sync(path: Path) -> None:
-    """Without it, a power failure after a rename could leave a file without its bytes."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Its list of names."""
-    if sys.platform != "win32":  # where folders cannot be opened
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Without it, a power failure after a rename could leave files without bytes, folders without names."""
+    if path.is_dir() and sys.platform == "win32":  # where folders cannot be opened
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

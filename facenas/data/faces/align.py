@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 
@@ -27,7 +28,7 @@ from facenas.data.faces.store import SIDE, encode_jpeg, is_face_jpeg
 from facenas.data.images import Files, Pixels, decode_image, find_images, reason_of
 from facenas.device import core_count
 from facenas.errors import UserError
-from facenas.files import read_json, write_atomically, write_json, write_text
+from facenas.files import read_json, write_bytes, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,6 @@ _LONGEST_SIDE = 32_766  # pixels; OpenCV counts source pixels in 16 bits
 
 FACES = ("largest", "all")
 NOTE, SKIPPED = "align.json", "skipped.csv"
-_FORMAT, _VERSION = "facenas aligned faces", 1
 _AT_ONCE = 256  # images handed to the threads
 
 
@@ -120,7 +120,7 @@ def crop_face(image: Pixels, points: NDArray[np.floating]) -> Pixels:
 
 
 class _Outcome(NamedTuple):
-    """What became of an image: how many crops, whether an earlier call made them, or why there are none."""
+    """How many crops an image has, whether an earlier call made them, and why there are none."""
 
     faces: int
     kept: bool = False
@@ -154,8 +154,8 @@ def align_photographs(
     targets = [out / name for name in crop_names(names)]
     found = _mapped(align_one, names, targets, workers or core_count())
     outcomes = list(tqdm(found, "align", len(names), unit="image", disable=None))
-    reasons = zip(names, (outcome.reason for outcome in outcomes), strict=True)
-    skipped = [(name, reason) for name, reason in reasons if reason]
+    each = zip(names, outcomes, strict=True)
+    skipped = [(name, outcome.reason) for name, outcome in each if outcome.reason]
     _list_skipped(out, source, skipped, len(names))
     return {
         "out": str(out),
@@ -193,9 +193,9 @@ def _mapped(
 
 
 def _align_one(files: Files, detector: Detector, every: bool, name: str, target: Path) -> _Outcome:
-    paths = _crops_there(target, every)
-    if paths:
-        return _Outcome(len(paths), kept=True)
+    there = _count_crops(target, every)
+    if there:
+        return _Outcome(there, kept=True)
     try:
         image = decode_image(files.read(name))
         found = detector(image)
@@ -207,25 +207,20 @@ def _align_one(files: Files, detector: Detector, every: bool, name: str, target:
     if not crops:
         return _Outcome(0, reason="no face was found in it")
     for number in reversed(range(len(crops))):  # the first face last: when it is there, all are
-        _write(_crop_path(target, number + 1 if every else None), crops[number])
+        _write(_crop_path(target, every, number), crops[number])
     return _Outcome(len(crops))
 
 
-def _crop_path(target: Path, number: int | None) -> Path:
-    return target.with_name(
-        f"{target.name}.jpg" if number is None else f"{target.name}_{number}.jpg"
-    )
+def _crop_path(target: Path, every: bool, number: int) -> Path:
+    """Of a face of an image, the largest being number 0."""
+    return target.with_name(f"{target.name}_{number + 1}.jpg" if every else f"{target.name}.jpg")
 
 
-def _crops_there(target: Path, every: bool) -> list[Path]:
-    """The whole set of crops that an earlier call wrote, or nothing."""
-    if not every:
-        path = _crop_path(target, None)
-        return [path] if _is_whole(path) else []
-    found: list[Path] = []
-    while _is_whole(path := _crop_path(target, len(found) + 1)):
-        found.append(path)
-    return found
+def _count_crops(target: Path, every: bool) -> int:
+    """How many crops of an image an earlier call wrote: all, or none."""
+    numbers = count() if every else range(1)
+    whole = takewhile(lambda number: _is_whole(_crop_path(target, every, number)), numbers)
+    return sum(1 for _ in whole)
 
 
 def _is_whole(path: Path) -> bool:
@@ -237,11 +232,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _write(path: Path, data: bytes) -> None:
-    def write(temporary: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-
-    write_atomically(path, write, remedy="make room and align again, it goes on")
+    write_bytes(path, data, remedy="make room and align again, it goes on")
 
 
 def _claim(out: Path, source: Path, faces: str, detector: str) -> None:
@@ -249,13 +240,8 @@ def _claim(out: Path, source: Path, faces: str, detector: str) -> None:
     inside = out.resolve()
     if inside == source.resolve() or source.resolve() in inside.parents:
         raise UserError(f"{out}: lies in {source}; choose a folder beside it for the crops")
-    note = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "source": str(source.resolve()),
-        "faces": faces,
-        "detector": detector,
-    }
+    note = {"format": "facenas aligned faces", "version": 1, "source": str(source.resolve())}
+    note |= {"faces": faces, "detector": detector}
     if (out / NOTE).is_file():
         old = read_json(out / NOTE)
         other = next((key for key in note if old.get(key) != note[key]), None)

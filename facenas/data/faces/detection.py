@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from facenas.data.cache import default_cache
 from facenas.data.images import Pixels
 from facenas.errors import UserError
-from facenas.files import write_atomically
+from facenas.files import write_bytes
 
 NAME = "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -37,9 +37,8 @@ _SECONDS = 20  # without an answer
 _MOST_BYTES = 10_000_000
 
 _LEAST_SCORE = 0.8  # 0..1
-_LEAST_SIDE = (
-    10  # pixels: no room for a face, and of one row OpenCV 4 reads memory beyond the picture
-)
+# Pixels: no room for a face, and of one row OpenCV 4 reads memory beyond the picture.
+_LEAST_SIDE = 10
 _FAR_SIDE = 1280  # pixels of the longest side, at most: for faces that are small in the picture
 _NEAR_SIDE = 320  # pixels of the longest side, border included: for faces that fill the picture
 _BORDER = 0.25  # of the longest side; landmarks at the rim of a picture are poor without it
@@ -64,11 +63,6 @@ class Face:
     def area(self) -> float:
         """Of the box, in square pixels."""
         return float(self.box[2] * self.box[3])
-
-    def moved(self, right: int, down: int) -> Face:
-        """The face so many pixels further to the right and below."""
-        box = self.box + np.array([right, down, 0, 0])
-        return Face(box, self.points + np.array([right, down]), self.score)
 
 
 class Detector:
@@ -96,9 +90,14 @@ class Detector:
         far = [self._closer(image, face, scale) for face in self._look(image, scale, border=0)]
         border = round(_BORDER * side)
         near = self._look(image, _NEAR_SIDE / (side + 2 * border), border)
-        preferred = [f for f in near if _fills(f, side)] + [f for f in far if not _fills(f, side)]
-        others = [f for f in near if not _fills(f, side)] + [f for f in far if _fills(f, side)]
-        return sorted(_distinct(preferred + others), key=lambda face: -face.area)
+        # Each look is trusted most with faces of its kind: sorting is stable, near before far.
+        seen = [(face, True) for face in near] + [(face, False) for face in far]
+        seen.sort(key=lambda pair: bool(max(pair[0].box[2:]) > _FILLS * side) is not pair[1])
+        kept: list[Face] = []
+        for face, _ in seen:
+            if not any(_overlap(face, other) > _SAME for other in kept):
+                kept.append(face)
+        return sorted(kept, key=lambda face: -face.area)
 
     def _closer(self, image: Pixels, face: Face, scale: float) -> Face:
         """The face, seen at `scale`, as it is seen in the part of the image around it."""
@@ -110,8 +109,13 @@ class Detector:
         right, bottom = np.maximum(np.ceil(middle + size), 0).astype(int).tolist()
         part = image[top:bottom, left:right]
         found = self._look(part, _NEAR_SIDE / max(part.shape), border=0) if part.size else []
-        seen = (other.moved(left, top) for other in found)
-        return next((other for other in seen if _overlap(other, face) > _SAME), face)
+        corner = np.array([left, top])
+        for other in found:
+            box = other.box + np.array([left, top, 0, 0])
+            seen = Face(box, other.points + corner, other.score)
+            if _overlap(seen, face) > _SAME:
+                return seen
+        return face
 
     def _look(self, image: Pixels, scale: float, border: int) -> list[Face]:
         """The faces seen in the image at `scale`, with `border` black pixels of the image's around it."""
@@ -175,19 +179,6 @@ def _face(row: NDArray[np.float32], rim: int, factors: NDArray[np.float64]) -> F
     return Face(np.concatenate([corner, size]), points, float(values[14]))
 
 
-def _fills(face: Face, side: int) -> bool:
-    return bool(max(face.box[2:]) > _FILLS * side)
-
-
-def _distinct(faces: list[Face]) -> list[Face]:
-    """Without those that overlap one before them."""
-    kept: list[Face] = []
-    for face in faces:
-        if not any(_overlap(face, other) > _SAME for other in kept):
-            kept.append(face)
-    return kept
-
-
 def _overlap(face: Face, other: Face) -> float:
     """The share of the smaller box that lies in the other, 0..1."""
     low = np.maximum(face.box[:2], other.box[:2])
@@ -207,25 +198,9 @@ def _hush() -> None:
 
 def _fetch(path: Path) -> None:
     """Downloads to `path` what has the right sha256."""
-    data = _download(path)
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise UserError(
-            f"{URL}: gave another file than expected (its sha256 differs); get {NAME} elsewhere and "
-            f"give it as the detector, or put it at {path}"
-        )
-
-    def write(temporary: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-
-    remedy = "set FACENAS_CACHE to another folder, or give a detector"
-    write_atomically(path, write, remedy=remedy)
-
-
-def _download(path: Path) -> bytes:
     try:
         with urlopen(URL, timeout=_SECONDS) as answer:
-            return bytes(answer.read(_MOST_BYTES))
+            data = bytes(answer.read(_MOST_BYTES))
     except (OSError, HTTPException) as error:  # URLError is an OSError
         cause = getattr(error, "reason", error)  # URLError's
         reason = getattr(cause, "strerror", None) or cause
@@ -233,3 +208,9 @@ def _download(path: Path) -> bytes:
             f"the face detector is not at hand and cannot be fetched ({reason}); get {URL} and give "
             f"it as the detector, or put it at {path}"
         ) from None
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise UserError(
+            f"{URL}: gave another file than expected (its sha256 differs); get {NAME} elsewhere and "
+            f"give it as the detector, or put it at {path}"
+        )
+    write_bytes(path, data, remedy="set FACENAS_CACHE to another folder, or give a detector")
