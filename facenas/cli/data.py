@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,10 @@ data_app = typer.Typer(
 )
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store of faces, OUT.zarr.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the store OUT.zarr when the new one is whole.")
+]
 
 
 @data_app.command("import", epilog="Example: facenas data import faces_webface_112x112 casia.zarr")
@@ -27,17 +31,14 @@ def import_(
             "a .csv of path,identity.",
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")],
+    out: Out,
     layout: Annotated[
         str, typer.Option(help="jpeg: bytes as they are; raw: pixels, 5x larger, faster to read.")
     ] = "jpeg",
     resize: Annotated[
         bool, typer.Option("--resize", help="Resize images that are not 112x112; else skip them.")
     ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace the store OUT.zarr when the new one is whole."),
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Import faces of 112x112 pixels into a store; skipped images are listed in its skipped.csv."""
@@ -45,9 +46,8 @@ def import_(
 
     if layout not in ("jpeg", "raw"):
         raise UserError(f"--layout {layout}: should be jpeg or raw")
-    show(
-        import_faces(source, out, "raw" if layout == "raw" else "jpeg", resize, overwrite), as_json
-    )
+    kept_as: Literal["jpeg", "raw"] = "raw" if layout == "raw" else "jpeg"
+    show(import_faces(source, out, kept_as, resize, overwrite), as_json)
 
 
 @data_app.command(epilog="Example: facenas data info casia.zarr")
@@ -68,14 +68,11 @@ def check(store: Store, as_json: Json = False) -> None:
 
 @data_app.command(epilog="Example: facenas data demo demo.zarr --identities 20 --images 8")
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")],
+    out: Out,
     identities: Annotated[int, typer.Option(min=1, help="How many identities.")] = 120,
     images: Annotated[int, typer.Option(min=1, help="How many images of each.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other identities.")] = 0,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace the store OUT.zarr when the new one is whole."),
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a store of generated faces, drawn for demonstrations and tests; they show nobody."""

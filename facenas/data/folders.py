@@ -69,9 +69,17 @@ def arrange(names: Iterable[str], root: Path) -> Arrangement:
     UserError, naming `root`, when there are fewer than two classes, no test images, or test images
     of a class without training images.
     """
-    files = _unwrapped(sorted((tuple(name.split("/")), name) for name in names))
+    files = sorted((tuple(name.split("/")), name) for name in names)
+    if len({parts[0] for parts, _ in files}) == 1 and any(len(parts) > 2 for parts, _ in files):
+        files = [(parts[1:], name) for parts, name in files if len(parts) > 1]
     train = _below(_TRAIN_FOLDERS, files)
-    test = _test_files(files, root) if train else []
+    test = _below(_TEST_FOLDERS, files) if train else []
+    present = [parts[0] for parts, _ in files if parts[0].lower() in _TEST_FOLDERS]
+    if train and present and not test:
+        raise UserError(
+            f"{root}: {present[0]}/ has images but no class folders; sort them into "
+            f"{present[0]}/<class>/, or remove it to test on a fifth of the training images"
+        )
     train = train or [file for file in files if len(file[0]) > 1]
     classes = tuple(sorted({parts[0] for parts, _ in train}))
     if len(classes) < 2:
@@ -88,25 +96,14 @@ def arrange(names: Iterable[str], root: Path) -> Arrangement:
     label_of = {name: label for label, name in enumerate(classes)}
     kept, held_out = ([(name, label_of[p[0]]) for p, name in part] for part in (train, test))
     if not test:
-        everything = kept
-        kept, held_out = (
-            [everything[index] for index in part]
-            for part in hold_out_test(np.array([label for _, label in everything], np.int64))
-        )
+        parts = hold_out_test(np.array([label for _, label in kept], np.int64))
+        kept, held_out = ([kept[index] for index in part] for part in parts)
     if not held_out:
         raise UserError(
             f"{root}: has one image a class, too few to hold out test images; add images, or "
             "train/ and test/ folders"
         )
     return Arrangement(classes, kept, held_out)
-
-
-def _unwrapped(files: list[_File]) -> list[_File]:
-    """Without the one folder that everything lies in, if there is such a folder."""
-    tops = {parts[0] for parts, _ in files}
-    if len(tops) == 1 and any(len(parts) > 2 for parts, _ in files):
-        return [(parts[1:], name) for parts, name in files if len(parts) > 1]
-    return files
 
 
 def _below(folders: tuple[str, ...], files: list[_File]) -> list[_File]:
@@ -116,17 +113,6 @@ def _below(folders: tuple[str, ...], files: list[_File]) -> list[_File]:
         if found:
             return found
     return []
-
-
-def _test_files(files: list[_File], root: Path) -> list[_File]:
-    found = _below(_TEST_FOLDERS, files)
-    present = [parts[0] for parts, _ in files if parts[0].lower() in _TEST_FOLDERS]
-    if present and not found:
-        raise UserError(
-            f"{root}: {present[0]}/ has images but no class folders; sort them into "
-            f"{present[0]}/<class>/, or remove it to test on a fifth of the training images"
-        )
-    return found
 
 
 def _decode(files: Files, image_size: int | None) -> Decoded:

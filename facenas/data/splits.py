@@ -23,28 +23,29 @@ def split_indices(
     generator = np.random.default_rng(seed)
     train: list[Indices] = []
     validation: list[Indices] = []
-    # One sort groups two million identities; a search for each would go through all labels as often.
-    order = np.argsort(labels, kind="stable").astype(np.int64)
-    starts = np.flatnonzero(np.diff(labels[order])) + 1
-    for group in np.split(order, starts) if len(labels) else []:
+    for group in by_label(labels):
         # Shuffled once per class: both parts are cut from the same order, which makes them nested.
         members = generator.permutation(group)
-        held_out = _held_out(len(members), validation_fraction)
+        held_out = 0
+        if len(members) > 1 and validation_fraction:
+            held_out = min(max(round(len(members) * validation_fraction), 1), len(members) - 1)
         kept = max(1, round((len(members) - held_out) * data_fraction))
         validation.append(members[:held_out])
         train.append(members[held_out : held_out + kept])
     return _joined(train), _joined(validation)
 
 
+def by_label(labels: NDArray[np.integer]) -> list[Indices]:
+    """The indices of each label, labels and indices in ascending order."""
+    # One sort groups two million identities; a search for each would go through all labels as often.
+    order = np.argsort(labels, kind="stable").astype(np.int64)
+    starts = np.flatnonzero(np.diff(labels[order])) + 1
+    return np.split(order, starts) if len(labels) else []
+
+
 def hold_out_test(labels: NDArray[np.int64]) -> tuple[Indices, Indices]:
     """(train, test) of a set that comes without test images: the same stratified fifth on every call."""
     return split_indices(labels, _TEST_FRACTION, 1.0, seed=0)
-
-
-def _held_out(count: int, fraction: float) -> int:
-    if count < 2 or fraction == 0:
-        return 0
-    return min(max(round(count * fraction), 1), count - 1)
 
 
 def _joined(pieces: list[Indices]) -> Indices:

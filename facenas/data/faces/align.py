@@ -91,18 +91,6 @@ def align(image: Pixels, points: NDArray[np.floating]) -> Pixels:
     return cast(Pixels, crop)
 
 
-def five_points(points: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(5, 2) landmarks out of the (68, 2) of the iBUG scheme: eyes as the mean of their two corners.
-
-    Raises ValueError when there are not 68.
-    """
-    if np.shape(points) != (68, 2):
-        raise ValueError(f"landmarks of shape {np.shape(points)}; they should be 68 of x, y")
-    all_points = np.asarray(points, np.float64)
-    right_eye, left_eye = all_points[[36, 39]].mean(0), all_points[[42, 45]].mean(0)
-    return np.stack([right_eye, left_eye, *all_points[[30, 48, 54]]])
-
-
 def crop_face(image: Pixels, points: NDArray[np.floating]) -> Pixels:
     """(112, 112, 3) uint8: the face with landmarks (5, 2) in a photograph (h, w, 3) of any size.
 

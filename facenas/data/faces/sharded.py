@@ -185,21 +185,20 @@ def _read_layout(path: Path, dtype: np.dtype[Any], row: tuple[int, ...]) -> tupl
     (codec,) = tree["codecs"]
     name, sharding = _extension(codec)
     rows, chunk = tree["shape"][0], sharding["chunk_shape"][0]
+    keys = _extension(tree["chunk_key_encoding"])
+    inner, index = ([_extension(c) for c in sharding[k]] for k in ("codecs", "index_codecs"))
     little = ("bytes", {"endian": "little"})
-    plain = [little, ("bytes", {})] if dtype.itemsize == 1 else [little]
     ours = (
         (tree["zarr_format"], tree["node_type"], tree["data_type"]) == (3, "array", dtype.name)
         and type(rows) is type(chunk) is int
         and rows >= 0 < chunk
         and tree["shape"][1:] == sharding["chunk_shape"][1:] == list(row)
         and _extension(tree["chunk_grid"]) == ("regular", {"chunk_shape": [CHUNKS * chunk, *row]})
-        and _extension(tree["chunk_key_encoding"])
-        in [("default", {"separator": "/"}), ("default", {})]
+        and keys in [("default", {"separator": "/"}), ("default", {})]
         and not tree.get("storage_transformers")
         and name == "sharding_indexed"
-        and [_extension(inner) for inner in sharding["codecs"]] in [[each] for each in plain]
-        and [_extension(of_index) for of_index in sharding["index_codecs"]]
-        == [little, ("crc32c", {})]
+        and (inner == [little] or (inner == [("bytes", {})] and dtype.itemsize == 1))
+        and index == [little, ("crc32c", {})]
         and sharding.get("index_location", "end") == "end"
     )
     if not ours:

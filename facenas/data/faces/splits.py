@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.splits import Indices, split_indices
+from facenas.data.splits import Indices, by_label, split_indices
 from facenas.errors import UserError
 
 Labels = NDArray[np.integer]
@@ -61,7 +61,7 @@ def draw_pairs(
     Raises UserError when there is not one pair of each kind for every fold.
     """
     rng = np.random.default_rng(seed)
-    members = _by_identity(labels, indices)
+    members = [indices[group] for group in by_label(labels[indices])]
     everyone = _Pool(members)
     half = min(count // 2, everyone.genuine, everyone.impostor) // folds
     if half < 1:
@@ -86,16 +86,14 @@ class _Pool:
     def __init__(self, members: Sequence[Indices]) -> None:
         sizes = np.array([len(images) for images in members], np.int64)
         self._images = np.concatenate([np.empty(0, np.int64), *members])
-        self._first = np.repeat(
-            sizes.cumsum() - sizes, sizes
-        )  # place of its identity's first image
+        self._first = np.repeat(sizes.cumsum() - sizes, sizes)  # where its identity begins
         self._each = sizes * (sizes - 1) // 2  # genuine pairs of each identity
         self.genuine, self.impostor = int(self._each.sum()), int(self._first.sum())
 
     def draw_genuine(self, count: int, rng: np.random.Generator) -> Indices:
         """(count, 2) different pairs: every identity gives equally many, or all that it has."""
-        level = bisect_left(range(count), count, key=lambda most: self._up_to(most).sum())
-        given = self._up_to(level - 1)
+        level = bisect_left(range(count), count, key=lambda most: self._each.clip(max=most).sum())
+        given = self._each.clip(max=level - 1)
         more = rng.permutation(np.flatnonzero(self._each >= level))[: count - given.sum()]
         given[more] += 1
         start = self._each.cumsum() - self._each  # number of each identity's first pair
@@ -103,17 +101,13 @@ class _Pool:
             start[i] + rng.choice(self._each[i], given[i], replace=False)
             for i in np.flatnonzero(given)
         ]
-        return self._pairs(
-            np.concatenate(drawn), np.arange(len(self._first)) - self._first, self._first
-        )
+        before = np.arange(len(self._first)) - self._first
+        return self._pairs(np.concatenate(drawn), before, self._first)
 
     def draw_impostor(self, count: int, rng: np.random.Generator) -> Indices:
         """(count, 2) different pairs, uniformly of all."""
         drawn = rng.choice(self.impostor, count, replace=False)
         return self._pairs(drawn, self._first, np.zeros_like(self._first))
-
-    def _up_to(self, most: int) -> Indices:
-        return self._each.clip(max=most)
 
     def _pairs(self, numbers: Indices, partners: Indices, since: Indices) -> Indices:
         """Image p makes pairs with the `partners[p]` images from place `since[p]` on; all are numbered by p."""
@@ -121,13 +115,6 @@ class _Pool:
         second = np.searchsorted(ends, numbers, side="right")
         first = since[second] + numbers - (ends - partners)[second]
         return np.stack([self._images[first], self._images[second]], axis=1)
-
-
-def _by_identity(labels: Labels, indices: Indices) -> list[Indices]:
-    """The images of each identity among `indices`."""
-    order = np.argsort(labels[indices], kind="stable")
-    edges = np.flatnonzero(np.diff(labels[indices][order])) + 1
-    return np.split(indices[order], edges)
 
 
 def _deal(members: list[Indices], folds: int, rng: np.random.Generator) -> list[list[Indices]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.data.faces.align import REFERENCE, align, five_points, similarity
+from facenas.data.faces.align import REFERENCE, align, similarity
 
 COORDINATES = st.lists(st.floats(-2000, 2000, width=32), min_size=10, max_size=10)
 
@@ -103,17 +103,6 @@ def test_an_aligned_face_stays_as_it_is():
     image = np.random.default_rng(1).integers(0, 256, (112, 112, 3), np.uint8)
     difference = np.abs(align(image, REFERENCE).astype(int) - image)
     assert difference[:-1, :-1].max() <= 1
-
-
-def test_five_of_68_points():
-    points = np.random.default_rng(2).uniform(0, 250, (68, 2))
-    found = five_points(points)
-    assert found.shape == (5, 2)
-    np.testing.assert_allclose(found[0], (points[36] + points[39]) / 2)
-    np.testing.assert_allclose(found[1], (points[42] + points[45]) / 2)
-    np.testing.assert_array_equal(found[2:], points[[30, 48, 54]])
-    with pytest.raises(ValueError, match="68"):
-        five_points(points[:67])
 
 
 @pytest.mark.parametrize(
