@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 # A few of each: command line with small searches, stores, an evolution.
 SMOKE := tests/test_cli.py tests/test_cli_data.py tests/data/faces/test_store.py tests/strategies/test_evolution.py
 
-.PHONY: demo test test-lowest check install clean
+.PHONY: demo test test-lowest check docs install clean
 
 demo: $(INSTALLED)
 	rm -rf runs/demo
@@ -29,11 +29,15 @@ $(LOWEST)/.installed: pyproject.toml tools/lowest_versions.py
 		hypothesis psutil pytest pytest-timeout
 	touch $@
 
-check: $(INSTALLED)
+check: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, strictly, without a network: site/index.html. Its search needs a server: python -m http.server -d site
+docs: $(INSTALLED)
+	$(BIN)/python tools/build_docs.py
 
 install: $(INSTALLED)
 
@@ -45,4 +49,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from facenas.config import Config
 from facenas.errors import SearchStoppedError, UserError
+from facenas.execution import EXECUTORS, Executor
 from facenas.runs import Run, create_run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
@@ -97,7 +98,7 @@ def search(
     evaluate: Callable[..., Any] | str | None = None,
     seed: int | None = None,
     workers: int | None = None,
-    executor: str | None = None,
+    executor: str | type[Executor] | None = None,
     settings: Settings = (),
     run: str | Path | None = None,
     runs_dir: str | Path | None = None,
@@ -127,7 +128,9 @@ def search(
         "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
         "evaluate": _function_name(evaluate),
         "seed": seed,
-        "execution.executor": executor,
+        "execution.executor": EXECUTORS.name_of(executor)
+        if isinstance(executor, type)
+        else executor,
         "execution.workers": workers,
     }
     config = _anchored(_configure(preset, settings, overrides))

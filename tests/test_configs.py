@@ -107,15 +107,8 @@ def test_the_commands_in_the_head_of_a_configuration_run(home, faces, path):
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
-def commands(document: str) -> list[str]:
-    """Lines of the sh blocks, without comments and with continued lines joined."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.split("  #")[0].strip() for line in lines if line.strip()]
-
-
 def scaled_down(words: list[str], faces: Path) -> list[str]:
-    """What makes a command of the README a matter of seconds."""
+    """What is added to a command to make it a matter of seconds."""
     if words[1] == "search":
         preset = words[words.index("--preset") + 1]
         # The 2,880 faces of --data demo take half a minute to draw.
@@ -136,21 +129,3 @@ def unpack(store: Path, folder: Path) -> None:
     for i, label in enumerate(opened.labels):
         (folder / opened.names[label]).mkdir(parents=True, exist_ok=True)
         (folder / opened.names[label] / f"{i}.jpg").write_bytes(bytes(opened.encoded(i)))
-
-
-def test_the_readmes_commands_run(facenas, home, faces, lfw):
-    """In order, on small data of the same form."""
-    unpack(faces, home / "faces_webface_112x112")
-    (home / "people").symlink_to(home / "faces_webface_112x112")
-    (home / "benches").mkdir()
-    (home / "benches" / "lfw").symlink_to(lfw)
-    (home / "benches" / "lfw_pairs.txt").symlink_to(lfw.parent / "pairs.txt")
-    for line in commands("README.md"):
-        words = shlex.split(line.replace("~", str(home)))
-        if words[0] == "make":
-            assert subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=False).returncode == 0
-        elif words[0] == "facenas":
-            done = facenas(*words[1:], *scaled_down(words, faces))
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
-        else:
-            assert words[0] in ("python3", "pip"), f"no test knows how to run: {line}"

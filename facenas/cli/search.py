@@ -32,7 +32,9 @@ def search(
         str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
-    executor: Annotated[str | None, typer.Option(help="process (default) or serial.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="process (default), serial, or module:Class.")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Worker processes; default: one a core, with GPUs at most 4 a card."),

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from facenas.config import Config
-from facenas.errors import CandidateError
+from facenas.config import Config, Registry
+from facenas.errors import CandidateError, UserError
 from facenas.spaces.base import fingerprint
 from facenas.strategies.base import Candidate, TrialResult
 
@@ -29,10 +29,18 @@ class MemoryShortError(RuntimeError):
     """The trial ran out of memory beside others: it is tried again, alone."""
 
 
+def _known(name: str) -> str:
+    try:
+        EXECUTORS.get(name)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 class ExecutionConfig(Config):
     """Where candidates are trained. `workers` left at null: one for every core; on GPUs set one for each."""
 
-    executor: Literal["serial", "process"] = "process"
+    executor: Annotated[str, AfterValidator(_known)] = "process"
     workers: int | None = Field(None, ge=1)
     speculate: bool = True
 
@@ -94,6 +102,8 @@ class TrialSpec:
 class Executor(Protocol):
     """Runs trials. Every implementation passes `facenas.testing.check_executor`.
 
+    Built by `evaluator` and the keywords `on_epoch`, `workers` (None: as many as fit the machine) and
+    `import_main` (whether workers need what is defined in the script that runs).
     `slots` trials run at once. A trial that fails by its candidate's own fault gives a result that says so;
     one that is cancelled gives none. Results come in the order of finishing: the driver puts them in logical
     order.
@@ -120,6 +130,9 @@ class Executor(Protocol):
     def close(self) -> None:
         """Gives up everything and frees all resources. May be called twice."""
         ...
+
+
+EXECUTORS: Registry[Executor] = Registry("executor", "facenas.execution")
 
 
 def run_trial(

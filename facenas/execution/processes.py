@@ -22,9 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from facenas.errors import SearchStoppedError, StoppedError, UserError
-from facenas.execution.base import Evaluator, MemoryShortError, OnEpoch, TrialSpec, run_trial
+from facenas.execution.base import (
+    EXECUTORS,
+    Evaluator,
+    MemoryShortError,
+    OnEpoch,
+    TrialSpec,
+    run_trial,
+)
 from facenas.strategies.base import TrialResult
 
+_PER_CARD = 4  # workers of one GPU: each holds a CUDA context and a copy of its network
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 TRIES = 2
 
@@ -69,13 +77,14 @@ class _Worker:
         self.pipe.close()
 
 
+@EXECUTORS.register("process")
 class ProcessExecutor:
-    """As many spawned workers as `workers` says."""
+    """As many spawned workers as `workers` says; None: one a core, with GPUs at most 4 a card."""
 
     def __init__(
         self,
         evaluator: Evaluator,
-        workers: int,
+        workers: int | None = None,
         on_epoch: OnEpoch = lambda _key, _metrics: None,
         import_main: bool = False,
     ) -> None:
@@ -85,7 +94,8 @@ class ProcessExecutor:
         """
         if import_main:
             _check_main()
-        self.slots, self._import_main = workers, import_main
+        self.slots = workers = workers or default_workers()
+        self._import_main = import_main
         self._evaluator = evaluator
         self._on_epoch = on_epoch
         self._queue: deque[_Task] = deque()
@@ -241,6 +251,17 @@ def _wake(pids: Iterable[int | None]) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid or 0, signal.SIGCONT)
+
+
+def default_workers() -> int:
+    """One for every core; with GPUs at most 4 a card."""
+    import torch
+
+    from facenas.device import core_count
+
+    if torch.cuda.is_available():
+        return min(core_count(), _PER_CARD * torch.cuda.device_count())
+    return core_count()
 
 
 def _work(pipe: Connection, evaluator: Evaluator, number: int) -> None:

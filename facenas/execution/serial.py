@@ -5,17 +5,22 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from facenas.errors import SearchStoppedError
-from facenas.execution.base import Evaluator, OnEpoch, TrialSpec, run_trial
+from facenas.execution.base import EXECUTORS, Evaluator, OnEpoch, TrialSpec, run_trial
 from facenas.strategies.base import TrialResult
 
 
+@EXECUTORS.register("serial")
 class SerialExecutor:
     """Runs in the caller's process, on one thread like every worker, so that results are the same."""
 
     slots = 1
 
     def __init__(
-        self, evaluator: Evaluator, on_epoch: OnEpoch = lambda _key, _metrics: None
+        self,
+        evaluator: Evaluator,
+        on_epoch: OnEpoch = lambda _key, _metrics: None,
+        workers: int | None = None,
+        import_main: bool = False,
     ) -> None:
         self._evaluator = evaluator.placed(0, nullcontext)
         self._on_epoch = on_epoch

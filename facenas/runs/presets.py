@@ -34,6 +34,7 @@ def load_run_config(
     else:
         path = Path(preset) if preset.endswith((".yaml", ".yml")) else _shipped_preset(preset)
         tree = read_yaml(path)
+        tree = tree.get("config", tree)  # of a run.yaml, which tells more than settings
     _resolve_recipe(tree)
     for key, value in overrides.items():
         if value is not None:

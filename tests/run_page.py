@@ -1,0 +1,137 @@
+"""Runs the blocks in `steps.json` of the working directory, in order: real work, scaled down to seconds.
+
+All in one process, python blocks in one namespace: importing torch for each command would take most of
+the time. make, pip and venv are only looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from unittest.mock import patch
+
+ROOT = Path(__file__).parent.parent
+PAGE = os.environ["PAGE"]
+FACES, YUNET = os.environ["PAGE_FACES"], Path(os.environ["PAGE_YUNET"])
+
+
+def scaled_down(words: list[str]) -> list[str]:
+    """What is added to the words of a facenas command."""
+    from test_configs import scaled_down as scaled
+
+    if words[0] == "search":
+        preset = words[words.index("--preset") + 1]
+        own = preset.endswith(".yaml") or any(word.startswith("space.kind=") for word in words)
+        executor = [] if "--executor" in words else ["--executor", "serial"]
+        return [*([] if own else scaled(["facenas", *words], Path(FACES))), *executor]
+    if words[0] == "train":
+        return scaled(["facenas", *words], Path(FACES))
+    if words[0] == "identify" and "--threshold" not in words:
+        return ["--threshold", "0.3"]  # a gallery of few people has none of its own
+    if words[0] == "align":
+        return ["--detector", str(YUNET)] if YUNET.exists() else ["--help"]
+    return []
+
+
+def run_command(words: list[str]) -> int:
+    """One command of a sh block; gives its exit code."""
+    match words:
+        case ["facenas", *rest]:
+            return run_facenas([*rest, *scaled_down(rest)])
+        case ["torchrun", "--nproc-per-node", _, "-m", "--", "facenas.cli", *rest]:
+            few = ["train", "ir18", *rest[2:]]  # a smaller network, by two processes
+            command = ["torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "facenas.cli"]
+            return run([sys.executable, "-m", *command, *few, *scaled_down(few)])
+        case ["make", *rest]:
+            return run(["make", "-n", "-C", str(ROOT), *rest])
+        case ["python", tool, *_] if tool.startswith(("tools/", "examples/")):
+            return 0 if (ROOT / tool).exists() else 1
+        case ["python3", "-m", "venv", *_] | ["pip", "install", *_] | [".", _]:
+            return 0
+        case [".venv/bin/pre-commit", "install"]:
+            return 0
+    raise AssertionError(f"no test knows how to run: {shlex.join(words)}")
+
+
+def run(command: list[str]) -> int:
+    """In a process of its own."""
+    return subprocess.run(command, check=False).returncode
+
+
+def run_facenas(arguments: list[str]) -> int:
+    """The console script in this process."""
+    from facenas.cli import main
+
+    with patch.object(sys, "argv", ["facenas", *arguments]):
+        try:
+            main()
+        except SystemExit as done:
+            return int(done.code or 0)
+    return 0
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of every command: comments off, continued lines joined, `&&` taken apart."""
+    lines = text.replace("\\\n", " ").splitlines()
+    parts = [part for line in lines for part in line.split("&&")]
+    found = [shlex.split(part.replace("~/", f"{Path.home()}/"), comments=True) for part in parts]
+    return [words for words in found if words]
+
+
+def shrink_calls() -> None:
+    """`facenas.search` of a shipped preset, and `facenas.train`, small as on the command line."""
+    from test_configs import scaled
+
+    import facenas
+    from facenas import api
+    from facenas.runs.presets import preset_names
+
+    search, train = api.search, api.train
+
+    def small_search(preset=None, **given):
+        if preset in preset_names():
+            small = [word for word in scaled(preset) if word != "--set"]
+            given["settings"] = [*small, *given.get("settings", ())]
+            if preset == "demo":
+                given.setdefault("data", FACES)
+        return search(preset, **{"executor": "serial", **given})
+
+    def small_train(target, **given):
+        return train(target, **{**given, "epochs": 1})
+
+    facenas.search, facenas.train = small_search, small_train
+
+
+def main() -> int:
+    """The first step that fails ends it."""
+    namespace = {"__name__": "__main__"}
+    python = False
+    for step in json.loads(Path("steps.json").read_text()):
+        where = f"{PAGE}:{step['line']}"
+        if step["title"]:
+            Path(step["title"]).write_text(step["text"])
+        elif step["language"] == "sh":
+            for words in commands(step["text"]):
+                print(f"-- {where}: {shlex.join(words)}", file=sys.stderr, flush=True)
+                if run_command(words):
+                    return 1
+        else:
+            if not python:
+                shrink_calls()
+                python = True
+            print(f"-- {where}", file=sys.stderr, flush=True)
+            try:
+                exec(compile("\n" * (step["line"] - 1) + step["text"], PAGE, "exec"), namespace)
+            except Exception:
+                traceback.print_exc()
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
