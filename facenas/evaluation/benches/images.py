@@ -24,16 +24,13 @@ class Images(Protocol):
 
     fingerprint: str
 
-    def __len__(self) -> int:
-        """How many there are."""
-        ...
+    def __len__(self) -> int: ...
 
     def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """(m, 112, 112, 3) RGB, C-ordered. Several threads may read at once.
 
         Raises UserError naming the image that is missing, damaged or of another size.
         """
-        ...
 
 
 class EncodedImages:

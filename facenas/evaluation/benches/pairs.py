@@ -16,8 +16,13 @@ from facenas.errors import UserError
 from facenas.evaluation.benches import PROTOCOLS, Bench, BenchNotThereError, Extract, Protocol
 from facenas.evaluation.benches.images import Images, file_images
 from facenas.evaluation.benches.insightface_bin import read_bin
-from facenas.evaluation.benches.locate import find_list, find_place, locate, open_list
-from facenas.evaluation.benches.pair_lists import read_pair_list
+from facenas.evaluation.benches.pair_lists import (
+    find_list,
+    find_place,
+    locate,
+    open_list,
+    read_pair_list,
+)
 from facenas.evaluation.benches.result import Mistake, PairResult
 from facenas.evaluation.metrics.checks import unit_rows
 from facenas.evaluation.metrics.roc import auc, eer, tar_at_nearest_fars, worst_mistakes

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +29,10 @@ _WASTE = 32  # a score out of the matrix product costs that much less than one g
 _TABLE = 1 << 24
 
 
-class Fusion(TypedDict):
-    """What an image weighs in its template: see `pool_templates`."""
-
-    keep_norm: bool
-    use_detector_score: bool
-
-
+# What an image weighs in its template: see `pool_templates`.
 # AdaFace reads the detector's scores and drops them. CVLface computes three settings (norm and score, norm
 # only, score only) and its summary, `run_v1/evaluations/__init__.py`, takes the third.
-FUSIONS: dict[str, Fusion] = {
+FUSIONS: dict[str, dict[str, bool]] = {
     "adaface": {"keep_norm": True, "use_detector_score": False},
     "insightface": {"keep_norm": True, "use_detector_score": True},
     "cvlface": {"keep_norm": False, "use_detector_score": True},
