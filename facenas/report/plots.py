@@ -215,7 +215,8 @@ def training_plot(epochs: Sequence[Epoch], best: Epoch | None = None) -> Figure:
         ("train_loss", "training loss", "", ORANGE),
     )
     told = [one for one in measured if any(getattr(e, one[0]) is not None for e in epochs)]
-    names = (name + ", %" * bool(unit) for _, name, unit, _ in told)
+    # In two lines: a third of the chart's height is less than "verification accuracy, %" is long.
+    names = (name.replace(" ", "<br>") + ", %" * bool(unit) for _, name, unit, _ in told)
     made = _layout("epoch", *names, whole=len(epochs))
     traces, mode = [], "lines" if len(epochs) > 1 else "markers"
     for axis, (key, name, unit, shade) in zip(_axes(told), told, strict=True):
@@ -379,10 +380,9 @@ def _layout(x_title: str, *titles: str, whole: int = 0, **x_axis: Any) -> Figure
     few = {"dtick": 1} if 0 < whole <= 10 else {}  # else plotly would put ticks at halves
     made: Figure = {"xaxis": {"title": {"text": x_title}, **few, **x_axis}}
     axes = _axes(titles)
-    made |= {
-        y.replace("y", "yaxis"): {"title": {"text": t}} for y, t in zip(axes, titles, strict=True)
-    }
-    made["grid"] = {"rows": len(axes), "columns": 1, "subplots": [[f"x{y}"] for y in axes]}
+    for axis, title in zip(axes, titles, strict=True):
+        made[axis.replace("y", "yaxis")] = {"title": {"text": title}}
+    made["grid"] = {"rows": len(axes), "columns": 1, "subplots": [[f"x{axis}"] for axis in axes]}
     return made
 
 

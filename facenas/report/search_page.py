@@ -199,11 +199,11 @@ def _network(run: RunFolder) -> Network | None:
 
 def _counts(run: RunFolder, network: Network) -> list[int | None]:
     """Parameters, MACs, parameters of the head that a face network was trained with."""
-    told = (run.best.parameters, run.best.macs) if run.best else (None, None)
-    counted = [network.counted(name, run.image_size) for name in ("parameters", "macs")]
-    found = [c if t is None else t for t, c in zip(told, counted, strict=True)]
     head = run.final.head_parameters if run.final else None
-    return [None if n is None else round(n) for n in (*found, head)]
+    if run.best:
+        return [run.best.parameters, run.best.macs, head]
+    counted = [network.counted(name, run.image_size) for name in ("parameters", "macs")]
+    return [*(None if n is None else round(n) for n in counted), head]
 
 
 def _size(run: RunFolder, network: Network) -> str:

@@ -94,7 +94,7 @@ def test_front_so_far_is_that_of_the_finished_search(tmp_path: Path) -> None:
 
 
 def test_a_cost_that_only_the_journal_tells(tmp_path: Path) -> None:
-    trials = [t | {"energy": 10.0 - n} for n, t in enumerate(searched())]
+    trials = [t | {"values": {"energy": 10.0 - n}} for n, t in enumerate(searched())]
     front = read_front(read_run(front_run(tmp_path / "run", trials, objectives=["energy"])))
     assert [m.values["energy"] for m in front.members] == [3.0, 2.0]
     assert recommend(front.members, {"energy": 2.5}) is front.members[1]
