@@ -28,7 +28,8 @@ from facenas.strategies import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
     from facenas.data import TrainingData
-    from facenas.evaluation.network import GraphNetwork, Network
+    from facenas.evaluation.embedders import Embedder
+    from facenas.evaluation.network import Network
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def train(
 
 def load(
     source: str | Path | SearchResult | TrainResult, *, runs_dir: Any = None
-) -> Network | GraphNetwork:
+) -> Network | Embedder:
     """A trained network with its preprocessing: `.embed(images)` of faces, `.predict(images)` of classes.
 
     source: a trained run (name, folder, or what `train` gave), a checkpoint of AdaFace, CVLface or
@@ -207,7 +208,7 @@ def load(
     `nn.Module` on the CPU, but for ONNX. Raises UserError when there is no such thing, it is not trained yet,
     or the file is damaged; nothing in it is run.
     """
-    from facenas.evaluation.network import GraphNetwork, Network
+    from facenas.evaluation.network import Network
 
     if isinstance(source, SearchResult | TrainResult):
         source = source.run
@@ -215,7 +216,7 @@ def load(
     if path.suffix.lower() == ".onnx":
         from facenas.evaluation.embedders import open_embedder
 
-        return GraphNetwork(open_embedder(path))
+        return open_embedder(path)
     from facenas.models.load import load_network
 
     return Network(load_network(path if path.is_file() else _open(source, runs_dir).folder))

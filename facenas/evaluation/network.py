@@ -16,7 +16,6 @@ from facenas.errors import UserError
 from facenas.spaces.base import FACE, FACE_SIZE
 
 if TYPE_CHECKING:
-    from facenas.evaluation.embedders import Embedder
     from facenas.models.load import TrainedNetwork
 
 Pixels = NDArray[np.uint8]
@@ -55,7 +54,7 @@ class Network(nn.Module):
         """
         if self.trained.arch.task != FACE:
             raise UserError("a classification network gives no embeddings: call predict")
-        return _unit_embeddings(images, self._outputs)
+        return unit_embeddings(images, self._outputs)
 
     def predict(self, images: Images) -> tuple[list[str], NDArray[np.float32]]:
         """The likeliest class of each image by name, and the probabilities (n, classes).
@@ -80,20 +79,10 @@ class Network(nn.Module):
         return torch.cat(outputs).numpy()
 
 
-class GraphNetwork:
-    """The network of an ONNX file as `Network` is one, with `embed` alone: it is no module of torch."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self.embedder = embedder
-
-    def embed(self, images: Images) -> NDArray[np.float32]:
-        """See `Network.embed`."""
-        return _unit_embeddings(images, self.embedder)
-
-
-def _unit_embeddings(
+def unit_embeddings(
     images: Images, embed: Callable[[Pixels], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
+    """(n, E) of unit length: what `embed` gives for images and for their mirror images, added."""
     pixels = _pixels(images, FACE_SIZE, 3, face=True)
     raw = embed(pixels) + embed(np.ascontiguousarray(pixels[:, :, ::-1]))
     return np.asarray(

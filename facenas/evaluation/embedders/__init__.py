@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,9 @@ def embedder_of(
 
     from facenas.device import named_device
     from facenas.evaluation.embedders import module as torch_nets
-    from facenas.evaluation.network import GraphNetwork, Network
+    from facenas.evaluation.network import Network
 
     options = options or InputOptions()
-    if isinstance(net, GraphNetwork):
-        yield net.embedder
-        return
     if isinstance(net, Network):  # raw: its own `embed` adds the mirror image, and normalizes
         place = named_device(str(next(net.parameters()).device))
         with torch_nets.evaluation_mode(net):
@@ -81,12 +78,10 @@ def embedder_of(
         raise UserError(
             f"{type(net).__name__}: gives no embeddings; give a file, a module, or a function of images"
         )
-    if not isinstance(net, nn.Module):
-        yield torch_nets.open_callable(method or net, options)
-        return
-    with torch_nets.evaluation_mode(net):
-        if method:
-            yield torch_nets.open_callable(method, options)
+    module = isinstance(net, nn.Module)
+    with torch_nets.evaluation_mode(net) if module else nullcontext():
+        if method or not module:
+            yield torch_nets.open_callable(method or net, options)
         else:
             yield torch_nets.open_module(net, options)
 

@@ -60,6 +60,12 @@ class Embedder:
                 found[start : start + count] = self.run(part)[:count]
         return found
 
+    def embed(self, images: Any) -> Rows:
+        """Unit embeddings of image and mirror image together: see `Network.embed`."""
+        from facenas.evaluation.network import unit_embeddings
+
+        return unit_embeddings(images, self)
+
 
 @dataclass(frozen=True)
 class Selection:
