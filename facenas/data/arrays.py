@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from facenas.data.cache import Decoded, Labels, Source, cached, fingerprint
+from facenas.data.cache import Decoded, Labels, cached, fingerprint
 from facenas.data.images import Pixels, is_grey, to_pixels
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
@@ -69,7 +69,7 @@ def from_arrays(
     names = _class_names(labels, test_labels, classes)
     decoded = Decoded((images, labels), (test_images, test_labels), names, size, flip)
     identity = [size, flip, fingerprint((images, labels, test_images, test_labels)), *names]
-    return str(cached(Source(name, identity, lambda: decoded), cache).resolve())
+    return str(cached(name, identity, lambda: decoded, cache).resolve())
 
 
 def from_dataset(

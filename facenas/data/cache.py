@@ -94,24 +94,6 @@ class Decoded:
     std: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Source:
-    """A set that was found but not read.
-
-    identity: JSON values that change whenever the decoded set could (paths, sizes, times, options).
-    """
-
-    name: str
-    identity: list[Any]
-    decode: Callable[[], Decoded]
-
-    @property
-    def key(self) -> str:
-        """Name of its cache entry."""
-        digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.name, self.identity]).encode())
-        return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', self.name)[:60]}-{digest.hexdigest()[:16]}"
-
-
 def default_cache() -> Path:
     """`$FACENAS_CACHE`, else `$XDG_CACHE_HOME/facenas`, else `~/.cache/facenas`."""
     if own := os.environ.get("FACENAS_CACHE"):
@@ -120,13 +102,20 @@ def default_cache() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "facenas"
 
 
-def cached(source: Source, cache: Path | None = None) -> Path:
-    """The source's entry in `cache`, decoded on the first call only; raises UserError as `decode` does."""
-    entry = (cache or default_cache()) / source.key
+def cached(
+    name: str, identity: list[Any], decode: Callable[[], Decoded], cache: Path | None = None
+) -> Path:
+    """The entry of a set in `cache`, decoded on the first call only; raises UserError as `decode` does.
+
+    identity: JSON values that change whenever the decoded set could (paths, sizes, times, options).
+    """
+    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, name, identity]).encode()).hexdigest()
+    key = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60]}-{digest[:16]}"
+    entry = (cache or default_cache()) / key
     if not entry.is_dir():
         publish_folder(
             entry,
-            lambda folder: write_entry(source.name, source.decode(), folder),
+            lambda folder: write_entry(name, decode(), folder),
             replace=False,
             remedy="set FACENAS_CACHE to another folder",
         )

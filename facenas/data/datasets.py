@@ -19,7 +19,6 @@ from facenas.data.cache import (
     Decoded,
     ImageSet,
     Labels,
-    Source,
     cached,
     default_cache,
     is_entry,
@@ -27,7 +26,7 @@ from facenas.data.cache import (
     stamp,
 )
 from facenas.data.config import DataConfig
-from facenas.data.folders import find_folder
+from facenas.data.folders import cached_folder
 from facenas.data.images import Pixels
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
@@ -125,7 +124,7 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
     if config.name == DEMO:
         return _demo_store(cache)
     if name is not None:
-        return cached(_find_named(name, config), cache)
+        return _cached_named(name, config, cache)
     if _names_store(path):
         if not path.exists():
             raise UserError(f"{path}: there is no such store of faces; {HOW_TO_GET_FACES}")
@@ -133,7 +132,7 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
     if is_entry(path):
         return _entry(path, config.image_size, cache)
     if path.exists():
-        return cached(find_folder(path, config.image_size), cache)
+        return cached_folder(path, config.image_size, cache)
     if path.parent.resolve() == cache.resolve():
         fault = "is no longer in the cache; hand over the arrays or the Dataset again"
     elif "/" in config.name or "\\" in config.name or config.name.endswith(".zip"):
@@ -213,17 +212,17 @@ def _entry(path: Path, image_size: int | None, cache: Path) -> Path:
     train, test = (own.train_images, own.train_labels), (own.test_images, own.test_labels)
     decoded = Decoded(train, test, own.classes, image_size or 0, own.flip)
     identity = [image_size, own.fingerprint, own.flip, *own.classes]
-    return cached(Source(own.name, identity, lambda: decoded), cache)
+    return cached(own.name, identity, lambda: decoded, cache)
 
 
-def _find_named(name: str, config: DataConfig) -> Source:
-    """The known set below `config.root`; fetched when it is missing and that is allowed.
+def _cached_named(name: str, config: DataConfig, cache: Path) -> Path:
+    """The cache entry of the known set below `config.root`; fetched when it is missing and that is allowed.
 
     Raises UserError when its files are not to be had.
     """
     size, root = config.image_size, config.root
     if name == "digits":
-        return Source(name, [size], lambda: _decode_digits(size))
+        return cached(name, [size], lambda: _decode_digits(size), cache)
     files = _find_files(name, root)
     if not files and config.download:
         _fetch(name, root)
@@ -234,8 +233,8 @@ def _find_named(name: str, config: DataConfig) -> Source:
             f"{name}: not found at {places}; put its files at one of them, set data.root to another "
             "folder, or data.download to fetch it"
         )
-    stamps = [stamp(path) for path in files]
-    return Source(name, [size, *stamps], lambda: _decode(NAMED_SETS[name], files, size))
+    identity = [size, *(stamp(path) for path in files)]
+    return cached(name, identity, lambda: _decode(NAMED_SETS[name], files, size), cache)
 
 
 def _places(name: str, root: Path) -> list[Path]:

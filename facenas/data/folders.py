@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from facenas.data.cache import Decoded, Source, stamp
+from facenas.data.cache import Decoded, cached, stamp
 from facenas.data.images import (
     Files,
     FolderFiles,
     Pixels,
-    ZipFiles,
     image_names,
     is_grey,
+    open_files,
     open_image,
     reason_of,
     to_pixels,
@@ -36,22 +36,23 @@ _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
 _File = tuple[tuple[str, ...], str]  # a name's parts from some folder on, and the whole name
 
 
-def find_folder(path: Path, image_size: int | None) -> Source:
-    """The image set in the folder or .zip at `path`, resized to `image_size` when that is given.
+def cached_folder(path: Path, image_size: int | None, cache: Path) -> Path:
+    """The cache entry of the folder or .zip at `path`, resized to `image_size` when that is given.
 
     Its identity is the .zip's size and time, or those of every image of a folder.
     """
-    if not path.is_dir():
-        return Source(
-            path.stem, [image_size, stamp(path)], lambda: _decode(ZipFiles(path), image_size)
-        )
-    files = FolderFiles(path)
-    try:
-        stamps = [[name, *files.stamp(name)] for name in image_names(files)]
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    identity = [image_size, str(path.resolve()), *stamps]
-    return Source(path.resolve().name, identity, lambda: _decode(files, image_size))
+    identity: list[object] = [image_size]
+    if path.is_dir():
+        name, files = path.resolve().name, FolderFiles(path)
+        identity.append(str(path.resolve()))
+        try:
+            identity += [[image, *files.stamp(image)] for image in image_names(files)]
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    else:
+        name = path.stem
+        identity.append(stamp(path))
+    return cached(name, identity, lambda: _decode(open_files(path), image_size), cache)
 
 
 class Arrangement(NamedTuple):

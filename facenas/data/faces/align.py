@@ -62,7 +62,10 @@ def similarity(points: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     if np.shape(points) != REFERENCE.shape:
         raise ValueError(f"landmarks of shape {np.shape(points)}; they should be five of x, y")
-    given, wanted = (_complex(array) for array in (points, REFERENCE))
+    given, wanted = (  # x + iy
+        np.ascontiguousarray(array, np.float64).view(np.complex128)[:, 0]
+        for array in (points, REFERENCE)
+    )
     if not (np.abs(given) < _FARTHEST).all():
         raise ValueError("a landmark is not a number, or lies far outside any image")
     spread = given - given.mean()
@@ -187,9 +190,8 @@ def _align_one(files: Files, detector: Detector, every: bool, name: str, target:
     try:
         image = decode_image(files.read(name))
         found = detector(image)
-        crops = [
-            encode_jpeg(crop_face(image, face.points)) for face in (found if every else found[:1])
-        ]
+        wanted = found if every else found[:1]
+        crops = [encode_jpeg(crop_face(image, face.points)) for face in wanted]
     except Exception as error:  # Pillow's plugins and zipfile raise many kinds
         return _Outcome(0, reason=reason_of(error))
     if not crops:
@@ -266,8 +268,3 @@ def _list_skipped(out: Path, source: Path, skipped: list[tuple[str, str]], image
             f"{source}: none of its {images} images gives a face (the first, {name}: {reason})"
         )
     log.warning("%d images skipped; %s says why", len(skipped), path)
-
-
-def _complex(points: NDArray[np.floating]) -> NDArray[np.complex128]:
-    """(5,) x + iy."""
-    return np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]

@@ -97,7 +97,10 @@ class FaceAugment:
         Pillow rounds luma the other way.
         """
         for i in np.flatnonzero(draws.crop).tolist():
-            _blacken_outside(images[i], draws, i)
+            # The crop stays where it is: the original pastes it at its own place on black.
+            image, top, left = images[i], draws.top[i], draws.left[i]
+            image[:top] = image[top + draws.height[i] :] = 0
+            image[:, :left] = image[:, left + draws.width[i] :] = 0
         for i in np.flatnonzero(draws.low_res).tolist():
             small = _resized(images[i], int(draws.side[i]), draws.down[i])
             _resized(small, SIDE, draws.up[i], out=images[i])
@@ -127,23 +130,13 @@ def draw_boxes(
     return rng.integers(SIDE - height + 1), rng.integers(SIDE - width + 1), height, width
 
 
-def _blacken_outside(image: Pixels, draws: FaceDraws, i: int) -> None:
-    """The crop stays where it is: the original pastes it at its own place on black."""
-    top, left = draws.top[i], draws.left[i]
-    image[:top] = 0
-    image[top + draws.height[i] :] = 0
-    image[:, :left] = 0
-    image[:, left + draws.width[i] :] = 0
-
-
 def _resized(image: Pixels, side: int, interpolation: int, out: Pixels | None = None) -> Pixels:
     """(side, side, 3) uint8, by number `interpolation` of INTERPOLATIONS; in `out` when it is given."""
     kind, size = INTERPOLATIONS[interpolation], (side, side)
     if kind == cv2.INTER_LANCZOS4:
         return _lanczos(image, side, out)
-    if kind == cv2.INTER_AREA and side < len(
-        image
-    ):  # the same to the bit, and quicker than on uint8
+    # The same to the bit, and quicker than on uint8.
+    if kind == cv2.INTER_AREA and side < len(image):
         small = cv2.resize(image.astype(np.float32), size, interpolation=kind)
         return cast(Pixels, cv2.convertScaleAbs(small, out))
     return cast(Pixels, cv2.resize(image, size, out, interpolation=kind))

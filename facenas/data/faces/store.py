@@ -220,7 +220,15 @@ def check(path: Path) -> dict[str, Any]:
     _check_offsets(store, "name_offsets", "names")
     for number in range(store.identities):
         store.names[number]  # decodes
-    _read_all(store)
+    batch = np.empty((_BATCH, SIDE, SIDE, 3), np.uint8)
+    with tqdm(total=len(store), desc="check", unit="image", disable=None) as bar:
+        for start in range(0, len(store), _BATCH):
+            indices = np.arange(start, min(start + _BATCH, len(store)))
+            store.read(indices, batch[: len(indices)])
+            bar.update(len(indices))
+            if start % _RELEASE == 0:
+                for array in store.arrays.values():
+                    array.release()
     digests = {name: hashlib.sha256() for name in store.arrays}
     for name, array in store.arrays.items():
         for block in array.blocks():
@@ -308,15 +316,3 @@ def _check_offsets(store: FaceStore, offsets: str, values: str) -> None:
         last = int(block[-1])
     if not fits or last != len(store.arrays[values]):
         raise UserError(f"{store.path}: its {offsets} are damaged; import it anew")
-
-
-def _read_all(store: FaceStore) -> None:
-    batch = np.empty((_BATCH, SIDE, SIDE, 3), np.uint8)
-    with tqdm(total=len(store), desc="check", unit="image", disable=None) as bar:
-        for start in range(0, len(store), _BATCH):
-            indices = np.arange(start, min(start + _BATCH, len(store)))
-            store.read(indices, batch[: len(indices)])
-            bar.update(len(indices))
-            if start % _RELEASE == 0:
-                for array in store.arrays.values():
-                    array.release()

@@ -126,7 +126,13 @@ class StoreWriter:
         if not self.images:
             raise UserError(f"{self._source}: has no image that could be used; nothing was written")
         with self.disk():
-            self._write_names()
+            letters, offsets = self._arrays["names"], self._arrays["name_offsets"]
+            offsets.append(np.array([0]))
+            numbers = range(self._numbered or 0)
+            rest = iter(self._label_of) if self._numbered is None else map(str, numbers)
+            while some := [name.encode(errors=_ODD) for name in islice(rest, _NAMES_AT_ONCE)]:
+                offsets.append(letters.rows + np.cumsum([len(name) for name in some]))
+                letters.append(np.frombuffer(b"".join(some), np.uint8))
             digests = {name: array.finish() for name, array in self._arrays.items()}
             self._group.attrs.update(
                 format=FORMAT,
@@ -138,15 +144,6 @@ class StoreWriter:
                 source=self._source,
                 fingerprint=fingerprint(self._layout, digests),
             )
-
-    def _write_names(self) -> None:
-        letters, offsets = self._arrays["names"], self._arrays["name_offsets"]
-        offsets.append(np.array([0]))
-        numbers = range(self._numbered or 0)
-        rest = iter(self._label_of) if self._numbered is None else map(str, numbers)
-        while some := [name.encode(errors=_ODD) for name in islice(rest, _NAMES_AT_ONCE)]:
-            offsets.append(letters.rows + np.cumsum([len(name) for name in some]))
-            letters.append(np.frombuffer(b"".join(some), np.uint8))
 
     @contextmanager
     def disk(self) -> Iterator[None]:

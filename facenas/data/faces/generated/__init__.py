@@ -10,6 +10,7 @@ each, for 3 minutes on one core. Chance is 50 %.
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,10 @@ def write_generated(
     """
     started = time.perf_counter()
     total = identities * images_each
-    bar = tqdm(total=total, desc="generated faces", unit="image", disable=None, leave=False)
-    with bar, StoreWriter(path, f"generated faces, seed {seed}", overwrite=overwrite) as writer:
-        for identity in range(identities):
-            who = identity_of(seed, identity)
-            for image in range(images_each):
-                shot = picture(who, nuisance_of(seed, identity, image))
-                writer.add(f"generated-{identity:04d}", shot)
-                bar.update()
+    with StoreWriter(path, f"generated faces, seed {seed}", overwrite=overwrite) as writer:
+        numbers = tqdm(range(total), "generated faces", unit="image", disable=None, leave=False)
+        for identity, image in (divmod(number, images_each) for number in numbers):
+            writer.add(f"generated-{identity:04d}", generated_image(seed, identity, image))
     return {
         "store": str(path),
         "images": total,
@@ -58,6 +55,7 @@ def generated_image(seed: int, identity: int, image: int) -> bytes:
 
 
 # The first number keeps the two kinds of draws apart: seeds are padded with zeros.
+@lru_cache(maxsize=1)  # images of an identity are drawn one after the other
 def identity_of(seed: int, identity: int) -> Identity:
     """The factors of an identity."""
     return draw_identity(np.random.default_rng((1, seed, identity)))

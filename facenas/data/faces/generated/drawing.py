@@ -84,10 +84,6 @@ def _draw_behind(sketch: Sketch, who: Identity, now: Nuisance) -> None:
         sketch.fill(on_outline(inner, -12), shaded(who.skin, 0.7))
 
 
-def _draw_skin(sketch: Sketch, who: Identity, now: Nuisance) -> None:
-    sketch.fill(_outline(who, now), who.skin)
-
-
 def _draw_marks(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """Freckles, a scar and moles."""
     for freckle in on_face(who.freckles):
@@ -280,12 +276,13 @@ def _draw_strands(sketch: Sketch, who: Identity, rim: Points, edge: Points) -> N
         sketch.line(strands[:, number], shaded(who.hair, 1.22 if number % 2 else 0.8), 0.9)
 
 
-def _draw_beard(sketch: Sketch, who: Identity, now: Nuisance) -> None:
-    """Soft areas of the hair's color around the mouth and along the jaw."""
+def _draw_skin(sketch: Sketch, who: Identity, now: Nuisance) -> None:
+    """The bare face, with soft areas of the hair's color around the mouth and along the jaw."""
+    rim = _outline(who, now)
+    sketch.fill(rim, who.skin)
     color = mixed(shaded(who.hair, 0.8), who.skin, 0.1)
     wide, mouth = 14.6 * who.mouth_width + 2.2 * now.smile, mouth_level(who)
     if who.cheek_beard:
-        rim = _outline(who, now)
         inner: _Line = [(-0.86 * SIDE * who.head_width, 14), (-24, 28), (-wide - 2, mouth - 3)]
         inner += [(0, mouth - 5), *((-x, y) for x, y in reversed(inner))]
         area = np.concatenate([rim[rim[:, 1] > 2], on_face(curve(inner))])
@@ -369,7 +366,7 @@ _COVERS = {"hand": _draw_hand, "scarf": _draw_scarf, "hat": _draw_hat}
 
 def draw(sketch: Sketch, who: Identity, now: Nuisance) -> None:
     """All of a face, from what lies behind to what lies in front."""
-    parts = [_draw_back_hair, _draw_behind, _draw_skin, _draw_beard, _draw_marks, _draw_folds]
+    parts = [_draw_back_hair, _draw_behind, _draw_skin, _draw_marks, _draw_folds]
     parts += [_draw_eyes, _draw_nose, _draw_mouth, _draw_hair, _draw_glasses]
     for draw_part in parts + ([_COVERS[now.cover]] if now.cover else []):
         draw_part(sketch, who, now)

@@ -70,21 +70,17 @@ def _basis(count: int, closed: bool, steps: int) -> Points:
     return basis
 
 
-def on_face(points: ArrayLike, lift: ArrayLike = 0.0) -> Points:
+def on_face(points: ArrayLike, lift: ArrayLike = 0.0, turns: float = 1) -> Points:
     """(n, 4) of points (n, 2) on the face's surface: x, y, height above it, and 1 as they turn."""
-    return _placed(points, lift, 1)
+    flat = np.asarray(points, float)
+    placed = np.empty((len(flat), 4))
+    placed[:, :2], placed[:, 2], placed[:, 3] = flat, lift, turns
+    return placed
 
 
 def on_outline(points: ArrayLike, z: ArrayLike = 0.0) -> Points:
     """(n, 4) of points (n, 2) on the head's outline: x, y, z, and 0 as a turn leaves them there."""
-    return _placed(points, z, 0)
-
-
-def _placed(points: ArrayLike, z: ArrayLike, turns: float) -> Points:
-    flat = np.asarray(points, float)
-    placed = np.empty((len(flat), 4))
-    placed[:, :2], placed[:, 2], placed[:, 3] = flat, z, turns
-    return placed
+    return on_face(points, z, 0)
 
 
 @dataclass(frozen=True)
