@@ -35,7 +35,7 @@ class Panel:
     """A network as the page draws it; command: what trains it from scratch."""
 
     network: Network
-    told: str
+    told: str = ""
     title: str = ""
     chips: Sequence[str] = ()
     command: str = ""
@@ -82,7 +82,7 @@ def _render(
     if front and budget:
         recommended = fronts.Recommendation(budget, fronts.recommend(front.members, budget))
     check, final, network = fronts.rank_check(run), run.final, _network(run)
-    panels = [Panel(network, _size(run, network))] if network and not front else []
+    panels = [Panel(network)] if network and not front else []
     if front:
         panels = _member_panels(front, recommended.member if recommended else None)
     selects = run.about.group("data").get("select_on")
@@ -197,27 +197,6 @@ def _network(run: RunFolder) -> Network | None:
     return best.network if best else None
 
 
-def _counts(run: RunFolder, network: Network) -> list[int | None]:
-    """Parameters, MACs, parameters of the head that a face network was trained with."""
-    head = run.final.head_parameters if run.final else None
-    if run.best:
-        return [run.best.parameters, run.best.macs, head]
-    counted = [network.counted(name, run.image_size) for name in ("parameters", "macs")]
-    return [*(None if n is None else round(n) for n in counted), head]
-
-
-def _size(run: RunFolder, network: Network) -> str:
-    """Of faces, papers count the backbone's parameters or all."""
-    parameters, macs, head = _counts(run, network)
-    if parameters is None:
-        return ""
-    told = f"{fmt.count(parameters)} parameters{' (backbone, without a head)' if run.faces else ''}"
-    if head is not None:
-        both = f"{fmt.count(head)} in the head, {fmt.count(parameters + head)} in total"
-        told = f"Parameters: {fmt.count(parameters)} in the backbone, {both}"
-    return f"{told}; {fmt.count(macs)} multiply-accumulates for one image."
-
-
 def _member_panels(front: Front, recommended: Member | None) -> list[Panel]:
     """Of every member; the recommended one is shown, else the most accurate."""
     run, done, panels = front.run, fronts.trainings(front.run), []
@@ -253,13 +232,7 @@ def _tiles(
             yield "Search time so far", fmt.duration(seconds), "until the latest trial"
         yield from _front_tiles(front, beside) if front else _best_tiles(run)
     if network and not front:
-        parameters, macs, head = _counts(run, network)
-        if parameters is not None:
-            hint = fmt.count(parameters) + " in the backbone" * run.faces
-            hint += f"; with head {fmt.short(head + parameters)}" if head else ""
-            yield "Parameters", fmt.short(parameters), hint
-        if macs is not None:
-            yield "MACs", fmt.short(macs), "for one image"
+        yield from _size_tiles(run, network)
     if run.final:
         yield _result(run.final)
 
@@ -277,6 +250,19 @@ def _best_tiles(run: RunFolder) -> Iterator[Tile]:
         epochs = fmt.many(one.epochs, "epoch")
         hint += f"; {fmt.percent(one.accuracy)} after the baseline, {epochs}"
     yield "Best accuracy", fmt.percent(best[0].accuracy), hint
+
+
+def _size_tiles(run: RunFolder, network: Network) -> Iterator[Tile]:
+    """Of faces, papers count the backbone's parameters or all."""
+    counted = [network.counted(name, run.image_size) for name in ("parameters", "macs")]
+    parameters, macs = (run.best.parameters, run.best.macs) if run.best else counted
+    head = run.final.head_parameters if run.final else None
+    if parameters is not None:
+        hint = fmt.count(round(parameters)) + " in the backbone" * run.faces
+        hint += f", {fmt.count(head)} in the head" if head else ""
+        yield "Parameters", fmt.short(parameters), hint
+    if macs is not None:
+        yield "MACs", fmt.short(macs), f"{fmt.count(round(macs))} for one image"
 
 
 def _front_tiles(front: Front, beside: Beside | None) -> Iterator[Tile]:

@@ -9,12 +9,7 @@ import numpy as np
 
 from facenas.evaluation import tar_at_fars, tar_at_nearest_fars, ten_fold_of
 from facenas.evaluation.benches import find_bench
-from facenas.evaluation.benches.result import (
-    Mistake,
-    PairResult,
-    RankResult,
-    TemplateResult,
-)
+from facenas.evaluation.benches.result import Mistake, PairResult, RankResult, TemplateResult
 from facenas.evaluation.metrics.roc import worst_mistakes
 
 MODEL = {
