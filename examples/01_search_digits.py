@@ -11,9 +11,7 @@ import facenas
 # Grow the depth, then prune the width: the preset says how far and how long. Without the setting, micro search
 # follows, which swaps operations and kernels layer by layer.
 found = facenas.search("demo-digits", settings={"search.micro": False}, run="runs/digits")
-print(
-    f"found {found.architecture.summary()}: {found.parameters:,} parameters after {found.trials} trials"
-)
+print(f"found {found.architecture.summary()}: {found.parameters:,} parameters after {found.trials} trials")
 
 # Train what was found on all training images, and look at the test images once.
 trained = facenas.train(found, epochs=3)

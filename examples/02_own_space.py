@@ -44,9 +44,7 @@ class Perceptrons(SearchSpace[Perceptron]):
 
     def sample(self, rng):
         """A random member."""
-        widths = tuple(
-            rng.choice((8, 16, 32, 64)) for _ in range(rng.randint(1, self.settings.max_layers))
-        )
+        widths = tuple(rng.choice((8, 16, 32, 64)) for _ in range(rng.randint(1, self.settings.max_layers)))
         return Perceptron(widths, self.images.in_channels, self.images.num_classes)
 
     def mutate(self, arch, rng):

@@ -25,9 +25,7 @@ else:
 # A network that tells people apart whom it has never seen: candidates are verified on identities held out.
 found = facenas.search("demo", data=store, run=work / "search")
 trained = facenas.train(found)
-print(
-    f"verification of people held out: {trained.verification:.1f} %; the page is {trained.report}"
-)
+print(f"verification of people held out: {trained.verification:.1f} %; the page is {trained.report}")
 
 # An nn.Module with its preprocessing: aligned crops, uint8 RGB, to embeddings of length 1.
 net = facenas.load(trained)

@@ -16,9 +16,7 @@ import facenas
 
 if len(sys.argv) > 2:
     result = facenas.evaluate(sys.argv[1], bench="lfw", data=sys.argv[2])
-    print(
-        f"LFW: {100 * result.accuracy:.2f} % ± {100 * result.std:.2f}, EER {100 * result.eer:.2f} %"
-    )
+    print(f"LFW: {100 * result.accuracy:.2f} % ± {100 * result.std:.2f}, EER {100 * result.eer:.2f} %")
     sys.exit()
 
 # Any pictures and any list of pairs: `path path 1` for the same person, 0 for two.
@@ -26,9 +24,7 @@ folder = Path("runs/evaluate-example")
 folder.mkdir(parents=True, exist_ok=True)
 rng, lines = np.random.default_rng(0), []
 for number in range(40):
-    Image.fromarray(rng.integers(0, 256, (112, 112, 3), dtype=np.uint8)).save(
-        folder / f"{number}.png"
-    )
+    Image.fromarray(rng.integers(0, 256, (112, 112, 3), dtype=np.uint8)).save(folder / f"{number}.png")
 for fold in range(10):
     lines += [f"{4 * fold}.png {4 * fold + 1}.png 1", f"{4 * fold + 2}.png {4 * fold + 3}.png 0"]
 (folder / "pairs.txt").write_text("\n".join(lines))
@@ -39,9 +35,5 @@ def embed(images):
     return images[:, ::8, ::8].reshape(len(images), -1).astype(np.float32) - 127.5
 
 
-result = facenas.evaluate(
-    embed, bench=facenas.benches.Pairs("mine", folder / "pairs.txt"), data=folder
-)
-print(
-    f"own pairs: {100 * result.accuracy:.1f} % of {len(lines)}, area under the ROC {result.auc:.2f}"
-)
+result = facenas.evaluate(embed, bench=facenas.benches.Pairs("mine", folder / "pairs.txt"), data=folder)
+print(f"own pairs: {100 * result.accuracy:.1f} % of {len(lines)}, area under the ROC {result.auc:.2f}")

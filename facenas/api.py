@@ -129,9 +129,7 @@ def search(
         "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
         "evaluate": _function_name(evaluate),
         "seed": seed,
-        "execution.executor": EXECUTORS.name_of(executor)
-        if isinstance(executor, type)
-        else executor,
+        "execution.executor": EXECUTORS.name_of(executor) if isinstance(executor, type) else executor,
         "execution.workers": workers,
     }
     config = _anchored(_configure(preset, settings, overrides))
@@ -198,9 +196,7 @@ def train(
     return _train(_shared_run(arch, config, label, run, runs_dir, told), epochs)
 
 
-def load(
-    source: str | Path | SearchResult | TrainResult, *, runs_dir: Any = None
-) -> Network | Embedder:
+def load(source: str | Path | SearchResult | TrainResult, *, runs_dir: Any = None) -> Network | Embedder:
     """A trained network with its preprocessing: `.embed(images)` of faces, `.predict(images)` of classes.
 
     source: a trained run (name, folder, or what `train` gave), a checkpoint of AdaFace, CVLface or
@@ -421,9 +417,7 @@ def _resolve(
     run = _open(target, runs_dir)
     best = run.best()
     if best is None:
-        raise UserError(
-            f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on"
-        )
+        raise UserError(f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on")
     return from_json(best["architecture"] if pick is None else _picked(run, best, pick)), run.config
 
 

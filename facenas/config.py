@@ -79,9 +79,7 @@ class Registry(Generic[C]):
             self._search()
         if name not in self._classes:
             known = ", ".join(self.names())
-            raise UserError(
-                f"{self.noun} {name!r} is unknown; there are {known}, or one's own as module:Class"
-            )
+            raise UserError(f"{self.noun} {name!r} is unknown; there are {known}, or one's own as module:Class")
         return self._classes[name]
 
     def name_of(self, cls: type[C]) -> str:
@@ -193,9 +191,9 @@ def _place(error: Any) -> tuple[Any, ...]:
 
 
 def _message(error: Any) -> str:
-    return (
-        "is not a known setting" if error["type"] == "extra_forbidden" else str(error["msg"])
-    ).removeprefix("Value error, ")
+    return ("is not a known setting" if error["type"] == "extra_forbidden" else str(error["msg"])).removeprefix(
+        "Value error, "
+    )
 
 
 def shipped(folder: Literal["configs", "eval_protocols"]) -> Path:

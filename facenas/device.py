@@ -68,9 +68,7 @@ def named_device(name: str | None) -> Device:
         return Device(torch.device("cpu"), False)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number or 0) >= count:
-        raise UserError(
-            f"device {name}: torch finds {count} GPUs here; take a lower number, or the device cpu"
-        )
+        raise UserError(f"device {name}: torch finds {count} GPUs here; take a lower number, or the device cpu")
     return pick_device(int(number or 0))
 
 

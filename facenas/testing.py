@@ -46,18 +46,14 @@ def check_strategy(
     judge: what a candidate's trial gives; left out, an accuracy drawn from the architecture's fingerprint.
     """
     judge = judge or drawn_result
-    assert isinstance(strategy.settings, Config), (
-        "settings are a Config, so that run.yaml can hold them"
-    )
+    assert isinstance(strategy.settings, Config), "settings are a Config, so that run.yaml can hold them"
     again = type(strategy.settings).model_validate(strategy.settings.model_dump(mode="json"))
     assert again == strategy.settings, "settings do not survive run.yaml"
     before = random.getstate()
     first, second = strategy.bind(space, 7), strategy.bind(space, 7)
     trials = 0
     while wanted := first.ask():
-        assert trials < most_trials, (
-            f"it asks for more than {most_trials} trials: does it ever end?"
-        )
+        assert trials < most_trials, f"it asks for more than {most_trials} trials: does it ever end?"
         assert first.ask() == wanted, "asking twice gives another answer"
         _check_foresight(first)
         assert first.ask() == wanted, "looking ahead changed what is asked for"
@@ -73,12 +69,8 @@ def check_strategy(
     assert trials, "it asks for nothing at all"
     _check_result(first)
     assert first.result() == second.result(), "told the same results, it finds something else"
-    assert strategy.bind(space, 7).ask(), (
-        "it can be bound once only: begin must set up all state anew"
-    )
-    assert random.getstate() == before, (
-        "it draws from the global generator; use random.Random(self.seed)"
-    )
+    assert strategy.bind(space, 7).ask(), "it can be bound once only: begin must set up all state anew"
+    assert random.getstate() == before, "it draws from the global generator; use random.Random(self.seed)"
 
 
 def drawn_result(candidate: Candidate) -> TrialResult:
@@ -229,13 +221,9 @@ def _check_results_and_epochs(build: Callable[..., Executor], folder: Path) -> N
     results = _all_results(executor)
     assert {good.key, bad.key} <= results.keys() <= {good.key, bad.key, dropped.key}
     assert [epoch for key, epoch in epochs if key == good.key] == [1, 2], "epochs are not passed on"
-    assert results[good.key].values == {"seed": float(good.seed % 1000)}, (
-        "the seed is the trial key's"
-    )
+    assert results[good.key].values == {"seed": float(good.seed % 1000)}, "the seed is the trial key's"
     failed = results[bad.key]
-    assert (failed.status, failed.accuracy) == ("failed", 0), (
-        "a candidate's own fault is a failed result"
-    )
+    assert (failed.status, failed.accuracy) == ("failed", 0), "a candidate's own fault is a failed result"
     assert failed.reason == "CandidateError: it diverged"
 
 
@@ -251,9 +239,7 @@ def _check_cancelling(build: Callable[..., Executor], folder: Path) -> None:
     executor.submit(short)
     executor.cancel(short.key)
     executor.submit(short)
-    assert _all_results(executor)[short.key].status == "ok", (
-        "a cancelled trial cannot be asked for again"
-    )
+    assert _all_results(executor)[short.key].status == "ok", "a cancelled trial cannot be asked for again"
 
 
 def _check_errors_propagate(build: Callable[..., Executor], folder: Path) -> None:
@@ -297,9 +283,7 @@ def _check_memory_beside_others(build: Callable[..., Executor], folder: Path) ->
     assert (result.status, result.reason) == ("failed", "MemoryError: ")
     tries = len((folder / "crowded").read_text())
     (folder / "crowded").unlink()
-    assert tries in (1, 2), (
-        "out of memory is tried again once, alone, when others may have been running"
-    )
+    assert tries in (1, 2), "out of memory is tried again once, alone, when others may have been running"
 
 
 # SearchSpace.
@@ -344,8 +328,7 @@ def _changed(space: Any, drawn: list[Any], seed: int) -> list[Any]:
         for move, parents in (("mutate", (one,)), ("crossover", (one, other))):
             if hasattr(space, move):
                 children = [
-                    getattr(space, move)(*parents, random.Random(f"{seed} {move} {number}"))
-                    for _ in range(2)
+                    getattr(space, move)(*parents, random.Random(f"{seed} {move} {number}")) for _ in range(2)
                 ]
                 assert children[0] == children[1], f"{move} does not depend on its rng alone"
                 found.append(children[0])
@@ -401,9 +384,7 @@ def check_module(arch: Any, images: Any) -> None:
     F.cross_entropy(result, torch.arange(4) % outputs).backward()  # type: ignore[no-untyped-call]
     for name, value in weights.items():
         assert value.grad is not None, f"{arch}: {name} gets no gradient"
-        assert torch.isfinite(value.grad).all(), (
-            f"{arch}: {name} gets a gradient that is not finite"
-        )
+        assert torch.isfinite(value.grad).all(), f"{arch}: {name} gets a gradient that is not finite"
     torch.optim.SGD(module.parameters(), lr=0.01).step()
     with torch.inference_mode():
         result, alone = module.eval()(batch), module(batch[:1])
@@ -421,9 +402,7 @@ def _check_counts(arch: Any, image_size: int) -> None:
     assert told == counted, f"{arch} tells {told} multiply-accumulates, its module does {counted}"
     told, counted = arch.count_memory(image_size), build.count_memory(arch, image_size)
     # Squeeze-and-excitation and sums hold small vectors that a formula may leave out.
-    assert abs(told - counted) <= 0.01 * counted, (
-        f"{arch} tells {told} bytes, measured are {counted}"
-    )
+    assert abs(told - counted) <= 0.01 * counted, f"{arch} tells {told} bytes, measured are {counted}"
 
 
 # Head.

@@ -69,11 +69,7 @@ class Draws(Strategy):
     def tell(self, result):
         self.told.append((result.accuracy, self.next))
         self.next = self.space.sample(self.rng)
-        return (
-            Decision.KEPT
-            if max(self.told, key=lambda t: t[0])[0] == result.accuracy
-            else Decision.REJECTED
-        )
+        return Decision.KEPT if max(self.told, key=lambda t: t[0])[0] == result.accuracy else Decision.REJECTED
 
     def result(self):
         accuracy, best = max(self.told, key=lambda told: told[0])
@@ -131,14 +127,10 @@ def test_arrays_a_space_and_a_strategy_of_ours(tmp_path):
 
 
 def test_a_space_a_strategy_and_a_measure_of_ones_own(tmp_path):
-    found = facenas.search(
-        space=Numbers(), strategy=Draws(count=6), evaluate=measure, run=tmp_path / "own"
-    )
+    found = facenas.search(space=Numbers(), strategy=Draws(count=6), evaluate=measure, run=tmp_path / "own")
     assert found.trials == 6
     assert found.accuracy == found.architecture.value / 10
-    again = facenas.search(
-        space=Numbers, strategy=Draws(count=6), evaluate=measure, run=tmp_path / "again"
-    )
+    again = facenas.search(space=Numbers, strategy=Draws(count=6), evaluate=measure, run=tmp_path / "again")
     assert again.architecture == found.architecture
     other = facenas.search(
         space=Numbers, strategy=Draws(count=6), evaluate=measure, seed=1, run=tmp_path / "other"
@@ -148,9 +140,7 @@ def test_a_space_a_strategy_and_a_measure_of_ones_own(tmp_path):
 
 def test_workers_take_what_a_module_defines(tmp_path):
     one, two = (
-        facenas.search(
-            space=Numbers(), strategy=Draws(), evaluate=measure, workers=n, run=tmp_path / f"{n}"
-        )
+        facenas.search(space=Numbers(), strategy=Draws(), evaluate=measure, workers=n, run=tmp_path / f"{n}")
         for n in (1, 2)
     )
     assert one.architecture == two.architecture

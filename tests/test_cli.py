@@ -124,9 +124,7 @@ def test_select_on_test_says_so_in_the_report(facenas, tmp_path):
 def test_run_yaml_tells_what_is_needed_to_repeat_it(facenas, tmp_path):
     import yaml
 
-    assert (
-        facenas(*small_search("--run", "r", "--executor", "serial", "--seed", "5")).returncode == 0
-    )
+    assert facenas(*small_search("--run", "r", "--executor", "serial", "--seed", "5")).returncode == 0
     about = yaml.safe_load((tmp_path / "runs" / "r" / "run.yaml").read_text())
     assert about["config"]["seed"] == 5
     assert about["command"].startswith("facenas search --preset demo-digits")

@@ -43,9 +43,7 @@ class GreyDetector:
 
     def __call__(self, image):
         count = int(image[0, 0, 0]) // 10
-        return [
-            Face(np.array([0, 0, 9 - i, 9 - i]), REFERENCE + 3.0 * i, 1.0) for i in range(count)
-        ]
+        return [Face(np.array([0, 0, 9 - i, 9 - i]), REFERENCE + 3.0 * i, 1.0) for i in range(count)]
 
 
 @pytest.fixture

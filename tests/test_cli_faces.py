@@ -34,9 +34,7 @@ def face(person, image):
 def write_network(path, cell=14):
     """Means of cells of the picture, in a row: a network of faces without weights."""
     parts = [
-        onnx.helper.make_node(
-            "AveragePool", ["x"], ["p"], kernel_shape=[cell] * 2, strides=[cell] * 2
-        ),
+        onnx.helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[cell] * 2, strides=[cell] * 2),
         onnx.helper.make_node("Flatten", ["p"], ["y"]),
     ]
     size = 3 * (112 // cell) ** 2
@@ -112,22 +110,15 @@ def test_verify(here):
     first, second, other = (here / f"people/person {name}.jpg" for name in ("1/0", "1/2", "4/0"))
     for pair in ((first, second), (first, other)):
         told = run("verify", *map(str, pair), "--model", "net.onnx", *INPUT)
-        assert told["similarity"] == pytest.approx(
-            float(expected(pair[0]) @ expected(pair[1])), abs=1e-5
-        )
+        assert told["similarity"] == pytest.approx(float(expected(pair[0]) @ expected(pair[1])), abs=1e-5)
         assert (told["threshold"], told["same"], told["threshold_from"]) == (None, None, None)
-        decided = run(
-            "verify", *map(str, pair), "--model", "net.onnx", "--threshold", "0.7", *INPUT
-        )
+        decided = run("verify", *map(str, pair), "--model", "net.onnx", "--threshold", "0.7", *INPUT)
         assert decided["same"] is (pair[1] is second)
     plain = ["verify", str(first), str(second), "--model", "net.onnx", *INPUT]
     undecided = CliRunner().invoke(app, plain)
     assert "undecided" in undecided.stdout
     assert "no threshold is known" in undecided.stderr
-    assert (
-        "one person (threshold 0.7000"
-        in CliRunner().invoke(app, [*plain, "--threshold", "0.7"]).stdout
-    )
+    assert "one person (threshold 0.7000" in CliRunner().invoke(app, [*plain, "--threshold", "0.7"]).stdout
 
 
 def write_results(path, **changes):
@@ -189,9 +180,7 @@ def test_enroll_and_identify(here):
         scores = means @ expected(here / "probes" / found["image"])
         best = np.argsort(-scores)[:3]
         assert [c["identity"] for c in found["candidates"]] == [f"person {who}" for who in best]
-        np.testing.assert_allclose(
-            [c["score"] for c in found["candidates"]], scores[best], atol=1e-5
-        )
+        np.testing.assert_allclose([c["score"] for c in found["candidates"]], scores[best], atol=1e-5)
         assert found["known"] is (person < PEOPLE)
         assert found["identity"] == (f"person {person}" if person < PEOPLE else None)
     undecided = run(*asked)
@@ -274,9 +263,7 @@ def test_faults_are_one_sentence(here, command, monkeypatch):
 
 def test_an_image_outside_any_persons_folder(here):
     (here / "people/stray.jpg").write_bytes(encode_jpeg(face(0, 0)))
-    with pytest.raises(
-        UserError, match=r"stray\.jpg lies in no person's folder; sort the images as"
-    ):
+    with pytest.raises(UserError, match=r"stray\.jpg lies in no person's folder; sort the images as"):
         enroll()
     assert not (here / "people.gallery").exists()
 

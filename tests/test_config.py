@@ -88,9 +88,7 @@ def test_every_preset_loads_and_says_all_of_its_space_and_search(name):
         assert tree[group].keys() == told.keys(), "a reader of the preset should see every setting"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((shipped("configs") / "recipes").glob("*.yaml")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", sorted((shipped("configs") / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_loads(path):
     tree = read_yaml(path)
     preset = "small" if tree.get("kind") == "faces" else "tiny"
@@ -117,9 +115,7 @@ def test_face_search_is_the_candidates_recipe_with_another_head():
 
 
 def test_space_and_recipe_are_of_one_task():
-    with pytest.raises(
-        UserError, match="space of kind plain cannot be trained by a recipe for faces"
-    ):
+    with pytest.raises(UserError, match="space of kind plain cannot be trained by a recipe for faces"):
         load_run_config("tiny", [], {"recipe": "face-search"})
 
 
@@ -182,9 +178,7 @@ def test_another_head_begins_with_its_own_settings():
 
 
 def test_a_space_a_strategy_and_a_head_may_be_objects_settings_or_classes():
-    by_name = RunConfig.model_validate(
-        {"space": {"kind": "cells"}, "search": {"strategy": "random"}}
-    )
+    by_name = RunConfig.model_validate({"space": {"kind": "cells"}, "search": {"strategy": "random"}})
     for strategy in (RandomSearch, RandomSearch(), RandomSearch.Settings()):
         assert RunConfig(space=Cells, search=strategy) == by_name
     head = FaceRecipe(head=HEADS.get("arcface")).model_dump()["head"]
@@ -288,9 +282,7 @@ def test_a_recipe_that_is_not_there_is_told(tmp_path):
 
 
 def test_set_reaches_every_level():
-    config = loaded(
-        "seed=3", "search.min_epochs=2", "data.name=digits", "recipe.lr=1e-1", "recipe.flip=true"
-    )
+    config = loaded("seed=3", "search.min_epochs=2", "data.name=digits", "recipe.lr=1e-1", "recipe.flip=true")
     assert (config.seed, config.search.min_epochs, config.data.name) == (3, 2, "digits")
     assert (config.recipe.lr, config.recipe.flip) == (0.1, True)
     untouched = {"seed", "search", "data", "recipe"}
@@ -344,9 +336,7 @@ def test_values_go_through_set_and_run_yaml_unchanged(seed, epochs, lr, micro, s
         "search.micro": micro,
         "data.select_on": select_on,
     }
-    config = loaded(
-        *(f"{key}={yaml.safe_dump(value).splitlines()[0]}" for key, value in settings.items())
-    )
+    config = loaded(*(f"{key}={yaml.safe_dump(value).splitlines()[0]}" for key, value in settings.items()))
     assert (config.seed, config.search.min_epochs, config.recipe.lr) == (seed, epochs, lr)
     assert (config.search.micro, config.data.select_on) == (micro, select_on)
     told = yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))

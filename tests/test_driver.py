@@ -73,9 +73,7 @@ def test_metrics_of_every_epoch(reference):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_the_same_decisions_and_bits_from_any_number_of_workers(
-    facenas, tmp_path, reference, workers
-):
+def test_the_same_decisions_and_bits_from_any_number_of_workers(facenas, tmp_path, reference, workers):
     done = facenas(*small_search("--run", "w", "--workers", str(workers), "--json"))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
@@ -96,9 +94,7 @@ def test_our_own_journal_can_be_replayed(facenas, reference):
 
 def start(tmp_path, *arguments):
     command = [sys.executable, "-m", "facenas.cli", *arguments]
-    return subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def wait_for_lines(path, count, process):
@@ -134,9 +130,7 @@ def test_kill_9_and_resume_again_and_again(facenas, tmp_path, reference, workers
 
 def test_ctrl_c_says_how_to_go_on(facenas, tmp_path):
     command = [sys.executable, "-m", "facenas.cli", *small_search("--run", "c", "--workers", "1")]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for_lines(tmp_path / "runs" / "c" / "trials.jsonl", 1, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
     _, stderr = process.communicate(timeout=60)

@@ -94,9 +94,7 @@ def test_metrics_equal_a_plain_restatement(run, tmp_path, model):
         return sum(both) / np.linalg.norm(sum(both))
 
     vectors = [embedding(data) for data in images]
-    distances = np.array(
-        [((a - b) ** 2).sum() for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
-    )
+    distances = np.array([((a - b) ** 2).sum() for a, b in zip(vectors[::2], vectors[1::2], strict=True)])
     same = np.array(same)
     assert result["auc"] == pytest.approx(roc_auc_score(same, -distances), abs=1e-6)
     accuracies = []
@@ -194,9 +192,7 @@ def test_nan_embeddings_are_told(run, tmp_path):
 
 
 def test_a_bench_of_ones_own_is_a_yaml_file(run, tmp_path):
-    folder = write(
-        tmp_path / "mine", {f"{p}/{s}.jpg": picture(p, s) for p in range(20) for s in (0, 1)}
-    )
+    folder = write(tmp_path / "mine", {f"{p}/{s}.jpg": picture(p, s) for p in range(20) for s in (0, 1)})
     rows = [f"{p}/0.jpg {(p + k) % 20}/1.jpg {1 - k}" for p in range(20) for k in (0, 1)]
     (folder / "list.txt").write_text("\n".join(rows))
     (folder / "office.yaml").write_text("title: My office\npairs: list.txt\nfolds: 4\n")

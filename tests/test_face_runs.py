@@ -138,9 +138,7 @@ def test_the_best_epoch_is_kept_and_tested_on_unseen_identities(facenas, tmp_pat
 
 def test_divergence_is_a_failure_not_a_result(facenas, tmp_path, faces):
     (tmp_path / "net.json").write_text(json.dumps(ARCH.to_json()))
-    done = facenas(
-        *train(faces, "net", "--set", "recipe.lr=1e30", "--set", "recipe.grad_clip=null")
-    )
+    done = facenas(*train(faces, "net", "--set", "recipe.lr=1e30", "--set", "recipe.grad_clip=null"))
     assert done.returncode == 1
     assert "the loss became" in done.stderr
     assert not (tmp_path / "runs" / "net" / "train.json").exists()

@@ -34,9 +34,7 @@ def test_text_and_json_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("old", [None, "old"])
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos")]
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos")])
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, old, error):
     path = tmp_path / "state.pt"
     if old:
@@ -46,9 +44,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, old, error):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == ({"state.pt": old} if old else {})
 
 
-@pytest.mark.parametrize(
-    "error", [TypeError("not JSON"), KeyboardInterrupt()], ids=["fault", "Ctrl-C"]
-)
+@pytest.mark.parametrize("error", [TypeError("not JSON"), KeyboardInterrupt()], ids=["fault", "Ctrl-C"])
 def test_any_other_failure_leaves_no_temporary_file_either(tmp_path, error):
     with pytest.raises(type(error)):
         write_atomically(tmp_path / "best.json", half(error))
@@ -191,8 +187,6 @@ def test_killed_between_two_renames_nothing_is_lost(tmp_path, renames):
     assert done.returncode == -9
     assert path.exists() == (renames == 0)
     assert sum(text == "old" for text in contents(tmp_path).values()) == 2
-    publish_folder(
-        path, filled("newest"), replace=False
-    )  # the old one has its name back, and stays
+    publish_folder(path, filled("newest"), replace=False)  # the old one has its name back, and stays
     assert contents(tmp_path) == {"cache/a": "old", "cache/below/b": "old"}
     assert len(list(tmp_path.iterdir())) == 1

@@ -82,9 +82,7 @@ def test_kill_9_and_resume_give_the_same_front(facenas, tmp_path, reference):
     preset, run, _ = reference
     killed = tmp_path / "runs" / "killed"
     command = search(preset, "--run", "killed", "--workers", "1")
-    watched = {"pareto-demo": killed / "checkpoints" / "supernet.pt"}.get(
-        preset, killed / "run.yaml"
-    )
+    watched = {"pareto-demo": killed / "checkpoints" / "supernet.pt"}.get(preset, killed / "run.yaml")
     for path, lines in ((watched, 0), (killed / "trials.jsonl", TRIALS[preset] - 3)):
         process = subprocess.Popen(
             [sys.executable, "-m", "facenas.cli", *command],
@@ -136,9 +134,7 @@ def test_the_journal_replays_and_an_edited_one_does_not(facenas, reference, tmp_
     lines = (run / "trials.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
     last["in_channels"] = 3
-    (tmp_path / "edited" / "trials.jsonl").write_text(
-        "\n".join([*lines[:-1], json.dumps(last)]) + "\n"
-    )
+    (tmp_path / "edited" / "trials.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
     done = facenas("replay", "edited", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["matched"] == found["trials"] - 1
@@ -148,9 +144,7 @@ def test_a_member_of_the_front_is_recommended_and_trained(facenas, tmp_path, ref
     _, run, found = reference
     cost = found["objectives"][1]
     cheapest = min(found["front"], key=lambda member: member[cost])
-    told = json.loads(
-        facenas("report", str(run), "--budget", f"{cost}={cheapest[cost]}", "--json").stdout
-    )
+    told = json.loads(facenas("report", str(run), "--budget", f"{cost}={cheapest[cost]}", "--json").stdout)
     assert told["recommended"]["id"] == cheapest["id"]
     pick = ["train", str(run), "--pick", str(cheapest["id"]), "--run", "picked", "--epochs", "1"]
     done = facenas(*pick, "--json")

@@ -97,9 +97,7 @@ def picked(run: Run, number: int | None) -> CellArchitecture:
     return arch
 
 
-def train(
-    run: Run, config: RunConfig, chosen: Sequence[Variant], epochs: int, seeds: int
-) -> Trained:
+def train(run: Run, config: RunConfig, chosen: Sequence[Variant], epochs: int, seeds: int) -> Trained:
     """Trains every variant from every seed; a training that fails counts as accuracy 0."""
     folder, fingerprint = run.find_data(), run.about["data"]["fingerprint"]
     trained: Trained = {variant.name: [] for variant in chosen}
@@ -139,16 +137,12 @@ def table(chosen: Sequence[Variant], trained: Trained, image_size: int) -> str:
 
 def main() -> None:
     """Trains the variants and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a search of cells")
     parser.add_argument("--pick", type=int, help="trial on its front; default: the most accurate")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--set", action="append", default=[], help="a setting, as the search takes it"
-    )
+    parser.add_argument("--set", action="append", default=[], help="a setting, as the search takes it")
     given = parser.parse_args()
     run = open_run(given.run.parent, given.run.name)
     config = load_run_config(run.config, given.set, {})

@@ -49,9 +49,7 @@ def make_up(count: int) -> Jpegs:
     rng = np.random.default_rng(0)
     found = []
     for number in range(count):
-        shapes = cv2.resize(
-            rng.uniform(0, 255, (14, 14, 3)), (112, 112), None, 0, 0, cv2.INTER_CUBIC
-        )
+        shapes = cv2.resize(rng.uniform(0, 255, (14, 14, 3)), (112, 112), None, 0, 0, cv2.INTER_CUBIC)
         pixels = np.clip(shapes + rng.normal(0, 3, shapes.shape), 0, 255).astype(np.uint8)
         found.append((f"{number // 8:04d}", simplejpeg.encode_jpeg(pixels, 95, "RGB", "420")))
     return found
@@ -205,9 +203,7 @@ def main() -> None:
         rest = arguments.batch, arguments.seconds, arguments.rounds
         rates = measure(jpegs, Path(root), *rest)
     mean = statistics.mean(len(data) for _, data in jpegs)
-    print(
-        f"{len(jpegs)} JPEGs of {mean / 1000:.1f} kB; batch {arguments.batch}; medians of {arguments.rounds}"
-    )
+    print(f"{len(jpegs)} JPEGs of {mean / 1000:.1f} kB; batch {arguments.batch}; medians of {arguments.rounds}")
     print("| one core | images/s | over (a) | over (b) | of the decoder |")
     print("|---|---|---|---|---|")
     against = [rates[name] for name in ("(a) ImageFolder", "(b) AdaFace", "decoder alone")]

@@ -85,14 +85,11 @@ def broken_pages() -> list[str]:
         for target in shown:
             if re.match(r"(https?:)?//", target):
                 faults.append(f"{page}: fetches {target}")
-            elif (
-                not target.startswith("data:") and not (page.parent / target.split("?")[0]).exists()
-            ):
+            elif not target.startswith("data:") and not (page.parent / target.split("?")[0]).exists():
                 faults.append(f"{page}: {target} is not there")
     for sheet in SITE.rglob("*.css"):
         faults += [
-            f"{sheet}: fetches {url}"
-            for url in re.findall(r"url\(['\"]?(https?:[^)]+)", sheet.read_text())
+            f"{sheet}: fetches {url}" for url in re.findall(r"url\(['\"]?(https?:[^)]+)", sheet.read_text())
         ]
     return faults
 

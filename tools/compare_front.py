@@ -108,9 +108,7 @@ def hand_made(space: Graph, operation: str, expansion: int, limit: float) -> Gra
     return fitting[-1]
 
 
-def random_networks(
-    space: Graph, limit: float, wanted: int, rng: random.Random
-) -> list[GraphArchitecture]:
+def random_networks(space: Graph, limit: float, wanted: int, rng: random.Random) -> list[GraphArchitecture]:
     """Different networks, drawn like the candidates of random search until they cost nearly the limit."""
     drawn: dict[GraphArchitecture, None] = {}
     for _ in range(DRAWS):
@@ -176,9 +174,7 @@ def table(wanted: list[Entry], trained: list[dict[str, Any]], image_size: int) -
         "| MACs at most | network | parameters | MACs | memory | test accuracy | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
-    pairs = sorted(
-        zip(wanted, trained, strict=True), key=lambda p: (p[0].limit, -p[1]["test_accuracy"])
-    )
+    pairs = sorted(zip(wanted, trained, strict=True), key=lambda p: (p[0].limit, -p[1]["test_accuracy"]))
     for entry, result in pairs:
         arch = entry.arch
         lines.append(
@@ -191,17 +187,13 @@ def table(wanted: list[Entry], trained: list[dict[str, Any]], image_size: int) -
 
 def main() -> None:
     """Trains all networks and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of the search")
     parser.add_argument("--macs", nargs="+", required=True, help="limits, e.g. 3M 6M")
     parser.add_argument("--out", type=Path, required=True, help="folder for the trainings")
     parser.add_argument("--randoms", type=int, default=3, help="random networks for each limit")
     parser.add_argument("--epochs", type=int, help="default: the recipe's final_epochs")
-    parser.add_argument(
-        "--set", action="append", default=[], help="a setting, as the search takes it"
-    )
+    parser.add_argument("--set", action="append", default=[], help="a setting, as the search takes it")
     given = parser.parse_args()
     run = open_run(given.run.parent, given.run.name)
     config = load_run_config(run.config, given.set, {"recipe.final_epochs": given.epochs})

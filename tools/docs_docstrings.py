@@ -45,9 +45,7 @@ def _table(path: str) -> str:
         found = getattr(found, name)
     rows = []
     for key, field in getattr(found, "model_fields", {}).items():
-        kind = re.sub(r"\b[a-z_]+\.(?=\w)|<class '|'>", "", str(field.annotation)).replace(
-            "|", "\\|"
-        )
+        kind = re.sub(r"\b[a-z_]+\.(?=\w)|<class '|'>", "", str(field.annotation)).replace("|", "\\|")
         default = field.get_default(call_default_factory=True)
         told = "needed" if default is PydanticUndefined else f"`{default!r}`"
         rows.append(f"| `{key}` | {kind} | {told} |")

@@ -83,9 +83,7 @@ def trial(title: str, rows: Floats, people: People, enrolled: slice, probes: sli
     images = [numbers[enrolled] for numbers in people.known]
     labels = np.repeat(np.arange(len(images)), [len(numbers) for numbers in images])
     templates = mean_templates(rows[np.concatenate(images)], labels)
-    asked = [
-        (number, who) for who, numbers in enumerate(people.known) for number in numbers[probes]
-    ]
+    asked = [(number, who) for who, numbers in enumerate(people.known) for number in numbers[probes]]
     numbers, owners = np.array(asked).T
     scores, found = search(templates, rows[numbers], 5)
     hits = found == owners[:, None]
@@ -112,14 +110,10 @@ def print_tables(trials: Sequence[Trial]) -> None:
     for one in trials:
         for limit in (one.threshold, *map(one.threshold_at, FPIRS)):
             fpir = one.alarms(limit)
-            print(
-                f"| {one.title} | {100 * fpir:.2f} % | {limit:.3f} | {100 * one.identified(limit):.2f} % |"
-            )
+            print(f"| {one.title} | {100 * fpir:.2f} % | {limit:.3f} | {100 * one.identified(limit):.2f} % |")
     first = trials[0]
     print(f"\n{first.title}:\n")
-    print(
-        "| threshold | known, right name | known, wrong name | known, turned away | unknown, turned away |"
-    )
+    print("| threshold | known, right name | known, wrong name | known, turned away | unknown, turned away |")
     print("|---|---|---|---|---|")
     for limit in THRESHOLDS:
         right, wrong = first.identified(limit), first.mistaken(limit)

@@ -40,9 +40,7 @@ class Panel:
         y = BOTTOM - (BOTTOM - TOP) * max(share, 0)
         return f"{self.left + PANEL * self.place(x):.1f},{y:.1f}"
 
-    def line(
-        self, xs: Sequence[float], percents: Sequence[float], colour: str, dashed: bool
-    ) -> str:
+    def line(self, xs: Sequence[float], percents: Sequence[float], colour: str, dashed: bool) -> str:
         points = " ".join(self.point(x, y) for x, y in zip(xs, percents, strict=True))
         dash = ' stroke-dasharray="6 4"' if dashed else ""
         return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>'
@@ -97,9 +95,7 @@ def _by_alarms(trials: Sequence[Trial]) -> list[str]:
         alarms = [one.alarms(float(limit)) for limit in limits]
         shares = [100 * one.identified(float(limit)) for limit in limits]
         kept = [i for i, alarm in enumerate(alarms) if alarm >= low]
-        parts.append(
-            panel.line([alarms[i] for i in kept], [shares[i] for i in kept], colour, False)
-        )
+        parts.append(panel.line([alarms[i] for i in kept], [shares[i] for i in kept], colour, False))
     for row, (one, colour) in enumerate(zip(trials, COLOURS, strict=True)):
         parts += key(240, BOTTOM - 40 + 18 * row, colour, False, f"enrolled: {one.title}")
     return parts

@@ -38,20 +38,14 @@ class SimulatedExecutor:
         """Starts a trial: the driver never submits more than there are slots."""
         assert len(self._running) < self.slots
         self._submitted += 1
-        heapq.heappush(
-            self._running, (self.clock + self._seconds(spec), self._submitted, spec, self.clock)
-        )
+        heapq.heappush(self._running, (self.clock + self._seconds(spec), self._submitted, spec, self.clock))
 
     def wait(self) -> list[TrialResult]:
         """Sets the clock to the end of the trial that ends next."""
         end, _, spec, start = heapq.heappop(self._running)
         self.clock, self.busy = end, self.busy + end - start
         trial = self._trials.get(_spec_identity(spec), {"accuracy": 0.0, "train_accuracy": 0.0})
-        return [
-            TrialResult(
-                key=spec.key, accuracy=trial["accuracy"], train_accuracy=trial["train_accuracy"]
-            )
-        ]
+        return [TrialResult(key=spec.key, accuracy=trial["accuracy"], train_accuracy=trial["train_accuracy"])]
 
     def cancel(self, key: str) -> None:
         """Frees the slot at once: a worker looks for a cancellation at every batch."""

@@ -10,9 +10,7 @@ import typer
 from facenas.cli.output import Json, show
 from facenas.errors import UserError
 
-data_app = typer.Typer(
-    no_args_is_help=True, help="Stores of face images: import, generate, look, check."
-)
+data_app = typer.Typer(no_args_is_help=True, help="Stores of face images: import, generate, look, check.")
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store of faces, OUT.zarr.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")]

@@ -32,9 +32,7 @@ def eval(
         Path,
         typer.Option(help="The bench's files: a .bin, a folder or .zip of 112x112 crops, IJBC/."),
     ],
-    pairs: Annotated[
-        Path | None, typer.Option(help="The list of pairs, if it is not with the images.")
-    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="The list of pairs, if it is not with the images.")] = None,
     flip: Annotated[bool, typer.Option(help="Add the mirror image's embedding.")] = True,
     fusion: Annotated[
         str | None,
@@ -43,16 +41,10 @@ def eval(
     detector_score: Annotated[
         bool | None, typer.Option(help="IJB: weigh images by the detector's score.")
     ] = None,
-    keep_norm: Annotated[
-        bool | None, typer.Option(help="IJB: weigh images by their embedding's norm.")
-    ] = None,
+    keep_norm: Annotated[bool | None, typer.Option(help="IJB: weigh images by their embedding's norm.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads; default: one a core.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for results.json and evaluation.html.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json and evaluation.html.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a network on a published bench, with published figures beside.

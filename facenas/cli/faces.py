@@ -25,23 +25,17 @@ Detector = Annotated[
 Cosine = Annotated[
     float | None, typer.Option(help="One person above this cosine; default: the last evaluation's.")
 ]
-Results = Annotated[
-    Path | None, typer.Option(help="A results.json of facenas eval, whose threshold to use.")
-]
+Results = Annotated[Path | None, typer.Option(help="A results.json of facenas eval, whose threshold to use.")]
 
 
 def align(
-    source: Annotated[
-        Path, typer.Argument(metavar="DIR|ZIP", help="A folder or .zip of photographs, or one.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="DIR|ZIP", help="A folder or .zip of photographs, or one.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write crops to.")],
     faces: Annotated[
         str, typer.Option(help="largest: one crop an image; all: name_1.jpg, name_2.jpg, ...")
     ] = "largest",
     detector: Detector = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads; default: one a core.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core.")] = None,
     as_json: Json = False,
 ) -> None:
     """Find the faces in photographs and write them as aligned crops of 112x112 pixels.
@@ -55,9 +49,7 @@ def align(
 
 @with_model
 def embed(
-    images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="A folder, a .zip or one image file.")
-    ],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder, a .zip or one image file.")],
     model: ModelOptions,
     out: Annotated[Path, typer.Option(help="The .npz to write: names, and unit embeddings.")],
     detector: Detector = None,
@@ -76,9 +68,7 @@ def embed(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{out.parent}: cannot be made ({error.strerror}); choose another place"
-        ) from None
+        raise UserError(f"{out.parent}: cannot be made ({error.strerror}); choose another place") from None
     with model.open() as embedder:
         rows = embed_faces(embedder, faces)
 
@@ -118,9 +108,7 @@ def verify(
 
 @with_model
 def enroll(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A folder or .zip of <person>/<image>.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder or .zip of <person>/<image>.")],
     gallery: Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery to write.")],
     model: ModelOptions,
     overwrite: Annotated[
@@ -153,9 +141,7 @@ def enroll(
 
 @with_model
 def identify(
-    images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="An image, or a folder or .zip of them.")
-    ],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, or a folder or .zip of them.")],
     gallery: Annotated[Path, typer.Option(help="The gallery that facenas enroll made.")],
     model: ModelOptions,
     top_k: Annotated[int, typer.Option(min=1, help="How many people to name.")] = 5,
@@ -173,9 +159,7 @@ def identify(
     own = faces.gallery_threshold(known)
     limit = own if threshold is None else faces.Threshold(threshold, "--threshold")
     with model.open() as embedder:
-        found = faces.identify(
-            *(embedder, images, known), threshold=limit, top_k=top_k, detector=detector
-        )
+        found = faces.identify(*(embedder, images, known), threshold=limit, top_k=top_k, detector=detector)
     remedy = f"give --threshold; a gallery of {LEAST_PEOPLE} people or more has one of its own"
     _tell_of_threshold(limit, remedy)
     if as_json:
@@ -200,9 +184,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: facenas embed crops --model final --out crops.npz")(embed)
     app.command(epilog="Example: facenas verify a.jpg b.jpg --model final")(verify)
     app.command(epilog="Example: facenas enroll people people.gallery --model final")(enroll)
-    app.command(epilog="Example: facenas identify a.jpg --gallery people.gallery --model final")(
-        identify
-    )
+    app.command(epilog="Example: facenas identify a.jpg --gallery people.gallery --model final")(identify)
 
 
 def _find_threshold(

@@ -24,28 +24,20 @@ class ModelOptions:
 
     model: Annotated[
         str,
-        typer.Option(
-            help="A trained run, or a file: a checkpoint (AdaFace, CVLface, arcface_torch) or .onnx."
-        ),
+        typer.Option(help="A trained run, or a file: a checkpoint (AdaFace, CVLface, arcface_torch) or .onnx."),
     ]
     input_color: Annotated[
         str | None, typer.Option(help="rgb or bgr: what the network takes, if it does not say.")
     ] = None
     mean: Annotated[
         str | None,
-        typer.Option(
-            help="Subtracted from pixels of 0..255: one number, or one a channel, as 1,2,3."
-        ),
+        typer.Option(help="Subtracted from pixels of 0..255: one number, or one a channel, as 1,2,3."),
     ] = None
-    std: Annotated[str | None, typer.Option(help="What they are then divided by, e.g. 127.5.")] = (
-        None
-    )
+    std: Annotated[str | None, typer.Option(help="What they are then divided by, e.g. 127.5.")] = None
     embedding: Annotated[
         str | None, typer.Option(help="The output that is the embedding, if a file has several.")
     ] = None
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:1; default: a GPU if any.")
-    ] = None
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: a GPU if any.")] = None
     runs_dir: RunsDir = RUNS
 
     @contextmanager
@@ -109,6 +101,4 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(word) for word in text.split(",")) if text is not None else None
     except ValueError:
-        raise UserError(
-            f"--{option} {text}: should be one number, or three with commas between"
-        ) from None
+        raise UserError(f"--{option} {text}: should be one number, or three with commas between") from None

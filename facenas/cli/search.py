@@ -15,16 +15,10 @@ from facenas.errors import UserError
 
 def search(
     preset: Annotated[str, typer.Option(help="A shipped preset, or a YAML file.")],
-    data: Annotated[
-        str | None, typer.Option(help="A data set's name, or a folder or zip of images.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="A data set's name, or a folder or zip of images.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Resize images to this many pixels.")
-    ] = None,
-    download: Annotated[
-        bool | None, typer.Option("--download", help="Fetch missing data sets.")
-    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize images to this many pixels.")] = None,
+    download: Annotated[bool | None, typer.Option("--download", help="Fetch missing data sets.")] = None,
     task: Annotated[
         str | None, typer.Option(help="Of a space for both: face, or classification (default).")
     ] = None,
@@ -32,16 +26,12 @@ def search(
         str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
-    executor: Annotated[
-        str | None, typer.Option(help="process (default), serial, or module:Class.")
-    ] = None,
+    executor: Annotated[str | None, typer.Option(help="process (default), serial, or module:Class.")] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Worker processes; default: one a core, with GPUs at most 4 a card."),
     ] = None,
-    run: Annotated[
-        str | None, typer.Option(help="Name of the run; default: preset, data and time.")
-    ] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run; default: preset, data and time.")] = None,
     runs_dir: RunsDir = RUNS,
     settings: Settings = [],  # noqa: B006  (typer copies it)
     as_json: Json = False,
@@ -80,9 +70,7 @@ def resume(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> Non
 
 
 def replay(
-    log: Annotated[
-        Path, typer.Argument(metavar="LOG", help="A recorded search, or a run's trials.jsonl.")
-    ],
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="A recorded search, or a run's trials.jsonl.")],
     as_json: Json = False,
 ) -> None:
     """Check a recorded search against the engine, decision by decision."""
@@ -168,8 +156,7 @@ def as_settings(options: dict[str, Any]) -> list[str]:
 
     given = {key: value for key, value in options.items() if value is not None}
     return [
-        f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}"
-        for key, value in given.items()
+        f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}" for key, value in given.items()
     ]
 
 

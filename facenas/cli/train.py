@@ -20,19 +20,13 @@ def train(
             help="A run, an architecture file, or a named network.",
         ),
     ],
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs; default: the recipe's.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the recipe's.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A shipped recipe, or a YAML file; default: the preset's.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="A store of faces, or a classification set.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="A store of faces, or a classification set.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Whose settings to use, if not the run's own.")
-    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Whose settings to use, if not the run's own.")] = None,
     pick: Annotated[
         int | None, typer.Option(help="Of a run's Pareto front: the number of the trial to train.")
     ] = None,
@@ -67,12 +61,8 @@ def train(
 
 
 def predict(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A trained run, or its exported .safetensors.")
-    ],
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")
-    ],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A trained run, or its exported .safetensors.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")],
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -98,9 +88,7 @@ def predict(
 def export(
     run: RunName,
     format: Annotated[str, typer.Option(help="onnx or safetensors.")] = "onnx",
-    out: Annotated[
-        Path | None, typer.Option(help="The file to write; default: in the run's folder.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write; default: in the run's folder.")] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:

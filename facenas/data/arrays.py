@@ -52,9 +52,7 @@ def from_arrays(
         test_images, test_labels = images[held_out], labels[held_out]
         images, labels = images[kept], labels[kept]
     if not len(test_labels):
-        raise UserError(
-            "images: one a class is too few to hold out test images; add images, or give test"
-        )
+        raise UserError("images: one a class is too few to hold out test images; add images, or give test")
     size = image_size or images.shape[1]
     for part in (images, test_images):
         if image_size is None and part.shape[1:3] != (size, size):
@@ -63,9 +61,7 @@ def from_arrays(
                 "give image_size to resize them"
             )
     if images.shape[3] != test_images.shape[3]:
-        raise UserError(
-            "test images: have another number of channels than the train images; convert them"
-        )
+        raise UserError("test images: have another number of channels than the train images; convert them")
     names = _class_names(labels, test_labels, classes)
     decoded = Decoded((images, labels), (test_images, test_labels), names, size, flip)
     identity = [size, flip, fingerprint((images, labels, test_images, test_labels)), *names]
@@ -95,17 +91,13 @@ def from_dataset(
         count = max(int(labels.max()) for _, labels in parts) + 1
         classes = own if own is not None and len(own) == count else None
     name = name or type(train).__name__
-    return from_arrays(
-        *parts, classes=classes, flip=flip, image_size=image_size, name=name, cache=cache
-    )
+    return from_arrays(*parts, classes=classes, flip=flip, image_size=image_size, name=name, cache=cache)
 
 
 def _pair(given: Any, part: str) -> tuple[Pixels, Labels]:
     """Images (n, h, w, c) and labels (n,) of what was given as such."""
     if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise UserError(
-            f"{part}: a {type(given).__name__}, where a pair (images, labels) is needed"
-        )
+        raise UserError(f"{part}: a {type(given).__name__}, where a pair (images, labels) is needed")
     images, labels = map(np.asarray, given)
     if images.ndim == 3:
         images = images[..., None]
@@ -129,18 +121,14 @@ def _class_names(train: Labels, test: Labels, classes: Sequence[str] | None) -> 
     least, most = (int(limit(np.concatenate([train, test]))) for limit in (np.min, np.max))
     count = len(classes) if classes is not None else most + 1
     if least < 0 or most >= count:
-        raise UserError(
-            f"labels: {least} to {most}, where 0 to {count - 1} are the classes; correct them"
-        )
+        raise UserError(f"labels: {least} to {most}, where 0 to {count - 1} are the classes; correct them")
     missing = np.flatnonzero(np.bincount(train, minlength=count) == 0)
     if len(missing):
         raise UserError(
             f"labels: class {missing[0]} has no training images; number the classes that have some from 0 on"
         )
     if count < 2:
-        raise UserError(
-            "labels: all images are of one class where two or more are needed; add another"
-        )
+        raise UserError("labels: all images are of one class where two or more are needed; add another")
     return tuple(map(str, range(count) if classes is None else classes))
 
 

@@ -99,9 +99,7 @@ class Augment:
         number = torch.arange(len(images), device=device)[:, None, None]
         batch = self.normalize(padded[number, rows[:, :, None], columns[:, None, :]])
         if self.cutout:
-            hidden = (
-                self._near(draws.cut_row)[:, :, None] & self._near(draws.cut_column)[:, None, :]
-            )
+            hidden = self._near(draws.cut_row)[:, :, None] & self._near(draws.cut_column)[:, None, :]
             batch.masked_fill_(hidden[:, None].to(device), 0.0)
         return batch
 

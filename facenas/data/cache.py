@@ -102,9 +102,7 @@ def default_cache() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "facenas"
 
 
-def cached(
-    name: str, identity: list[Any], decode: Callable[[], Decoded], cache: Path | None = None
-) -> Path:
+def cached(name: str, identity: list[Any], decode: Callable[[], Decoded], cache: Path | None = None) -> Path:
     """The entry of a set in `cache`, decoded on the first call only; raises UserError as `decode` does.
 
     identity: JSON values that change whenever the decoded set could (paths, sizes, times, options).

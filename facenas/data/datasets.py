@@ -95,9 +95,7 @@ NAMED_SETS = {
         archive="cifar-100-python.tar.gz",
     ),
     "mnist": _idx("MNIST", ("mnist",), 0.1307, 0.3081),
-    "fashion_mnist": _idx(
-        "FashionMNIST", ("fashion-mnist", "fashion_mnist"), 0.2860402, 0.3530236, flip=True
-    ),
+    "fashion_mnist": _idx("FashionMNIST", ("fashion-mnist", "fashion_mnist"), 0.2860402, 0.3530236, flip=True),
     "kmnist": _idx("KMNIST", ("kmnist",), 0.19036119, 0.34719803),
     # Balanced: lower-case letters that look like their capitals are one class with them. The files hold
     # transposed images, which stay so, as torchvision returns them: numbers are then comparable.
@@ -139,9 +137,7 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
         fault = "no such file or folder"
     else:
         known = ", ".join(KNOWN_NAMES)
-        fault = (
-            f"unknown data set; there are {known}, or give the path of a folder or .zip of images"
-        )
+        fault = f"unknown data set; there are {known}, or give the path of a folder or .zip of images"
     raise UserError(f"{config.name}: {fault}")
 
 
@@ -268,8 +264,7 @@ def _fetch(name: str, root: Path) -> None:
     except Exception as error:  # network, disk, checksum: torchvision raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{name}: the download into {root} failed ({reason}); try again, or put its files "
-            "there by hand"
+            f"{name}: the download into {root} failed ({reason}); try again, or put its files there by hand"
         ) from None
 
 
@@ -306,9 +301,7 @@ def _read_idx(known: NamedSet, files: list[Path]) -> tuple[_Part, _Part, tuple[s
         for path, read in zip(files, 2 * (read_image_file, read_label_file), strict=True):
             try:
                 arrays.append(read(_unpacked(path, Path(folder))).numpy())
-            except (
-                Exception
-            ) as error:  # torchvision asserts, and gzip and zlib have errors of their own
+            except Exception as error:  # torchvision asserts, and gzip and zlib have errors of their own
                 reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
                 told = f" ({reason})" if reason else ""
                 raise UserError(
@@ -373,9 +366,7 @@ def _check(images: Pixels, labels: Labels, size: int, classes: int, where: Path)
         fault = f"labels beyond its {classes} classes"
     else:
         return
-    raise UserError(
-        f"{where}: one part of the set has {fault}; delete its files and fetch them again"
-    )
+    raise UserError(f"{where}: one part of the set has {fault}; delete its files and fetch them again")
 
 
 def _decode_digits(image_size: int | None) -> Decoded:

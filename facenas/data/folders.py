@@ -137,9 +137,7 @@ def _decode(files: Files, image_size: int | None) -> Decoded:
 class _FileImages:
     """The images `names`, decoded when a slice of them is asked for (see `Images`)."""
 
-    def __init__(
-        self, files: Files, names: list[str], size: int, grey: bool, may_resize: bool
-    ) -> None:
+    def __init__(self, files: Files, names: list[str], size: int, grey: bool, may_resize: bool) -> None:
         self.shape = (len(names), size, size, 1 if grey else 3)
         self._files, self._names, self._grey, self._may_resize = files, names, grey, may_resize
 

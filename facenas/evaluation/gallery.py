@@ -54,9 +54,7 @@ def mean_templates(embeddings: Floats, labels: NDArray[np.int64]) -> Floats:
     """
     counts = np.bincount(labels)
     starts = np.concatenate([[0], counts.cumsum()[:-1]])
-    sums = np.stack(
-        [embeddings[s : s + n].sum(0, np.float64) for s, n in zip(starts, counts, strict=True)]
-    )
+    sums = np.stack([embeddings[s : s + n].sum(0, np.float64) for s, n in zip(starts, counts, strict=True)])
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     if not norms.all():
         raise ValueError("the embeddings of an identity cancel out")
@@ -93,10 +91,7 @@ def search(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[n
     if not np.isfinite(probes).all():
         raise ValueError("a probe is not finite")
     k = min(k, len(templates))
-    parts = [
-        _search(templates, probes[start : start + _PROBES], k)
-        for start in range(0, len(probes), _PROBES)
-    ]
+    parts = [_search(templates, probes[start : start + _PROBES], k) for start in range(0, len(probes), _PROBES)]
     empty = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
     scores, numbers = zip(*(parts or [empty]), strict=True)
     return np.concatenate(scores), np.concatenate(numbers)

@@ -274,7 +274,5 @@ def _people(folder: Path, names: tuple[str, ...]) -> list[str]:
     wrapped = len({part[0] for part in parts}) == 1 and any(len(part) > 2 for part in parts)
     for name, part in zip(names, parts, strict=True):
         if len(part) < 2 + wrapped:
-            raise UserError(
-                f"{folder}: {name} lies in no person's folder; sort the images as <person>/<image>"
-            )
+            raise UserError(f"{folder}: {name} lies in no person's folder; sort the images as <person>/<image>")
     return [part[wrapped] for part in parts]

@@ -79,15 +79,11 @@ class Network(nn.Module):
         return torch.cat(outputs).numpy()
 
 
-def unit_embeddings(
-    images: Images, embed: Callable[[Pixels], NDArray[np.float32]]
-) -> NDArray[np.float32]:
+def unit_embeddings(images: Images, embed: Callable[[Pixels], NDArray[np.float32]]) -> NDArray[np.float32]:
     """(n, E) of unit length: what `embed` gives for images and for their mirror images, added."""
     pixels = _pixels(images, FACE_SIZE, 3, face=True)
     raw = embed(pixels) + embed(np.ascontiguousarray(pixels[:, :, ::-1]))
-    return np.asarray(
-        raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12), np.float32
-    )
+    return np.asarray(raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _pixels(images: Images, side: int, channels: int, face: bool) -> Pixels:

@@ -44,9 +44,7 @@ def evaluate(
     """
     chosen = find_bench(bench, **settings)
     with embedder_of(net, input, device) as embedder:
-        embed = partial(
-            extract, embedder, flip=flip, batch_size=batch_size, workers=workers, cache=cache
-        )
+        embed = partial(extract, embedder, flip=flip, batch_size=batch_size, workers=workers, cache=cache)
         result = chosen.measure(Path(data).expanduser(), embed)
     return replace(result, flip=flip)
 

@@ -41,7 +41,5 @@ def build_executor(
 ) -> Executor:
     """The executor that `config` names; `import_main` as `Executor` tells."""
     build: Any = EXECUTORS.get(config.executor)
-    executor: Executor = build(
-        evaluator, on_epoch=on_epoch, workers=config.workers, import_main=import_main
-    )
+    executor: Executor = build(evaluator, on_epoch=on_epoch, workers=config.workers, import_main=import_main)
     return executor

@@ -59,9 +59,7 @@ class Evaluator:
         """What decides the result beside architecture and epochs, as plain JSON: it enters the trial key."""
         raise NotImplementedError
 
-    def __call__(
-        self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop
-    ) -> TrialResult:
+    def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         """Judges the candidate; `seed` (63 bits of the trial key) decides all draws.
 
         Raises CandidateError for a fault of the candidate itself, StoppedError once `stop()` says so.

@@ -41,9 +41,7 @@ class TrainAlone(Evaluator):
         """Data, recipe and seed; where the images were found does not matter."""
         told: dict[str, Any] = {
             "data": {
-                **self._data(candidate).model_dump(
-                    exclude={"name", "root", "image_size", "download"}
-                ),
+                **self._data(candidate).model_dump(exclude={"name", "root", "image_size", "download"}),
                 "fingerprint": self.fingerprint,
             },
             "recipe": self.recipe.deciding(),
@@ -51,9 +49,7 @@ class TrainAlone(Evaluator):
         }
         return told | ({"latency": True} if self.latency else {})
 
-    def __call__(
-        self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop
-    ) -> TrialResult:
+    def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         """Trains all epochs; the result is that of the best one."""
         import numpy as np
         import torch
@@ -134,9 +130,7 @@ class SupernetPath(TrainAlone):
 
     supernet: SupernetRef | None = None
     # Made once a worker, for candidates on the same data: it holds the supernet, pairs and a loader.
-    _judge: tuple[DataConfig, PathJudge, TrainingData] | None = field(
-        default=None, init=False, repr=False
-    )
+    _judge: tuple[DataConfig, PathJudge, TrainingData] | None = field(default=None, init=False, repr=False)
 
     def identity(self, candidate: Candidate) -> dict[str, Any]:
         """Also of the supernet's weights, for what they judge."""
@@ -145,9 +139,7 @@ class SupernetPath(TrainAlone):
             return told
         return told | {"supernet": [self.supernet.fingerprint, self.supernet.recalibration]}
 
-    def __call__(
-        self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop
-    ) -> TrialResult:
+    def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         """Validates the path, with BatchNorm's statistics taken anew for it."""
         if candidate.budget.epochs or self.supernet is None:
             return super().__call__(candidate, seed, on_epoch, stop)
@@ -169,18 +161,14 @@ class SupernetPath(TrainAlone):
             values=self._measured(network, data),
         )
 
-    def _build_judge(
-        self, config: DataConfig, supernet: SupernetRef
-    ) -> tuple[PathJudge, TrainingData]:
+    def _build_judge(self, config: DataConfig, supernet: SupernetRef) -> tuple[PathJudge, TrainingData]:
         from facenas.data import open_data
         from facenas.device import pick_device
         from facenas.training.supernet import PathJudge
         from facenas.training.tasks import TaskContext
 
         data, device = open_data(self.data_folder), pick_device(self.worker)
-        context = TaskContext(
-            supernet.space.largest(), data, config, self.recipe, self.split_seed, 0, device
-        )
+        context = TaskContext(supernet.space.largest(), data, config, self.recipe, self.split_seed, 0, device)
         return PathJudge(context, supernet.path, supernet.space, supernet.recalibration), data
 
 
@@ -204,9 +192,7 @@ class FunctionEvaluator(Evaluator):
             "seed": self.seed,
         }
 
-    def __call__(
-        self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop
-    ) -> TrialResult:
+    def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         """Calls the function."""
         history: list[dict[str, Any]] = []
 
@@ -226,9 +212,7 @@ class FunctionEvaluator(Evaluator):
             return replace(told, history=told.history or history)
         values = dict(told) if isinstance(told, Mapping) else {"accuracy": told}
         if "accuracy" not in values:
-            raise UserError(
-                f"evaluate: {function_name(self.function)} gave no accuracy, but {sorted(values)}"
-            )
+            raise UserError(f"evaluate: {function_name(self.function)} gave no accuracy, but {sorted(values)}")
         numbers = {name: self._number(name, value) for name, value in values.items()}
         return TrialResult(accuracy=numbers.pop("accuracy"), values=numbers, history=history)
 

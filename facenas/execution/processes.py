@@ -199,9 +199,7 @@ class ProcessExecutor:
         worker.kill()
         _wake(other.process.pid for other in self._workers if other is not worker)
         task, exit_code = worker.task, worker.process.exitcode
-        self._workers[self._workers.index(worker)] = _Worker(
-            worker.number, self._evaluator, self._import_main
-        )
+        self._workers[self._workers.index(worker)] = _Worker(worker.number, self._evaluator, self._import_main)
         if task is None or task.cancelled:
             return None
         if task.tries < TRIES:
@@ -275,9 +273,7 @@ def _work(pipe: Connection, evaluator: Evaluator, number: int) -> None:
     def quiet() -> Iterator[None]:
         pipe.send(("quiet", "", None))
         pids = pipe.recv()
-        if (
-            pids is None
-        ):  # a cancellation came first: nobody will hear the result, but the answer comes
+        if pids is None:  # a cancellation came first: nobody will hear the result, but the answer comes
             pids = pipe.recv()
         try:
             yield
@@ -293,9 +289,7 @@ def _work(pipe: Connection, evaluator: Evaluator, number: int) -> None:
                 pipe.send(_answer(pipe, placed, spec, alone))
 
 
-def _answer(
-    pipe: Connection, evaluator: Evaluator, spec: TrialSpec, alone: bool
-) -> tuple[str, str, Any]:
+def _answer(pipe: Connection, evaluator: Evaluator, spec: TrialSpec, alone: bool) -> tuple[str, str, Any]:
     def tell(metrics: dict[str, Any]) -> None:
         pipe.send(("epoch", spec.key, metrics))
 
@@ -306,9 +300,7 @@ def _answer(
         return "dropped", spec.key, None
     except MemoryShortError:
         return "memory", spec.key, None
-    except (
-        Exception
-    ) as error:  # ours, or the author's of a space or a measure: told where it can be read
+    except Exception as error:  # ours, or the author's of a space or a measure: told where it can be read
         return "error", spec.key, (_sendable(error), traceback.format_exc())
 
 
@@ -325,9 +317,7 @@ def _sendable(error: Exception) -> Exception:
 def _main_as_module(import_main: bool) -> Iterator[None]:
     """Without `import_main` a child does not run the script that started it: scripts need no guard then."""
     main = sys.modules["__main__"]
-    kept: dict[str, Any] = {
-        name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)
-    }
+    kept: dict[str, Any] = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
     if not import_main:
         main.__spec__ = None
         vars(main).pop("__file__", None)

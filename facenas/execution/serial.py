@@ -57,6 +57,4 @@ class SerialExecutor:
         from facenas.device import threads
 
         with threads(1):
-            return run_trial(
-                self._evaluator, spec, lambda metrics: self._on_epoch(spec.key, metrics)
-            )
+            return run_trial(self._evaluator, spec, lambda metrics: self._on_epoch(spec.key, metrics))

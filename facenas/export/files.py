@@ -68,9 +68,7 @@ def _make_room(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{path.parent}: cannot be made ({error.strerror}); choose another file"
-        ) from None
+        raise UserError(f"{path.parent}: cannot be made ({error.strerror}); choose another file") from None
 
 
 def encode_onnx(trained: TrainedNetwork) -> bytes:

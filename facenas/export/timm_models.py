@@ -117,9 +117,7 @@ def _check_input(arch: Supported, in_chans: int, img_size: int | Sequence[int]) 
         raise UserError(f"the network takes {arch.in_channels} channels, not in_chans={in_chans}")
     sides = {img_size} if isinstance(img_size, int) else set(img_size)
     if isinstance(arch, IRArchitecture) and sides != {FACE_SIZE}:
-        raise UserError(
-            f"face networks take {FACE_SIZE}x{FACE_SIZE} pixels, not img_size={img_size}"
-        )
+        raise UserError(f"face networks take {FACE_SIZE}x{FACE_SIZE} pixels, not img_size={img_size}")
 
 
 def _maps(arch: Supported) -> list[dict[str, Any]]:
@@ -197,9 +195,7 @@ def _entry_point(name: str, arch: IRArchitecture) -> Callable[..., nn.Module]:
         return _build(name, arch, pretrained, **options)
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = (
-        f"`{name}`: {arch.count_parameters():,} parameters, embedding of {arch.embedding}."
-    )
+    build.__doc__ = f"`{name}`: {arch.count_parameters():,} parameters, embedding of {arch.embedding}."
     return build
 
 

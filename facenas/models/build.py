@@ -34,9 +34,7 @@ def seeded(seed: int) -> Iterator[None]:
 def build(arch: Architecture, seed: int) -> nn.Module:
     """The module of a built-in kind, as `build_module` in `facenas.models.<kind>` describes it."""
     with seeded(seed):
-        module: nn.Module = importlib.import_module(f"facenas.models.{arch.kind}").build_module(
-            arch
-        )
+        module: nn.Module = importlib.import_module(f"facenas.models.{arch.kind}").build_module(arch)
     return module
 
 

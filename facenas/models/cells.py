@@ -122,9 +122,7 @@ def _weighted(placed: PlacedBlock) -> nn.Module:
     gain, bias = _GAINS[block.activation], not block.batch_norm  # BatchNorm has a shift of its own
     last = partial(_convolution, before, placed.out_channels, gain=gain, bias=bias)
     if block.operation == "separable":
-        return nn.Sequential(
-            _convolution(before, before, block.kernel, stride, groups=before), last(1)
-        )
+        return nn.Sequential(_convolution(before, before, block.kernel, stride, groups=before), last(1))
     if block.kernel == 1 and stride == 2:
         # Every second pixel is taken first: with channels last and up to 8 channels, the backward of
         # nn.Conv2d with kernel 1 and stride 2 kills the process on a CPU (torch 2.14).

@@ -94,9 +94,7 @@ def edge_module(edge: Edge) -> nn.Module:
 
 def _convolution(operation: Convolution, before: int, after: int) -> nn.Module:
     kernel, groups = operation.kernel, before if operation.depthwise else 1
-    convolution = nn.Conv2d(
-        before, after, kernel, operation.stride, kernel // 2, groups=groups, bias=False
-    )
+    convolution = nn.Conv2d(before, after, kernel, operation.stride, kernel // 2, groups=groups, bias=False)
     # BatchNorm's backward does not need its result: ReLU may work in place.
     relu = [nn.ReLU(inplace=True)] if operation.active else []
     return nn.Sequential(convolution, nn.BatchNorm2d(after), *relu)

@@ -121,8 +121,6 @@ def _initialize(module: nn.Module) -> None:
         return
     # A depthwise convolution feeds one channel from one: its fan-in is right, torch's fan-out counts them all.
     depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
-    nn.init.kaiming_normal_(
-        module.weight, mode="fan_in" if depthwise else "fan_out", nonlinearity="relu"
-    )
+    nn.init.kaiming_normal_(module.weight, mode="fan_in" if depthwise else "fan_out", nonlinearity="relu")
     if module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -109,9 +109,7 @@ def read_trained(run_folder: Path) -> TrainedNetwork:
     """
     path = run_folder / "checkpoints" / "model.pt"
     if not path.is_file():
-        raise UserError(
-            f"{path}: is missing; `facenas train {run_folder}` trains the network first"
-        )
+        raise UserError(f"{path}: is missing; `facenas train {run_folder}` trains the network first")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         facts = state["mean"], state["std"], state["colour"], int(state["image_size"])
@@ -141,9 +139,7 @@ def _read_exported(path: Path) -> TrainedNetwork | None:
         return _filled(tree, read_tensors(path), *facts, classes, format="facenas safetensors")
     except (KeyError, ValueError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{path}: its weights or metadata are damaged ({reason}); export it again"
-        ) from None
+        raise UserError(f"{path}: its weights or metadata are damaged ({reason}); export it again") from None
 
 
 def _imported(path: Path, color: Color | None) -> TrainedNetwork:

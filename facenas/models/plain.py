@@ -35,6 +35,4 @@ def _layer(layer: Layer) -> nn.Sequential:
 
     if layer.operation == PLAIN:
         return nn.Sequential(relu, spatial(after, 1), norm)
-    return nn.Sequential(
-        relu, spatial(before, before), nn.Conv2d(before, after, 1, bias=False), norm
-    )
+    return nn.Sequential(relu, spatial(before, before), nn.Conv2d(before, after, 1, bias=False), norm)

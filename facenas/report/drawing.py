@@ -119,9 +119,7 @@ def _ir(arch: Any, _: int | None) -> Iterator[Frame]:
     yield _bare(Block("head", "linear", f"z of {arch.embedding}", title), below=_NO_WORDS)
 
 
-def _chain(
-    arch: Any, unit: str, blocks: Iterable[Any], stem: int, image_size: int | None
-) -> Iterator[Frame]:
+def _chain(arch: Any, unit: str, blocks: Iterable[Any], stem: int, image_size: int | None) -> Iterator[Frame]:
     """Stem and stages: blocks of one resolution side by side, a row of the page at most."""
     blocks = list(blocks)
     share = ROW / (stem + sum(b.out_channels for b in blocks))
@@ -231,9 +229,7 @@ def _bare(*blocks: Block, below: Sequence[str] = ()) -> Frame:
     return Frame([blocks], below, bare=True)
 
 
-def _stem(
-    arch: Any, width: int, side: str, label: str, marks: str = "", size: Size | None = None
-) -> Block:
+def _stem(arch: Any, width: int, side: str, label: str, marks: str = "", size: Size | None = None) -> Block:
     title = f"Stem: 3×3 convolution, {_channels(arch.in_channels, width)}, {side}"
     return Block("stem", label, marks, title, size=size)
 

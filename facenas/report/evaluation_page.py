@@ -28,9 +28,7 @@ _MISTAKES = {  # by whether a gallery was ranked, and whether it is one person
 }
 
 
-def write_evaluation_page(
-    folder: Path, model: dict[str, Any], measured: Sequence[BenchResult]
-) -> Path:
+def write_evaluation_page(folder: Path, model: dict[str, Any], measured: Sequence[BenchResult]) -> Path:
     """Writes `evaluation.html` into `folder`, which is there, and returns its path.
 
     model: `name`, and as far as known `parameters`, `macs`, `size` (of the embedding), `color`, `mean` and
@@ -38,9 +36,7 @@ def write_evaluation_page(
     the disk is full.
     """
     figures = {f"{one.bench.name}-{kind}": made for one in measured for kind, made in _figures(one)}
-    told = {
-        key: fact(one) for key, one in model.items() if key not in _IN_TILES and one is not None
-    }
+    told = {key: fact(one) for key, one in model.items() if key not in _IN_TILES and one is not None}
     text = render(
         "evaluation.html.j2",
         figures,

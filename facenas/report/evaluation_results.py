@@ -92,9 +92,7 @@ def rates(result: BenchResult) -> Iterator[Rate]:
 def identification(result: BenchResult) -> Iterator[tuple[str, float, float | None]]:
     """1:N identification of templates in percent: (what, mean over the galleries, as the peers merge them)."""
     if isinstance(result, TemplateResult):
-        found = [
-            (f"rank {k}", one, result.merged.get(f"rank_{k}")) for k, one in result.rank.items()
-        ]
+        found = [(f"rank {k}", one, result.merged.get(f"rank_{k}")) for k, one in result.rank.items()]
         recall = result.merged.get("recall_by_share", {})
         tpir = result.tpir_at_fpir.items()
         found += [(f"TPIR at FPIR {far:g}", one, recall.get(far)) for far, one in tpir]

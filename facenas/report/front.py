@@ -126,9 +126,7 @@ def _allowed(
     return points.reshape(len(kept), len(names)), kept
 
 
-def _growth(
-    run: RunFolder, limits: dict[str, float], corner: dict[str, float]
-) -> tuple[Growth, ...]:
+def _growth(run: RunFolder, limits: dict[str, float], corner: dict[str, float]) -> tuple[Growth, ...]:
     front, judged, found = np.empty((0, len(corner))), 0, []
     for phase in phases(candidates(run)):
         both = np.vstack([front, _allowed(run, phase.trials, list(corner), limits)[0]])
@@ -283,8 +281,7 @@ def _comparable(run: RunFolder, other: RunFolder) -> RunFolder:
     if not other.objectives or not other.trials:
         raise UserError(f"{other.path}: has no front to set beside; give a search that has one")
     images, theirs = (
-        (one.about.data.get("fingerprint"), one.about.group("data").get("select_on"))
-        for one in (run, other)
+        (one.about.data.get("fingerprint"), one.about.group("data").get("select_on")) for one in (run, other)
     )
     if images != theirs or images[0] is None:
         fault = f"{other.path}: searched on other data than {run.path}"

@@ -272,9 +272,7 @@ def roc_plot(scores: Scores, same: NDArray[np.bool_], told: Mapping[Any, float])
     return _roc(*roc_points(scores, same, POINTS), rates, int(np.count_nonzero(~same)))
 
 
-def _roc(
-    far: Iterable[float], tar: Iterable[float], told: Mapping[float, float], impostors: float
-) -> Figure:
+def _roc(far: Iterable[float], tar: Iterable[float], told: Mapping[float, float], impostors: float) -> Figure:
     """Of rates 0..1 and `told` in percent. In steps: a rate between two points' is reached by no threshold but
     the lower one's.
     """

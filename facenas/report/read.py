@@ -341,8 +341,7 @@ def read_run(run: Path) -> RunFolder:
             path=run,
             about=about,
             trials=tuple(
-                validate(Trial, line, f"{journal}: line {number}")
-                for number, line in enumerate(lines, start=1)
+                validate(Trial, line, f"{journal}: line {number}") for number, line in enumerate(lines, start=1)
             ),
             best=validate(Best, read_json(best), str(best)) if best.exists() else None,
             final=final,

@@ -74,9 +74,7 @@ def write_search_page(run: Path, beside: Path | None = None, budget: Budget | No
     return run / "report.html"
 
 
-def _render(
-    run: RunFolder, front: Front | None, given: Path | None, budget: Budget | None, csv: str
-) -> str:
+def _render(run: RunFolder, front: Front | None, given: Path | None, budget: Budget | None, csv: str) -> str:
     beside = fronts.find_beside(front, given) if front else None
     recommended = None
     if front and budget:
@@ -165,9 +163,7 @@ def _subject(run: RunFolder) -> str:
     where = f"on {data.get('name') or run.about.group('data').get('name', 'images')}{told}"
     if not run.searches:
         return f"Training of a given network {where}."
-    goals = (
-        f": {fmt.listed(map(fmt.label, run.objectives))} are to be small" if run.objectives else ""
-    )
+    goals = f": {fmt.listed(map(fmt.label, run.objectives))} are to be small" if run.objectives else ""
     space = run.about.group("space").get("kind", "plain")
     return f"Search by {run.strategy} in the space {space}, {where}{goals}."
 

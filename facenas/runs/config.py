@@ -29,9 +29,7 @@ def _parse_recipe(tree: Any) -> Any:
         return tree
     kind = tree.get("kind", "classification")
     if kind not in _RECIPES:
-        raise PydanticCustomError(
-            "kind", f"kind {kind!r} is unknown; there are {', '.join(_RECIPES)}"
-        )
+        raise PydanticCustomError("kind", f"kind {kind!r} is unknown; there are {', '.join(_RECIPES)}")
     return parse_group(_RECIPES[kind], tree)
 
 

@@ -31,9 +31,7 @@ class Observer:
     def wanted(self, candidate: Candidate, key: str, strategy: Strategy) -> None:
         """The search cannot go on before this candidate, whose trial has this key, is trained."""
 
-    def decided(
-        self, candidate: Candidate, result: TrialResult, decision: Decision, note: str
-    ) -> None:
+    def decided(self, candidate: Candidate, result: TrialResult, decision: Decision, note: str) -> None:
         """The strategy was told this result."""
 
 

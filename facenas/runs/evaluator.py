@@ -98,10 +98,7 @@ def _take_over(run: Run, settings: SupernetSettings, path: Path, key: str) -> di
 
 def _alike(run: Run, other: Run) -> bool:
     """Whether code, libraries and machine are the same: else the same settings give other weights."""
-    return all(
-        run.about.get(name) == other.about.get(name)
-        for name in ("versions", "git_commit", "machine")
-    )
+    return all(run.about.get(name) == other.about.get(name) for name in ("versions", "git_commit", "machine"))
 
 
 def _key(run: Run, settings: SupernetSettings) -> str:

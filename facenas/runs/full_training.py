@@ -37,9 +37,7 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
         return trained
     best = run.best()
     if best is None:
-        raise UserError(
-            f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on"
-        )
+        raise UserError(f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on")
     arch, data, config = from_json(best["architecture"]), run.open_data(), run.config
     epochs = epochs or config.recipe.final_epochs
     key = _key(run, arch, epochs)
@@ -48,9 +46,7 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
     with kept_threads(checkpoint):
         device, seed = pick_device(distributed.local_rank()), int(key[:16], 16) >> 1
         task = build_task(
-            TaskContext(
-                arch, data, config.data, config.recipe, config.seed, seed, device, final=True
-            )
+            TaskContext(arch, data, config.data, config.recipe, config.seed, seed, device, final=True)
         )
         state = TrainState(Trainer(task, config.recipe, epochs, device), path, key)
         state.restore(checkpoint)
@@ -58,9 +54,7 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
         return _conclude(run, arch, data, state)
 
 
-def _conclude(
-    run: Run, arch: Architecture, data: TrainingData, state: TrainState
-) -> dict[str, Any]:
+def _conclude(run: Run, arch: Architecture, data: TrainingData, state: TrainState) -> dict[str, Any]:
     """Tests the weights that are kept, once, and writes `train.json`."""
     trainer = state.trainer
     if state.best_epoch is None:

@@ -29,9 +29,7 @@ class Journal:
         data = _read(path)
         self.records, self._length = _parse_lines(path, data)
         if len(data) > self._length:
-            log.warning(
-                "%s: a torn last line (%d bytes) is dropped", path, len(data) - self._length
-            )
+            log.warning("%s: a torn last line (%d bytes) is dropped", path, len(data) - self._length)
             os.truncate(path, self._length)
 
     def append(self, record: dict[str, Any]) -> None:
@@ -84,9 +82,7 @@ def _parse_lines(path: Path, data: bytes) -> tuple[list[dict[str, Any]], int]:
     for number, line in enumerate(data[:end].splitlines(), start=1):
         record = _parse(line)
         if record is None:
-            raise UserError(
-                f"{path}: line {number} is damaged; restore the file, or start a new run"
-            )
+            raise UserError(f"{path}: line {number} is damaged; restore the file, or start a new run")
         records.append(record)
     return records, end
 

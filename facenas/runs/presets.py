@@ -22,9 +22,7 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in (shipped("configs") / "presets").glob("*.yaml"))
 
 
-def load_run_config(
-    preset: str | RunConfig, settings: list[str], overrides: dict[str, Any]
-) -> RunConfig:
+def load_run_config(preset: str | RunConfig, settings: list[str], overrides: dict[str, Any]) -> RunConfig:
     """The preset (a shipped name, a YAML file, another run's), then `overrides` by dotted key, then `--set`.
 
     Raises UserError that names the file or the setting at fault.
@@ -42,9 +40,7 @@ def load_run_config(
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise UserError(
-                f"--set {setting}: write it as key=value, for example search.min_epochs=2"
-            )
+            raise UserError(f"--set {setting}: write it as key=value, for example search.min_epochs=2")
         _put(tree, _full_key(key.strip(), tree), _yaml_value(setting, text))
     return validate(RunConfig, tree, f"{path} with --set" if settings else str(path))
 

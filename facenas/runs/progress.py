@@ -57,9 +57,7 @@ class SearchProgress(Observer):
         self._epochs[key] = metrics["epoch"]
         self._show()
 
-    def decided(
-        self, candidate: Candidate, result: TrialResult, decision: Decision, note: str
-    ) -> None:
+    def decided(self, candidate: Candidate, result: TrialResult, decision: Decision, note: str) -> None:
         """One log line a trial."""
         # What is compared with from now on may be worse than what came before: it was trained more briefly.
         best = 0.0 if decision == Decision.BASELINE else self._best
@@ -67,9 +65,7 @@ class SearchProgress(Observer):
         if result.status == "ok":
             self._work_done += self._work(candidate)
             self._seconds += result.seconds
-        outcome = (
-            f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
-        )
+        outcome = f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
         text = f"trial {self._trial}: {describe(candidate)}: {outcome}, {note or decision}"
         self._trial += 1
         log.info("%s", text) if self._bar.disable else self._bar.write(text, file=sys.stderr)
@@ -80,17 +76,14 @@ class SearchProgress(Observer):
 
     def _work(self, candidate: Candidate) -> float:
         # A candidate of 0 epochs is judged by a supernet: about a tenth of an epoch.
-        return (candidate.budget.epochs or 0.1) * candidate.architecture.count_macs(
-            self._image_size
-        )
+        return (candidate.budget.epochs or 0.1) * candidate.architecture.count_macs(self._image_size)
 
     def _show(self) -> None:
         if self._candidate is None or self._bar.disable:
             return
         epoch = f", epoch {self._epochs[self._key]}" if self._key in self._epochs else ""
         self._bar.set_description_str(
-            f"trial {self._trial}: {describe(self._candidate)}{epoch}"
-            f" | best {self._best:.2f} %{self._left}"
+            f"trial {self._trial}: {describe(self._candidate)}{epoch} | best {self._best:.2f} %{self._left}"
         )
 
 

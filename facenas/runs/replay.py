@@ -79,9 +79,7 @@ def read_recorded(path: Path) -> RecordedSearch:
     return _read_run(path) if path.suffix == ".jsonl" or path.is_dir() else _read_log(path)
 
 
-def _compare_trial(
-    number: int, wanted: list[Candidate], trial: dict[str, Any], ours: bool
-) -> str | None:
+def _compare_trial(number: int, wanted: list[Candidate], trial: dict[str, Any], ours: bool) -> str | None:
     if not wanted:
         return f"trial {number}: the engine has ended its search, the log goes on with {_summary(trial)}"
     candidate = wanted[0]
@@ -90,9 +88,7 @@ def _compare_trial(
     for field in asked if ours else _COMPARED:
         if asked[field] != trial.get(field):
             logged = trial.get(field)
-            return (
-                f"trial {number}: {field}: the engine asks for {asked[field]}, the log has {logged}"
-            )
+            return f"trial {number}: {field}: the engine asks for {asked[field]}, the log has {logged}"
     return _compare_parameters(f"trial {number}", arch.count_parameters(), trial)
 
 
@@ -106,9 +102,7 @@ def _compare_decision(number: int, decision: Decision, trial: dict[str, Any]) ->
 
 def _compare_final(recorded: RecordedSearch) -> str | None:
     if wanted := recorded.strategy.ask():
-        return (
-            f"the log ends, the engine goes on with {wanted[0].reason} in phase {wanted[0].phase}"
-        )
+        return f"the log ends, the engine goes on with {wanted[0].reason} in phase {wanted[0].phase}"
     if recorded.final is None:
         return "the log tells no final architecture"
     result = recorded.strategy.result()
@@ -130,19 +124,14 @@ def _compare_parameters(where: str, parameters: int, tree: dict[str, Any]) -> st
 
 
 def _summary(trial: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{field} {trial.get(field)}" for field in ("phase", "depth", "width", "epochs")
-    )
+    return ", ".join(f"{field} {trial.get(field)}" for field in ("phase", "depth", "width", "epochs"))
 
 
 def _result(path: Path, number: int, trial: dict[str, Any]) -> TrialResult:
-    accuracy, train_accuracy = (
-        _number(trial.get(field)) for field in ("accuracy", "train_accuracy")
-    )
+    accuracy, train_accuracy = (_number(trial.get(field)) for field in ("accuracy", "train_accuracy"))
     if accuracy is None or train_accuracy is None:
         raise UserError(
-            f"{path}: trial {number} lacks accuracy or train_accuracy as numbers; "
-            "this log cannot be replayed"
+            f"{path}: trial {number} lacks accuracy or train_accuracy as numbers; this log cannot be replayed"
         )
     values = trial.get("values", {"latency": trial.get("latency")})
     numbers = {name: _number(value) for name, value in values.items()}
@@ -182,9 +171,7 @@ def _settings(model: type[Any], settings: dict[str, Any], path: Path) -> Any:
 def _read_run(path: Path) -> RecordedSearch:
     folder, journal = (path, path / "trials.jsonl") if path.is_dir() else (path.parent, path)
     if not (folder / "run.yaml").is_file():
-        raise UserError(
-            f"{journal}: its run.yaml is not beside it; give a journal in its run folder"
-        )
+        raise UserError(f"{journal}: its run.yaml is not beside it; give a journal in its run folder")
     about = read_yaml(folder / "run.yaml")
     config = validate(RunConfig, about.get("config"), str(folder / "run.yaml"))
     trials = read_journal(journal)

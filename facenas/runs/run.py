@@ -95,9 +95,7 @@ class Run:
         write_json(self.folder / "best.json", best)
 
 
-def create_run(
-    runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any], command: str
-) -> Run:
+def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any], command: str) -> Run:
     """A new run folder with its `run.yaml`, made under a temporary name and then renamed.
 
     `data`: fingerprint and counts of the image set. Raises UserError when the name is taken or unusable.
@@ -148,9 +146,7 @@ def open_run(runs_dir: Path, name: str) -> Run:
             about = read_yaml(folder / "run.yaml")
             config = validate(RunConfig, about.get("config"), f"{folder / 'run.yaml'}: config")
             return Run(folder, config, about)
-    raise UserError(
-        f"{name}: no such run in {runs_dir}; `facenas runs` lists them, --runs-dir looks elsewhere"
-    )
+    raise UserError(f"{name}: no such run in {runs_dir}; `facenas runs` lists them, --runs-dir looks elsewhere")
 
 
 def list_runs(runs_dir: Path) -> list[dict[str, Any]]:

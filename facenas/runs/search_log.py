@@ -139,9 +139,7 @@ class SearchLog:
             measured = {name: line[name] for name in _MEASURED if name in line}
             if "latency" in line:  # as earlier versions wrote it
                 measured["values"] = {"latency": line["latency"]}
-            yield TrialResult(
-                **measured, history=history.get(number, []), right_bits=bits.get(number, "")
-            )
+            yield TrialResult(**measured, history=history.get(number, []), right_bits=bits.get(number, ""))
 
     def _line(self, number: int, spec: TrialSpec, result: TrialResult) -> dict[str, Any]:
         candidate, arch = spec.candidate, spec.candidate.architecture
@@ -155,9 +153,7 @@ class SearchLog:
             "reason_proposed": candidate.reason,
             **arch.to_json(),
             "epochs": candidate.budget.epochs,
-            "data_fraction": spec.identity.get("data", {}).get(
-                "data_fraction", candidate.budget.data_fraction
-            ),
+            "data_fraction": spec.identity.get("data", {}).get("data_fraction", candidate.budget.data_fraction),
             "params_millions": parameters / 1e6,
             "parameters": parameters,
             "macs": arch.count_macs(self.image_size),

@@ -50,8 +50,6 @@ def from_json(tree: dict[str, Any]) -> Architecture:
         raise UserError(f"an architecture should be a JSON object, not {tree!r}")
     kind = tree.get("kind", "plain")
     if not isinstance(kind, str):
-        raise UserError(
-            f"an architecture's kind should be the name of a search space, not {kind!r}"
-        )
+        raise UserError(f"an architecture's kind should be the name of a search space, not {kind!r}")
     found: Architecture = SPACES.get(kind).Architecture.from_json(tree)
     return found

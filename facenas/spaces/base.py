@@ -54,9 +54,7 @@ A = TypeVar("A", bound="Architecture")
 SPACES: Registry[SearchSpace[Any]] = Registry("search space", "facenas.spaces")
 
 CLASSIFICATION, FACE = "classification", "face"
-FACE_SIZE = (
-    112  # pixels a side of an aligned crop, as every face network of the literature takes it
-)
+FACE_SIZE = 112  # pixels a side of an aligned crop, as every face network of the literature takes it
 
 
 @dataclass(frozen=True)
@@ -143,9 +141,7 @@ class Architecture:
 
     def summary(self) -> str:
         """What it is in a few words, for a progress bar or a table."""
-        inside = {
-            k: v for k, v in _as_json(self).items() if k not in ("in_channels", "num_classes")
-        }
+        inside = {k: v for k, v in _as_json(self).items() if k not in ("in_channels", "num_classes")}
         return ", ".join(f"{name} {value}" for name, value in inside.items())
 
 
@@ -198,9 +194,7 @@ class SearchSpace(ABC, Generic[A]):
     def images(self) -> ImageFacts:
         """What `bind` was told."""
         if self._images is None:
-            raise UserError(
-                f"the search space {self.name} is not bound to images yet: call bind first"
-            )
+            raise UserError(f"the search space {self.name} is not bound to images yet: call bind first")
         return self._images
 
     @abstractmethod
@@ -322,9 +316,7 @@ def check_face_size(height: int, width: int) -> None:
     """Raises UserError for any size but the one that the last layer of a face network fits."""
     if (height, width) != (FACE_SIZE, FACE_SIZE):
         size = f"{FACE_SIZE}x{FACE_SIZE}"
-        raise UserError(
-            f"a face network takes aligned crops of {size} pixels, not {height}x{width}"
-        )
+        raise UserError(f"a face network takes aligned crops of {size} pixels, not {height}x{width}")
 
 
 def _models() -> Any:
@@ -352,9 +344,7 @@ def _from_json(cls: Any, tree: Any, what: str, strict: bool = True) -> Any:
                 found[f.name] = _converted(hints[f.name], tree[key])
             except TypeError:
                 wanted = _described(hints[f.name])
-                raise UserError(
-                    f"{what} has {tree[key]!r} as {key!r}, which should be {wanted}"
-                ) from None
+                raise UserError(f"{what} has {tree[key]!r} as {key!r}, which should be {wanted}") from None
         elif f.default is MISSING and f.default_factory is MISSING:
             raise UserError(f"{what} needs the field {key!r}")
     if strict and (strange := sorted(set(tree) - keys, key=str)):
@@ -389,9 +379,7 @@ def _converted(hint: Any, value: Any) -> Any:
 def _described(hint: Any, several: bool = False) -> str:
     """What a field should be, for messages."""
     if get_origin(hint) is tuple:
-        return (
-            f"{'lists' if several else 'a list'} of {_described(get_args(hint)[0], several=True)}"
-        )
+        return f"{'lists' if several else 'a list'} of {_described(get_args(hint)[0], several=True)}"
     name = getattr(hint, "__name__", str(hint))
     nouns: tuple[str, str] = getattr(hint, "nouns", None) or _NOUNS.get(hint, (name, name))
     return nouns[several]

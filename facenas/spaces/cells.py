@@ -224,9 +224,7 @@ class CellArchitecture(Architecture):
         for cell in self.cells:
             stride = 2 if cell.role == "down" else 1
             shrink = shrink // 2 if cell.role == "up" else shrink * stride
-            pipelines = (
-                _placed(p, channels, cell.channels, stride, shrink) for p in cell.pipelines
-            )
+            pipelines = (_placed(p, channels, cell.channels, stride, shrink) for p in cell.pipelines)
             yield PlacedCell(cell, channels, shrink, tuple(pipelines))
             channels = cell.channels
 
@@ -249,9 +247,7 @@ class CellArchitecture(Architecture):
         return f"{len(self.cells)} cells, {len(pipelines)} pipelines, {blocks} blocks"
 
 
-def _placed(
-    pipeline: Pipeline, before: int, width: int, stride: int, shrink: int
-) -> tuple[PlacedBlock, ...]:
+def _placed(pipeline: Pipeline, before: int, width: int, stride: int, shrink: int) -> tuple[PlacedBlock, ...]:
     """The blocks of a pipeline; the first has the stride."""
     found = []
     for block in pipeline:
@@ -265,8 +261,7 @@ Pick = Callable[[Sequence[Any]], Any]  # makes one choice of several
 Genes = list[int | None]  # None where a gene is ignored
 
 _OPERATIONS = {  # "conv3" is a convolution with kernel 3
-    name: (IDENTITY, 1) if name == IDENTITY else (name[:-1], int(name[-1]))
-    for name in get_args(Operation)
+    name: (IDENTITY, 1) if name == IDENTITY else (name[:-1], int(name[-1])) for name in get_args(Operation)
 }
 
 
@@ -356,9 +351,7 @@ class Cells(GeneSpace[CellArchitecture]):
         self._build(smallest)
         return tuple(found)
 
-    def _shrunk(
-        self, row: list[int], smaller: Sequence[int], rng: random.Random
-    ) -> CellArchitecture:
+    def _shrunk(self, row: list[int], smaller: Sequence[int], rng: random.Random) -> CellArchitecture:
         """The network of `row`; as long as it is too large, random genes become those of `smaller`."""
         for number in rng.sample(range(len(row)), len(row)):
             if self._allows(arch := self.decode(row)):

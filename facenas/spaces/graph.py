@@ -286,9 +286,7 @@ class Graph(GeneSpace[GraphArchitecture]):
         child = [rng.choice(parents)[gene] for gene in range(self._gene_levels[2].start)]
         for stage in range(len(first.stages)):
             ours, theirs = (genes[self._places(stage)] for genes in rng.sample(parents, 2))
-            child += [
-                their if our is None else our for our, their in zip(ours, theirs, strict=True)
-            ]
+            child += [their if our is None else our for our, their in zip(ours, theirs, strict=True)]
         genes = zip(child, self.sizes, strict=True)
         return self.decode([rng.randrange(size) if g is None else g for g, size in genes])
 

@@ -411,9 +411,7 @@ def _parts(family: str, kernel: int, place: Place) -> Iterator[tuple[str, Operat
         yield "second", Convolution(kernel, added=True), place.channels
         return
     inside = place.source.channels
-    if (
-        family != "separable"
-    ):  # the inverted bottleneck of MobileNetV2, or with a gate that of MobileNetV3
+    if family != "separable":  # the inverted bottleneck of MobileNetV2, or with a gate that of MobileNetV3
         inside *= place.expansion
         yield "expand", Convolution(1, active=True), inside
     yield "depthwise", Convolution(kernel, place.stride, depthwise=True, active=True), inside

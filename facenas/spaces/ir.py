@@ -126,9 +126,7 @@ class IRArchitecture(Chain):
         return stem + sum(block.count_macs() for block in self.blocks()) + self._linear()
 
     def _count_parameters(self) -> int:
-        stem = (
-            self.in_channels * self.width * 9 + 3 * self.width
-        )  # BatchNorm 2, PReLU 1 for a channel
+        stem = self.in_channels * self.width * 9 + 3 * self.width  # BatchNorm 2, PReLU 1 for a channel
         body = sum(block.count_parameters() for block in self.blocks())
         return stem + body + 2 * 8 * self.width + self._linear() + self.embedding
 
@@ -195,9 +193,7 @@ class IR(ChainSpace[IRArchitecture]):
         arch = self.at(rng.choice(self.depths()), rng.choice(self.widths()))
         return _filled(arch, lambda stage, i: (rng.choice(OPERATIONS), rng.choice(KERNELS)))
 
-    def crossover(
-        self, first: IRArchitecture, second: IRArchitecture, rng: random.Random
-    ) -> IRArchitecture:
+    def crossover(self, first: IRArchitecture, second: IRArchitecture, rng: random.Random) -> IRArchitecture:
         """Depth and width from either parent; each block from a parent whose stage has one there."""
         depth = rng.choice((first.depth, second.depth))
         width = rng.choice((first.width, second.width))
@@ -229,9 +225,7 @@ def _filled(arch: IRArchitecture, pick: Callable[[int, int], Gene]) -> IRArchite
     return replace(arch, operations=operations, kernels=kernels)
 
 
-CASIA_IDENTITIES = (
-    10_572  # what the head of the literature's "R-18 29.4M" tells apart: CASIA-WebFace
-)
+CASIA_IDENTITIES = 10_572  # what the head of the literature's "R-18 29.4M" tells apart: CASIA-WebFace
 
 NAMED = {
     "ir18": IRArchitecture.uniform(64, (2, 2, 2, 2)),

@@ -142,9 +142,7 @@ class ChainSpace(SearchSpace[C]):
 
     def widths(self) -> range:
         """Widths on the grid, from the widest down."""
-        return range(
-            self.settings.max_width, self.settings.min_width - 1, -self.settings.width_step
-        )
+        return range(self.settings.max_width, self.settings.min_width - 1, -self.settings.width_step)
 
     def mutate(self, arch: C, rng: random.Random) -> C:
         """One layer, or block, more or less, one width step, one operation or one kernel changed."""
@@ -192,10 +190,7 @@ class PlainArchitecture(Chain):
     num_classes: int
 
     def __post_init__(self) -> None:
-        if (
-            not self._choices_fit(len(self.operations))
-            or min(self.in_channels, self.num_classes) < 1
-        ):
+        if not self._choices_fit(len(self.operations)) or min(self.in_channels, self.num_classes) < 1:
             raise UserError(f"not a plain architecture: {self}")
 
     @classmethod

@@ -119,9 +119,7 @@ class _Sampled(Sampling):  # type: ignore[misc]
         super().__init__()
         self.space, self.fresh = space, fresh
 
-    def _do(
-        self, problem: Any, n_samples: int, *_: Any, random_state: Any = None, **__: Any
-    ) -> Genes:
+    def _do(self, problem: Any, n_samples: int, *_: Any, random_state: Any = None, **__: Any) -> Genes:
         rng, rows, seen = _generator(random_state), [], set()
         for _attempt in range(TRIES * n_samples):
             architecture = self.space.sample(rng)

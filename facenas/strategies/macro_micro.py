@@ -147,9 +147,7 @@ class MacroMicro(Strategy):
         for width in self.space.widths()[1:]:
             epochs += s.width_epoch_step
             arch = self.best.with_width(width)
-            result = yield Candidate(
-                arch, Budget(epochs), "width", f"width - {self.space.settings.width_step}"
-            )
+            result = yield Candidate(arch, Budget(epochs), "width", f"width - {self.space.settings.width_step}")
             if self._at_least(result, 0.0):
                 self._drops = 0
                 self._take(arch, result)
@@ -225,8 +223,6 @@ class MacroMicro(Strategy):
 
         Measured on the five recorded searches (tools/simulate_speculation.py).
         """
-        last_chance = (
-            candidate.phase == "width" and self._drops == self.settings.max_width_drops - 1
-        )
+        last_chance = candidate.phase == "width" and self._drops == self.settings.max_width_drops - 1
         rejected = last_chance or candidate.phase in ("ops", "kernels")
         return TrialResult(accuracy=0.0 if rejected else self.best_result.accuracy)

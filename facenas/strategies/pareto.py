@@ -44,9 +44,7 @@ class Objective:
 
 
 # The limit keeps failed candidates, whose accuracy is 0, off the front.
-ERROR = Objective(
-    "error", lambda _, result: 100 - result.accuracy, 100.0, float(np.nextafter(100, 0)), False
-)
+ERROR = Objective("error", lambda _, result: 100 - result.accuracy, 100.0, float(np.nextafter(100, 0)), False)
 
 
 class SupernetSettings(Config):
@@ -108,9 +106,7 @@ class ParetoSearch(Strategy):
         super().check(settings, space)
         for name in settings.objectives:
             if name in _COUNTED and not hasattr(space.Architecture, f"count_{name}"):
-                raise UserError(
-                    f"search.objectives: {name} is not counted for a space of kind {space.name}"
-                )
+                raise UserError(f"search.objectives: {name} is not counted for a space of kind {space.name}")
         if settings.supernet and not hasattr(space, "largest"):
             raise UserError(f"a space of kind {space.name} has no supernet")
 
@@ -240,9 +236,7 @@ def _measured(name: str) -> Callable[[Any, TrialResult], float]:
     return lambda _, result: result.values.get(name, 0.0)
 
 
-def points_of(
-    judged: Sequence[tuple[Architecture, TrialResult]], objectives: Sequence[Objective]
-) -> Points:
+def points_of(judged: Sequence[tuple[Architecture, TrialResult]], objectives: Sequence[Objective]) -> Points:
     """(candidates, objectives) float64 of judged architectures."""
     values = [[o.of(architecture, result) for o in objectives] for architecture, result in judged]
     return np.array(values, np.float64).reshape(len(judged), len(objectives))

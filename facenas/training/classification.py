@@ -38,9 +38,7 @@ class ClassificationTask:
         # On a CPU nothing is copied here: the pages stay mapped from the file, shared by all workers.
         self.pixels = torch.from_numpy(image_set.train_images).to(on)
         self.labels = torch.from_numpy(image_set.train_labels).to(on)
-        self.indices, self._judged = _split(
-            image_set, context.data_config, context.split_seed, context.final
-        )
+        self.indices, self._judged = _split(image_set, context.data_config, context.split_seed, context.final)
         world = distributed.world()
         if world > 1 and min(self.batch_size, len(self.indices)) < FEWEST * world:
             raise UserError(
@@ -141,9 +139,7 @@ def _split(
         return torch.arange(len(image_set.train_labels)), None
     on_test = config.select_on == "test"
     held_out_fraction = 0.0 if on_test else config.validation_fraction
-    train, held_out = split_indices(
-        image_set.train_labels, held_out_fraction, config.data_fraction, seed
-    )
+    train, held_out = split_indices(image_set.train_labels, held_out_fraction, config.data_fraction, seed)
     if on_test:
         judged = image_set.test_images, image_set.test_labels
     else:

@@ -93,9 +93,7 @@ def fit(
         try:
             metrics = trainer.run_epoch(epoch)
         except NonFiniteLossError as error:
-            raise SearchStoppedError(
-                f"{folder}: {name} training: {error}; try a lower recipe.lr"
-            ) from None
+            raise SearchStoppedError(f"{folder}: {name} training: {error}; try a lower recipe.lr") from None
         accuracy = _accuracy(trainer)
         state.history.append(metrics if accuracy is None else {**metrics, "accuracy": accuracy})
         state.seconds = time.perf_counter() - started
@@ -144,13 +142,9 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes torch.load raise
-        raise UserError(
-            f"{path}: is damaged ({type(error).__name__}); remove it to train anew"
-        ) from None
+        raise UserError(f"{path}: is damaged ({type(error).__name__}); remove it to train anew") from None
     if checkpoint.get("key") != key:
-        raise UserError(
-            f"{path}: belongs to a training with other settings; remove it to train anew"
-        )
+        raise UserError(f"{path}: belongs to a training with other settings; remove it to train anew")
     return checkpoint
 
 

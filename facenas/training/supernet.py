@@ -47,9 +47,7 @@ class SupernetTask:
     task: whose `model` is `paths`; it brings images, labels and, for faces, the head that all paths share.
     """
 
-    def __init__(
-        self, task: Task, paths: Paths, space: Graph, settings: SupernetSettings, seed: int
-    ) -> None:
+    def __init__(self, task: Task, paths: Paths, space: Graph, settings: SupernetSettings, seed: int) -> None:
         self.task, self.paths, self.space, self.settings = task, paths, space, settings
         self._rng = random.Random(seed)
         self.model, self.network, self.images = paths, task.network, task.images

@@ -148,9 +148,7 @@ def test_every_kind_of_image_gives_the_same_set():
         "floats": ToTensor(),
     }
     names = [
-        from_dataset(
-            Pairs([(kind(image), int(n)) for image, n in zip(IMAGES, LABELS, strict=True)])
-        )
+        from_dataset(Pairs([(kind(image), int(n)) for image, n in zip(IMAGES, LABELS, strict=True)]))
         for kind in kinds.values()
     ]
     assert set(names) == {names[0]}
@@ -224,15 +222,11 @@ def test_datasets_that_are_refused(dataset, message, tmp_path):
 def test_a_search_on_arrays_resumes_without_them(facenas, tmp_path):
     generator = np.random.default_rng(1)
     labels = np.arange(120) % 3
-    images = generator.integers(0, 120, (120, 8, 8), np.uint8) + (
-        60 * labels[:, None, None]
-    ).astype(np.uint8)
+    images = generator.integers(0, 120, (120, 8, 8), np.uint8) + (60 * labels[:, None, None]).astype(np.uint8)
     name = from_arrays((images, labels))
     smaller = ("search.micro=false", "space.max_depth=6", "space.max_width=6")
     settings = [part for setting in smaller for part in ("--set", setting)]
-    done = facenas(
-        *small_search("--run", "own", "--data", name, "--executor", "serial", *settings, "--json")
-    )
+    done = facenas(*small_search("--run", "own", "--data", name, "--executor", "serial", *settings, "--json"))
     assert done.returncode == 0, done.stderr
     journal = tmp_path / "runs/own/trials.jsonl"
     lines = journal.read_text().splitlines()
@@ -240,9 +234,6 @@ def test_a_search_on_arrays_resumes_without_them(facenas, tmp_path):
     (tmp_path / "runs/own/best.json").unlink(missing_ok=True)
     again = facenas("resume", "own", "--json")
     assert again.returncode == 0, again.stderr
-    keys = [
-        [json.loads(line)["key"] for line in text]
-        for text in (lines, journal.read_text().splitlines())
-    ]
+    keys = [[json.loads(line)["key"] for line in text] for text in (lines, journal.read_text().splitlines())]
     assert len(keys[0]) > 1
     assert keys[0] == keys[1]

@@ -92,9 +92,7 @@ def test_the_recipe_can_overrule_flip_and_crop():
 
 
 def test_a_crop_larger_than_the_padded_image_is_refused():
-    with pytest.raises(
-        UserError, match=r"recipe\.crop 32: images of 8 pixels padded by 1 are smaller"
-    ):
+    with pytest.raises(UserError, match=r"recipe\.crop 32: images of 8 pixels padded by 1 are smaller"):
         Augment(Recipe(pad=1, crop=32), image_set(8, 1, 8), CPU)
 
 

@@ -114,11 +114,7 @@ def test_the_sets_are_those_of_torchvisions_classes(tmp_path):
 
 
 def idx_bytes(array):
-    return (
-        bytes([0, 0, 8, array.ndim])
-        + struct.pack(f">{array.ndim}I", *array.shape)
-        + array.tobytes()
-    )
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 WHOLE = idx_bytes(np.arange(3 * 28 * 28).astype(np.uint8).reshape(3, 28, 28))
@@ -197,9 +193,7 @@ def write_cifar(root, monkeypatch, name="cifar10", last_label=9):
         archive.add(folder, reader.base_folder)
     monkeypatch.setattr(reader, "train_list", told(reader.train_list))
     monkeypatch.setattr(reader, "test_list", told(reader.test_list))
-    monkeypatch.setattr(
-        reader, "meta", {**reader.meta, "md5": md5(folder / reader.meta["filename"])}
-    )
+    monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": md5(folder / reader.meta["filename"])})
     monkeypatch.setattr(reader, "tgz_md5", md5(root / reader.filename))
     return folder
 
@@ -211,10 +205,7 @@ def test_cifar_from_the_folder_the_root_and_the_archive(name, batches, tmp_path,
     shutil.copytree(folder, loose)
     archives.mkdir()
     (tmp_path / "files" / NAMED_SETS[name].archive).rename(archives / NAMED_SETS[name].archive)
-    sets = [
-        load(name, root, tmp_path / "cache")
-        for root in (tmp_path / "files", folder, loose, archives)
-    ]
+    sets = [load(name, root, tmp_path / "cache") for root in (tmp_path / "files", folder, loose, archives)]
     assert len({s.fingerprint for s in sets}) == 1
     cifar = sets[0]
     assert cifar.train_images.shape == (4 * batches, 32, 32, 3)
@@ -353,9 +344,7 @@ def test_a_failed_download_says_so(tmp_path, monkeypatch):
         load("mnist", tmp_path, tmp_path / "cache", download=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "folder"), [("mnist", "mnist"), ("fashion_mnist", "fashion-mnist")]
-)
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "mnist"), ("fashion_mnist", "fashion-mnist")])
 def test_the_real_files(name, folder, tmp_path):
     if not (REAL / folder).is_dir():
         pytest.skip(f"needs the real {name} files in ../shared/data/images/{folder}")

@@ -192,16 +192,12 @@ def test_resizing_is_pillows(target):
 
 def test_other_sizes_need_image_size(target):
     files = pets() | {"train/dog/4.png": picture(1, size=(12, 13))}
-    with pytest.raises(
-        UserError, match=r"dog/4.png is 12x13 .* others are 12x12; give data.image_size"
-    ):
+    with pytest.raises(UserError, match=r"dog/4.png is 12x13 .* others are 12x12; give data.image_size"):
         load(write(target, files))
 
 
 def test_oblong_images_need_image_size(target):
-    with pytest.raises(
-        UserError, match=r"0.png is 12x9 pixels and not square; give data.image_size"
-    ):
+    with pytest.raises(UserError, match=r"0.png is 12x9 pixels and not square; give data.image_size"):
         load(write(target, pets(size=(12, 9))))
 
 
@@ -270,9 +266,7 @@ def test_a_corrupt_zip_member_is_named(tmp_path):
     image = encoded(picture(3))
     assert content.count(image) == 2
     path.write_bytes(content.replace(image, image[:60] + b"\xaa\xbb" + image[62:], 1))
-    with pytest.raises(
-        UserError, match=r"train/cat/3.png cannot be read as an image \(it is damaged in"
-    ):
+    with pytest.raises(UserError, match=r"train/cat/3.png cannot be read as an image \(it is damaged in"):
         load(path)
 
 

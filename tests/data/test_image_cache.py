@@ -53,9 +53,7 @@ def test_options_and_sources_have_entries_of_their_own(images, tmp_path):
     digits = DataConfig(name="digits")
     assert len({prepare(config, cache) for config in (images, other, digits)}) == 3
     # What does not change the decoded set does not decode it again.
-    assert prepare(digits.model_copy(update={"data_fraction": 0.5}), cache) == prepare(
-        digits, cache
-    )
+    assert prepare(digits.model_copy(update={"data_fraction": 0.5}), cache) == prepare(digits, cache)
 
 
 def test_arrays_are_mapped_writable_in_private_and_silent_in_torch(images, tmp_path):
@@ -111,10 +109,7 @@ def test_many_at_once_agree(images, tmp_path, monkeypatch):
         barrier.wait(20)
 
     monkeypatch.setattr(entries, "write_entry", write_together)
-    threads = [
-        threading.Thread(target=lambda: results.append(prepare(images, cache)))
-        for _ in range(count)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(prepare(images, cache))) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -232,9 +227,7 @@ def test_nothing_is_printed_when_not_in_a_terminal(images, tmp_path, capfd):
 
 
 def test_importing_the_package_is_light():
-    script = (
-        "import sys, facenas.data; print(*{'torch', 'torchvision', 'sklearn'} & set(sys.modules))"
-    )
+    script = "import sys, facenas.data; print(*{'torch', 'torchvision', 'sklearn'} & set(sys.modules))"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -40,9 +40,7 @@ def test_pixels_are_rgb_in_the_order_asked_for(target):
     assert (found.dtype, found.flags.c_contiguous, len(images)) == (np.uint8, True, 30)
     for row, number in enumerate((7, 0, 29)):
         exact = not NAMES[number].endswith("jpg")
-        np.testing.assert_allclose(
-            found[row].astype(int), face(number).astype(int), atol=0 if exact else 12
-        )
+        np.testing.assert_allclose(found[row].astype(int), face(number).astype(int), atol=0 if exact else 12)
 
 
 def test_threads_read_what_one_reads(target):
@@ -80,9 +78,7 @@ def test_grey_and_transparent_images_become_rgb(target):
     ],
 )
 def test_what_is_no_aligned_face_is_named(target, content, fault):
-    images = file_images(
-        target({"a/1.jpg": encoded(face(1)), "a/2.jpg": content}), ["a/1.jpg", "a/2.jpg"]
-    )
+    images = file_images(target({"a/1.jpg": encoded(face(1)), "a/2.jpg": content}), ["a/1.jpg", "a/2.jpg"])
     read(images, 0)
     with pytest.raises(UserError, match=rf"a/2\.jpg: .*{fault}") as raised:
         read(images, 0, 1)
@@ -116,9 +112,7 @@ def test_the_fingerprint_follows_the_files(tmp_path):
 def test_images_in_memory(tmp_path):
     items = [encoded(face(i)) for i in range(3)]
     images = EncodedImages("abcd", [*items, b"no"].__getitem__, tmp_path / "x.bin", "f")
-    tree = file_images(
-        open_files(write(tmp_path / "in", dict(zip("abc", items, strict=True)))), "abc"
-    )
+    tree = file_images(open_files(write(tmp_path / "in", dict(zip("abc", items, strict=True)))), "abc")
     np.testing.assert_array_equal(read(images, 2, 0), read(tree, 2, 0))
     with pytest.raises(UserError, match=r"x\.bin: d: it is not a JPEG"):
         read(images)

@@ -62,14 +62,10 @@ def test_template_and_ranking_benches():
     ):
         facts = find_bench(name)
         assert facts.kind == "templates"
-        assert (
-            tuple(facts.counts[key] for key in ("images", "templates", "pairs", "genuine")) == sizes
-        )
+        assert tuple(facts.counts[key] for key in ("images", "templates", "pairs", "genuine")) == sizes
         assert all(set(row.values) == {"tar_at_nearest_far@1e-4"} for row in facts.published)
     assert (
-        find_bench("ijbc").counts["gallery_templates"]
-        + find_bench("ijbc").counts["probe_templates"]
-        == 23_124
+        find_bench("ijbc").counts["gallery_templates"] + find_bench("ijbc").counts["probe_templates"] == 23_124
     )
     tiny = find_bench("tinyface")
     assert tiny.kind == "ranking"
@@ -101,9 +97,7 @@ def test_some_rows_by_hand():
     assert rows("cfp_fp", ADAFACE)["R18 AdaFace, CASIA-WebFace"] == {"accuracy": 0.9259}
     assert rows("cfp_fp", CVLFACE)["IR18 AdaFace, CASIA-WebFace"] == {"accuracy": 0.9493}
     assert rows("agedb_30", ADAFACE)["R50 ArcFace, CASIA-WebFace"] == {"accuracy": 0.9490}
-    assert rows("ijbb", CVLFACE)["IR50 AdaFace, CASIA-WebFace"] == {
-        "tar_at_nearest_far@1e-4": 0.4604
-    }
+    assert rows("ijbb", CVLFACE)["IR50 AdaFace, CASIA-WebFace"] == {"tar_at_nearest_far@1e-4": 0.4604}
     assert rows("ijbc", ADAFACE)["R100 AdaFace, WebFace12M"] == {"tar_at_nearest_far@1e-4": 0.9766}
     assert rows("tinyface", CVLFACE)["IR18 AdaFace, CASIA-WebFace"] == {
         "rank_1": 0.5620,
@@ -136,9 +130,7 @@ def test_what_is_unknown_is_refused(tmp_path):
         with pytest.raises(UserError, match=rf"mine\.yaml: {fault}"):
             find_bench(tmp_path / "mine.yaml")
         (tmp_path / "mine.yaml").unlink()
-    with pytest.raises(
-        UserError, match="bench lfw: has no setting fusion; it has folds, lists, pairs"
-    ):
+    with pytest.raises(UserError, match="bench lfw: has no setting fusion; it has folds, lists, pairs"):
         find_bench("lfw", fusion="adaface")
     with pytest.raises(UserError, match="bench ijbc: fusion: "):
         find_bench("ijbc", fusion="sum")

@@ -137,9 +137,7 @@ cache.extract(Deadly(), Faces(40), batch_size=2, workers=1, cache=Path(sys.argv[
 
 
 def test_a_killed_process_is_gone_on_with(tmp_path):
-    killed = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=REPOSITORY, check=False
-    )
+    killed = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=REPOSITORY, check=False)
     assert killed.returncode == -signal.SIGKILL
     for path in files(tmp_path):  # as if the kill had come while rows were written
         with path.open("ab") as file:
@@ -170,9 +168,7 @@ def test_damage_is_found(fault, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert np.array_equal(extract(network, Faces(20), cache=tmp_path), wanted)
     assert network.seen == 20
-    assert [r.message for r in caplog.records] == [
-        f"{path}: is damaged; its embeddings are computed again"
-    ]
+    assert [r.message for r in caplog.records] == [f"{path}: is damaged; its embeddings are computed again"]
 
 
 def test_two_at_once(tmp_path):
@@ -202,9 +198,7 @@ def test_a_full_disk(tmp_path):
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, soft[1]))
     try:
-        with pytest.raises(
-            UserError, match=r"cannot be written \(File too large\); make room"
-        ) as caught:
+        with pytest.raises(UserError, match=r"cannot be written \(File too large\); make room") as caught:
             extract(Network(), faces, batch_size=100, workers=1, cache=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, soft)

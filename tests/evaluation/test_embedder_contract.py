@@ -101,9 +101,7 @@ def test_extraction_gives_the_rows_it_gives(embedder, tmp_path):
 def test_what_is_loaded_gives_the_rows_of_its_file(tmp_path):
     for path in (safetensors(tmp_path), checkpoint(tmp_path)):
         with embedder_of(path) as file, embedder_of(facenas.load(path)) as loaded:
-            assert np.array_equal(
-                loaded(IMAGES), file(IMAGES)
-            )  # raw: templates weigh images by their norms
+            assert np.array_equal(loaded(IMAGES), file(IMAGES))  # raw: templates weigh images by their norms
         unit = file(IMAGES) + file(IMAGES[:, :, ::-1])
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
         np.testing.assert_allclose(facenas.load(path).embed(IMAGES), unit, atol=1e-5)

@@ -24,9 +24,7 @@ ARCH = IRArchitecture.uniform(4, (1, 1, 1, 1), 16, False)
 def network():
     made = ARCH.build(3)
     drawn = torch.Generator().manual_seed(5)
-    made(
-        torch.randn(8, 3, 112, 112, generator=drawn)
-    )  # running statistics as no new network has them
+    made(torch.randn(8, 3, 112, 112, generator=drawn))  # running statistics as no new network has them
     return made.eval()
 
 

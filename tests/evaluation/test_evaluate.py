@@ -105,9 +105,7 @@ def test_a_module_of_ones_own_and_the_process_as_it_was(data):
     with torch.no_grad():
         for value in module.parameters():
             value.mul_(-3).add_(0.1)
-    assert not np.array_equal(
-        evaluate(module, mine, data).scores, result.scores
-    )  # nothing was kept
+    assert not np.array_equal(evaluate(module, mine, data).scores, result.scores)  # nothing was kept
 
 
 def test_a_yaml_of_ones_own_from_anywhere(data, monkeypatch):

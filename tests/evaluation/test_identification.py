@@ -60,9 +60,7 @@ def peers_1n(queries, gallery, query_ids, gallery_ids) -> tuple[list[int], int, 
     right = positive > negative.max(1)
     falling = np.sort(strangers.max(1))[::-1]
     thresholds = [falling[max(int(falling.shape[0] * far) - 1, 0)] for far in FPIRS]
-    recalls = [
-        np.logical_and(right, positive > limit).sum() / len(positive) for limit in thresholds
-    ]
+    recalls = [np.logical_and(right, positive > limit).sum() / len(positive) for limit in thresholds]
     return counts, len(positive), thresholds, recalls
 
 
@@ -186,9 +184,7 @@ def test_templates_without_images(identify):
 def test_probes_of_one_kind_only():
     pooled = Templates(np.arange(4), np.eye(4))
     gallery = [Subjects("G", np.array([0, 1]), np.array([1, 2]))]
-    all_mated, none_mated = (
-        Subjects("P", np.array([2, 3]), np.array(ids)) for ids in ([1, 2], [8, 9])
-    )
+    all_mated, none_mated = (Subjects("P", np.array([2, 3]), np.array(ids)) for ids in ([1, 2], [8, 9]))
     with pytest.raises(ValueError, match="2 of 2 probes have their subject in it"):
         identify_templates(pooled, gallery, all_mated)
     with pytest.raises(ValueError, match="0 of 2 probes have their subject in it"):

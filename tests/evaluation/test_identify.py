@@ -52,9 +52,7 @@ def test_from_faces_to_answers(people: Path, tmp_path: Path) -> None:
     known, stranger = identify(coarse, tmp_path / "new", tmp_path / "g", threshold=0.9, top_k=2)
     assert (known.identity, known.known, len(known.candidates)) == ("p2", True, 2)
     assert (stranger.identity, stranger.known) == (None, False)
-    assert (
-        identify(coarse, tmp_path / "new", made)[0].known is None
-    )  # too few people for a threshold
+    assert identify(coarse, tmp_path / "new", made)[0].known is None  # too few people for a threshold
     with pytest.raises(UserError, match=r"by another network .* \(then the network was coarse\)"):
         identify(other, tmp_path / "new", open_gallery(tmp_path / "g"))
 

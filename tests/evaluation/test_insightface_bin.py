@@ -42,9 +42,7 @@ def python2(items: list[bytes], same: list[bool]) -> bytes:
     """As cPickle of Python 2 writes arrays by protocol 2: names of its NumPy, data as byte strings."""
     body = [b"\x80\x02]q\x01("]
     for item in items:
-        body += [
-            b"cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b\x87R"
-        ]
+        body += [b"cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b\x87R"]
         body += [
             b"(K\x01M",
             struct.pack("<H", len(item)),
@@ -201,9 +199,7 @@ def test_any_damage_is_one_sentence(tmp_path_factory, content, data):
     damaged = bytearray(content)
     at = data.draw(st.integers(2, len(content) - 1))
     damaged[at] = data.draw(st.integers(0, 255))
-    path = saved(
-        tmp_path_factory.getbasetemp(), bytes(damaged[: data.draw(st.integers(at, len(content)))])
-    )
+    path = saved(tmp_path_factory.getbasetemp(), bytes(damaged[: data.draw(st.integers(at, len(content)))]))
     said = ""
     try:
         read_bin(path)

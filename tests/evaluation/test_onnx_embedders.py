@@ -109,9 +109,7 @@ def test_metadata(tmp_path):
 @pytest.mark.parametrize("sides", [(112, 112), ("h", "w")])
 def test_layouts_and_batches(batch, last, sides, tmp_path):
     shape = (batch, *sides, 3) if last else (batch, 3, *sides)
-    embedder = open_embedder(
-        summing(tmp_path / "a.onnx", [("Transpose", None)] if last else (), shape)
-    )
+    embedder = open_embedder(summing(tmp_path / "a.onnx", [("Transpose", None)] if last else (), shape))
     close(embedder(IMAGES), expected(IMAGES))
     close(embedder(IMAGES[:1]), expected(IMAGES[:1]))
 
@@ -192,9 +190,7 @@ def test_what_is_no_network_of_faces(tmp_path):
     whole = [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)]
     path = write(tmp_path / "b.onnx", whole, ("n", 3, 112, 112), {"y": []}, {})
     assert "give a row for each (its output is y () for 2)" in sentence(path)
-    path = write(
-        tmp_path / "c.onnx", same, ("n", 3, 112, 112), {"y": [None] * 4}, {}, TensorProto.INT32
-    )
+    path = write(tmp_path / "c.onnx", same, ("n", 3, 112, 112), {"y": [None] * 4}, {}, TensorProto.INT32)
     assert "tensor(int32)" in sentence(path)
 
 

@@ -22,8 +22,7 @@ PAIRS_TXT = "3\t2\n" + "".join(
 )
 ANNOTATION = "".join(f"{i % 2} {IMAGES[i]} {IMAGES[(5 * i + 1) % 12]}\n" for i in range(12))
 ANNOTATION_AFTER = "".join(
-    f"{first} {second} {label}\n"
-    for label, first, second in map(str.split, ANNOTATION.splitlines())
+    f"{first} {second} {label}\n" for label, first, second in map(str.split, ANNOTATION.splitlines())
 )
 
 
@@ -86,11 +85,7 @@ def test_rows_with_the_label_last(tmp_path):
 
 def test_images_deeper_and_of_another_ending(tmp_path):
     contents = {f"top/crops/{n[:-3]}png": encoded(face(i), "png") for i, n in enumerate(IMAGES)}
-    check_lfw(
-        read_pairs(
-            "lfw", write(tmp_path / "x.zip", contents | {"top/pairs.txt": PAIRS_TXT.encode()})
-        )
-    )
+    check_lfw(read_pairs("lfw", write(tmp_path / "x.zip", contents | {"top/pairs.txt": PAIRS_TXT.encode()})))
 
 
 def test_one_folder_of_all_benches(tmp_path):
@@ -157,9 +152,7 @@ def test_other_faults(tmp_path):
         read_pairs("ijbb", images)
     for name in IMAGES[2:4]:
         (images / name).unlink()
-    with pytest.raises(
-        UserError, match=r"in: P_1/P_1_0001\.jpg is missing; in all 2 of the 12 images that"
-    ):
+    with pytest.raises(UserError, match=r"in: P_1/P_1_0001\.jpg is missing; in all 2 of the 12 images that"):
         read_pairs("lfw", images, tmp_path / "list.txt")
     with pytest.raises(BenchNotThereError, match="holds none of the 12 images"):
         read_pairs("lfw", write(tmp_path / "else", faces(["a/1.jpg"])), tmp_path / "list.txt")
@@ -179,12 +172,8 @@ def cfp_protocol(folds=3, pairs=4):
     for part, top in (("FP", 6), ("FF", 12)):
         for fold in range(1, folds + 1):
             for kind in ("same", "diff"):
-                rows = np.column_stack(
-                    [rng.integers(1, 13, pairs), rng.integers(1, top + 1, pairs)]
-                )
-                files[f"Protocol/Split/{part}/{fold:02d}/{kind}.txt"] = "".join(
-                    f"{i},{j}\n" for i, j in rows
-                )
+                rows = np.column_stack([rng.integers(1, 13, pairs), rng.integers(1, top + 1, pairs)])
+                files[f"Protocol/Split/{part}/{fold:02d}/{kind}.txt"] = "".join(f"{i},{j}\n" for i, j in rows)
                 drawn[part] = [
                     *drawn.get(part, []),
                     *((i, j, kind == "same") for i, j in rows.tolist()),
@@ -200,9 +189,7 @@ CFP_IMAGES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "given", ["as handed out", "beside", "beside.zip", "given folder", "given.zip"]
-)
+@pytest.mark.parametrize("given", ["as handed out", "beside", "beside.zip", "given folder", "given.zip"])
 def test_cfp(tmp_path, given):
     protocol, drawn = cfp_protocol()
     pictures, images, listed = faces(CFP_IMAGES), tmp_path / "cfp", None
@@ -225,9 +212,7 @@ def test_cfp(tmp_path, given):
         frontal = [n for n in CFP_IMAGES if "frontal" in n]
         second = [n for n in CFP_IMAGES if "profile" in n] if part == "FP" else frontal
         wanted = [(frontal[i - 1], second[j - 1]) for i, j, _ in drawn[part]]
-        assert [
-            tuple(x.removeprefix("Data/Images/") for x in pair) for pair in pair_names(found)
-        ] == wanted
+        assert [tuple(x.removeprefix("Data/Images/") for x in pair) for pair in pair_names(found)] == wanted
         pixels = found.images.read(found.pairs[5])
         for row, name in enumerate(wanted[5]):
             assert np.abs(pixels[row].astype(int) - face(CFP_IMAGES.index(name))).max() < 12
@@ -256,9 +241,7 @@ def test_faulty_cfp_protocols(tmp_path, name, text, fault):
     for listed in (write(tmp_path / "p.zip", protocol), write(tmp_path / "p", protocol)):
         with pytest.raises(UserError, match=fault):
             read_pairs("cfp_fp", images, listed)
-    with pytest.raises(
-        UserError, match="holds the protocol of CFP, which is not that of this bench"
-    ):
+    with pytest.raises(UserError, match="holds the protocol of CFP, which is not that of this bench"):
         read_pairs("calfw", images, listed)
 
 

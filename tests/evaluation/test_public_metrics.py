@@ -19,9 +19,7 @@ MODULES = [one.name for one in pkgutil.iter_modules(metrics.__path__)]
 
 def test_every_public_name_is_there():
     later = facenas.evaluation._LATER
-    assert {hasattr(facenas.evaluation, name) for names in later.values() for name in names} == {
-        True
-    }
+    assert {hasattr(facenas.evaluation, name) for names in later.values() for name in names} == {True}
     assert isinstance(facenas.evaluation.benches, types.ModuleType)
     with pytest.raises(AttributeError, match="nosuch"):
         _ = facenas.evaluation.nosuch
@@ -30,9 +28,7 @@ def test_every_public_name_is_there():
 def test_the_metrics_need_numpy_alone():
     """Torch takes seconds to import, scikit-learn one."""
     code = "import sys, facenas.evaluation; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "sklearn", "scipy", "pandas", "zarr", "cv2", "pydantic"}
     assert heavy.isdisjoint(loaded.stdout.split())
 

@@ -90,9 +90,7 @@ def test_curve_area_and_equal_error(pairs):
     np.testing.assert_array_equal(found.tar, tar)
     np.testing.assert_array_equal(found.thresholds, thresholds)
     assert auc(scores, same) == pytest.approx(roc_auc_score(same, scores), abs=1e-12)
-    crossing = (
-        brentq(lambda x: 1 - x - interp1d(far, tar)(x), 0, 1) if tar[far == 0].max() < 1 else 0
-    )
+    crossing = brentq(lambda x: 1 - x - interp1d(far, tar)(x), 0, 1) if tar[far == 0].max() < 1 else 0
     assert eer(scores, same) == pytest.approx(crossing, abs=1e-9)
 
 
@@ -144,10 +142,7 @@ def test_the_picture_of_the_roc_has_its_area():
 @pytest.mark.parametrize(
     "metric",
     [roc, auc, eer, roc_points]
-    + [
-        lambda scores, same, rate=rate: rate(scores, same, 0.1)
-        for rate in (tar_at_far, tar_at_nearest_far)
-    ],
+    + [lambda scores, same, rate=rate: rate(scores, same, 0.1) for rate in (tar_at_far, tar_at_nearest_far)],
 )
 @pytest.mark.parametrize(
     ("scores", "same", "sentence"),
@@ -190,9 +185,7 @@ def test_no_mistakes() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @given(pairs=st.lists(st.tuples(st.integers(-8, 8), st.booleans()), max_size=40))
-def test_worst_mistakes_as_sorting_all_wrong_ones(
-    dtype: type, pairs: list[tuple[int, bool]]
-) -> None:
+def test_worst_mistakes_as_sorting_all_wrong_ones(dtype: type, pairs: list[tuple[int, bool]]) -> None:
     scores = np.array([score / 8 for score, _ in pairs], dtype)
     same = np.array([kind for _, kind in pairs], bool)
     wrong = [i for i in range(len(pairs)) if (scores[i] > 0.25) != same[i]]

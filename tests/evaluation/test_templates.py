@@ -99,9 +99,7 @@ def test_blocks_change_nothing(monkeypatch, at_once):
 def test_a_template_of_zeros_stays_zero():
     pooled = pool_templates(np.zeros((2, 4), np.float32), np.array([1, 1]), np.array([1, 2]))
     assert not pooled.vectors.any()
-    kept = pool_templates(
-        np.zeros((1, 4), np.float32), np.array([1]), np.array([1]), keep_norm=False
-    )
+    kept = pool_templates(np.zeros((1, 4), np.float32), np.array([1]), np.array([1]), keep_norm=False)
     assert not kept.vectors.any()
 
 

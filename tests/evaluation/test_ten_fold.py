@@ -97,9 +97,7 @@ def test_raw_embeddings_are_brought_to_unit_length():
     np.testing.assert_array_equal(found.accuracies, ten_fold(a, b, same).accuracies)
     whole = np.round(100 * a)
     expected = ten_fold(normalize(whole), b, same)
-    np.testing.assert_array_equal(
-        ten_fold(whole.astype(np.int8), b, same).accuracies, expected.accuracies
-    )
+    np.testing.assert_array_equal(ten_fold(whole.astype(np.int8), b, same).accuracies, expected.accuracies)
 
 
 def test_nearly_unit_rows_are_left_alone():

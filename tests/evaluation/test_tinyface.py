@@ -28,9 +28,7 @@ def part_files(top, size=112, ending="jpg", leave_out=()):
 
 
 def official():
-    beside = {
-        f"tinyface/Testing_Set/{n}_img_ID_pairs.mat": b"MATLAB" for n in ("probe", "gallery_match")
-    }
+    beside = {f"tinyface/Testing_Set/{n}_img_ID_pairs.mat": b"MATLAB" for n in ("probe", "gallery_match")}
     train = {"tinyface/Training_Set/1/1_1.jpg": encoded(face(0, 20))}
     return part_files("tinyface/Testing_Set/", size=20) | beside | train
 
@@ -44,10 +42,7 @@ def check(found, probes=PROBES, matches=MATCHES, distractors=DISTRACTORS):
     """Every image's id and pixels, by its name."""
     assert sorted(found.probe_ids) == sorted(int(stem.split("_")[0]) for stem in probes)
     ids = sorted(int(stem.split("_")[0]) for stem in matches) + [-100] * len(distractors)
-    assert (
-        sorted(found.gallery_ids[: len(matches)]) + found.gallery_ids[len(matches) :].tolist()
-        == ids
-    )
+    assert sorted(found.gallery_ids[: len(matches)]) + found.gallery_ids[len(matches) :].tolist() == ids
     assert found.probe_ids.dtype == found.gallery_ids.dtype == np.int64
     for images, ids in ((found.probe, found.probe_ids), (found.gallery, found.gallery_ids)):
         assert len(images) == len(ids)
@@ -60,9 +55,7 @@ def check(found, probes=PROBES, matches=MATCHES, distractors=DISTRACTORS):
 
 
 def test_the_official_layout(data):
-    found = read_tinyface(
-        write(data, official() | part_files("aligned_pad_0.1_pad_high/", ending="png"))
-    )
+    found = read_tinyface(write(data, official() | part_files("aligned_pad_0.1_pad_high/", ending="png")))
     check(found)
     assert found.warnings == ()
     assert all(name.startswith("aligned_pad_0.1_pad_high/") for name in found.gallery.names)
@@ -71,9 +64,7 @@ def test_the_official_layout(data):
 def test_only_the_authors_crops(data):
     found = read_tinyface(write(data, part_files("in/aligned_pad_0.1_pad_high/")))
     check(found)
-    assert found.warnings == (
-        "without Testing_Set, images that were lost in aligning are not known of",
-    )
+    assert found.warnings == ("without Testing_Set, images that were lost in aligning are not known of",)
 
 
 @pytest.mark.parametrize("name", ["aligned_pad_0.1_pad_high", "aligned_pad_0.1_pad_high.zip"])
@@ -109,9 +100,7 @@ def test_without_distractors(data):
 
 
 def test_raw_images_are_to_be_aligned(data):
-    with pytest.raises(
-        UserError, match=f"20x20 pixels, not 112x112; .* `facenas align`; .*{CROPS}"
-    ):
+    with pytest.raises(UserError, match=f"20x20 pixels, not 112x112; .* `facenas align`; .*{CROPS}"):
         read_tinyface(write(data, official()))
 
 

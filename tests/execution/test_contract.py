@@ -9,12 +9,8 @@ from facenas.testing import check_executor
 
 BUILDERS = {
     "serial": SerialExecutor,
-    "process-1": lambda evaluator, on_epoch=lambda *_: None: ProcessExecutor(
-        evaluator, 1, on_epoch
-    ),
-    "process-2": lambda evaluator, on_epoch=lambda *_: None: ProcessExecutor(
-        evaluator, 2, on_epoch
-    ),
+    "process-1": lambda evaluator, on_epoch=lambda *_: None: ProcessExecutor(evaluator, 1, on_epoch),
+    "process-2": lambda evaluator, on_epoch=lambda *_: None: ProcessExecutor(evaluator, 2, on_epoch),
 }
 
 

@@ -172,9 +172,7 @@ TAMPERED = {"onnx": tampered_onnx, "safetensors": tampered_safetensors}
 @both
 @formats
 @pytest.mark.parametrize("earlier", [False, True], ids=["first", "again"])
-def test_a_tampered_weight_fails_and_leaves_no_file(
-    exported, run, kind, format, earlier, monkeypatch
-):
+def test_a_tampered_weight_fails_and_leaves_no_file(exported, run, kind, format, earlier, monkeypatch):
     content = Path(exported(kind, format)["file"]).read_bytes()
     file = run / "export" / f"casia.{format}"
     if earlier:
@@ -256,8 +254,6 @@ def test_a_full_disk_leaves_no_file(run):
     [("facenas.cli", "torch timm onnx onnxruntime"), ("facenas.export", "timm onnx onnxruntime")],
 )
 def test_heavy_packages_are_imported_late(module, heavy):
-    code = (
-        f"import {module}, sys; print([name for name in '{heavy}'.split() if name in sys.modules])"
-    )
+    code = f"import {module}, sys; print([name for name in '{heavy}'.split() if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

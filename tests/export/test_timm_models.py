@@ -148,9 +148,7 @@ def test_weights_come_from_torch_s_generator(kind):
     for _ in range(2):
         torch.manual_seed(3)
         made.append(create(kind).state_dict())
-    assert all(
-        torch.equal(first, second) for first, second in zip(*map(dict.values, made), strict=True)
-    )
+    assert all(torch.equal(first, second) for first, second in zip(*map(dict.values, made), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["ir", "plain"])

@@ -57,9 +57,7 @@ def test_one_image_alone_can_be_trained_on():
 
 
 def conv(kernel: int, **options: object) -> Block:
-    return Block(
-        "conv", kernel, **{"batch_norm": True, "activation": "relu", "skip": False, **options}
-    )
+    return Block("conv", kernel, **{"batch_norm": True, "activation": "relu", "skip": False, **options})
 
 
 def cell_output(*cells: Cell, x: torch.Tensor) -> torch.Tensor:

@@ -48,9 +48,7 @@ def measured_memory(module: nn.Module, image: torch.Tensor) -> int:
 def test_memory_is_what_is_measured(seed):
     rng = random.Random(seed)
     size = rng.choice((28, 32, 64))
-    space = Graph(Graph.Settings(operations=ALL, max_blocks=3)).bind(
-        ImageFacts(rng.randint(1, 3), 10, size)
-    )
+    space = Graph(Graph.Settings(operations=ALL, max_blocks=3)).bind(ImageFacts(rng.randint(1, 3), 10, size))
     arch = (space.sample(rng), space.uniform(ALL[seed % len(ALL)], largest=False))[seed % 2]
     module = arch.build(seed).eval().to(memory_format=torch.channels_last)
     measured = measured_memory(module, drawn(seed, 1, arch.in_channels, size, size))
@@ -115,9 +113,7 @@ def test_recalibration_takes_the_mean_of_the_batches():
     torch.testing.assert_close(norm.running_mean, means)
     torch.testing.assert_close(norm.running_var, variances)
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert {(n.momentum, int(n.num_batches_tracked), n.training) for n in norms} == {
-        (0.1, 3, False)
-    }
+    assert {(n.momentum, int(n.num_batches_tracked), n.training) for n in norms} == {(0.1, 3, False)}
     assert not module.training
     assert all(torch.equal(p, weights[name]) for name, p in module.named_parameters())
     assert all(p.grad is None for p in module.parameters())

@@ -49,9 +49,7 @@ class Restated:
 
     def margins(self, norm: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.kind != "adaface":
-            return torch.tensor(0.5 * (self.kind == "arcface")), torch.tensor(
-                0.4 * (self.kind == "cosface")
-            )
+            return torch.tensor(0.5 * (self.kind == "arcface")), torch.tensor(0.4 * (self.kind == "cosface"))
         n = norm.clip(0.001, 100)
         self.mean = 0.01 * n.mean() + 0.99 * self.mean
         self.std = 0.01 * n.std() + 0.99 * self.std  # torch.std divides by N - 1
@@ -83,9 +81,7 @@ def same(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
 def test_logits_and_gradients_equal_the_formula(kind, seed):
     head = build(kind, seed).train()
     with torch.no_grad():
-        head.kernel.mul_(
-            torch.linspace(0.5, 1.5, C)
-        )  # columns do not stay unit vectors in training
+        head.kernel.mul_(torch.linspace(0.5, 1.5, C))  # columns do not stay unit vectors in training
     oracle = Restated(kind, head.kernel, getattr(head, "bias", None))
     for step in range(4):
         z, labels = batch(head.kernel, 10 * seed + step)
@@ -222,8 +218,6 @@ def test_softmax_is_a_linear_layer():
 
 
 def test_recipes_are_known_without_torch():
-    code = (
-        "import sys, facenas.training.recipes, facenas.models.heads; print('torch' in sys.modules)"
-    )
+    code = "import sys, facenas.training.recipes, facenas.models.heads; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -18,8 +18,7 @@ CUT = 5  # the first process takes 5 of 7 images
 def joint_batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     drawn = torch.Generator().manual_seed(0)
     return [
-        (torch.randn(7, E, generator=drawn) * 10, torch.randint(C, (7,), generator=drawn))
-        for _ in range(3)
+        (torch.randn(7, E, generator=drawn) * 10, torch.randint(C, (7,), generator=drawn)) for _ in range(3)
     ]
 
 

@@ -47,9 +47,7 @@ class Gate(nn.Module):
 
 
 class AdaFaceNet(nn.Module):
-    def __init__(
-        self, width: int, units: tuple[int, ...], embedding: int, se: bool = False
-    ) -> None:
+    def __init__(self, width: int, units: tuple[int, ...], embedding: int, se: bool = False) -> None:
         super().__init__()
         self.input_layer = nn.Sequential(
             nn.Conv2d(3, width, (3, 3), 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width)

@@ -67,10 +67,7 @@ def test_a_bare_pickle_is_refused(tmp_path):
 
 def test_settings_that_lightning_leaves_are_passed_over(tmp_path, monkeypatch):
     """Dotdict and callbacks by their class, as AdaFace's checkpoints have them; neither module is imported."""
-    modules = {
-        name: ModuleType(name)
-        for name in ("utils", "pytorch_lightning", "pytorch_lightning.callbacks")
-    }
+    modules = {name: ModuleType(name) for name in ("utils", "pytorch_lightning", "pytorch_lightning.callbacks")}
     kinds = {
         "utils": type("dotdict", (dict,), {"__module__": "utils"}),
         "pytorch_lightning.callbacks": type(
@@ -85,9 +82,7 @@ def test_settings_that_lightning_leaves_are_passed_over(tmp_path, monkeypatch):
         tree = {
             "state_dict": weights(),
             "hyper_parameters": kinds["utils"](lr=0.1, arch="ir_18"),
-            "callbacks": {
-                kinds["pytorch_lightning.callbacks"]: {"best_model_score": torch.ones(1)}
-            },
+            "callbacks": {kinds["pytorch_lightning.callbacks"]: {"best_model_score": torch.ones(1)}},
             "args": Namespace(m=0.4, h=0.333),
         }
         path = saved(tmp_path, tree)

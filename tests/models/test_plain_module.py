@@ -26,9 +26,7 @@ def test_images_go_in_and_logits_come_out(size, channels):
 @pytest.mark.parametrize("operation", [0, 1])
 def test_any_depth_builds_and_gives_every_parameter_a_gradient(depth, operation):
     module = PlainArchitecture.uniform(depth, 4, 3, 5, operation).build(2)
-    torch.nn.functional.cross_entropy(
-        module(torch.randn(6, 3, 12, 12)), torch.arange(6) % 5
-    ).backward()
+    torch.nn.functional.cross_entropy(module(torch.randn(6, 3, 12, 12)), torch.arange(6) % 5).backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

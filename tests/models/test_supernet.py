@@ -16,9 +16,7 @@ from facenas.models.supernet import Supernet
 from facenas.spaces import Graph, ImageFacts
 from facenas.spaces.graph import Operation
 
-CONFIG = Graph.Settings(
-    operations=get_args(Operation), widths=(4, 8, 12), max_blocks=2, embedding=8
-)
+CONFIG = Graph.Settings(operations=get_args(Operation), widths=(4, 8, 12), max_blocks=2, embedding=8)
 SPACE = Graph(CONFIG).bind(ImageFacts(1, 5, 9))
 
 
@@ -124,9 +122,9 @@ def test_the_extracted_network_is_a_copy():
 
 def test_training_lowers_the_loss_of_paths():
     """Images of four brightnesses; by the sandwich rule: largest, smallest and one random path a step."""
-    space = Graph(
-        Graph.Settings(widths=(8, 8), max_blocks=1, operations=("conv3", "separable3"))
-    ).bind(ImageFacts(1, 4, 8))
+    space = Graph(Graph.Settings(widths=(8, 8), max_blocks=1, operations=("conv3", "separable3"))).bind(
+        ImageFacts(1, 4, 8)
+    )
     supernet, rng = Supernet(space, 0), random.Random(0)
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
     images, labels = drawn(0, 32, 1, 8, 8), torch.arange(32) % 4
@@ -174,9 +172,7 @@ def test_every_operation_of_every_block_has_weights_of_its_own_but_a_common_shor
 
 def test_networks_from_elsewhere_are_refused():
     larger = Graph(CONFIG.model_copy(update={"max_blocks": 3})).bind(ImageFacts(1, 5, 9)).largest()
-    wider = (
-        Graph(CONFIG.model_copy(update={"widths": (4, 8, 20)})).bind(ImageFacts(1, 5, 9)).largest()
-    )
+    wider = Graph(CONFIG.model_copy(update={"widths": (4, 8, 20)})).bind(ImageFacts(1, 5, 9)).largest()
     coloured = Graph(CONFIG).bind(ImageFacts(3, 5, 9)).largest()
     for arch in (larger, wider, coloured):
         with pytest.raises(UserError, match="no path for this network: it lacks edges"):

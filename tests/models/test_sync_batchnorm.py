@@ -45,9 +45,7 @@ def test_unplaced_dropout_is_ordinary_dropout():
 
 def network() -> nn.Module:
     torch.manual_seed(3)
-    return nn.Sequential(
-        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.BatchNorm1d(36, affine=False)
-    )
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.BatchNorm1d(36, affine=False))
 
 
 def one_step(net: nn.Module, images: torch.Tensor) -> torch.Tensor:

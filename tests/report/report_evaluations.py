@@ -41,8 +41,7 @@ def pair_outcome(bench: str = "lfw", pairs: int = 600, **changes: Any) -> PairRe
     found = ten_fold_of(2 - 2 * scores, same)
     worst = worst_mistakes(scores, same, found.threshold_cosine)
     shown = [
-        Mistake(float(scores[i]), bool(same[i]), (f"left_{i}", f"right_{i}"), tuple(faces(2)))
-        for i in worst
+        Mistake(float(scores[i]), bool(same[i]), (f"left_{i}", f"right_{i}"), tuple(faces(2))) for i in worst
     ]
     result = PairResult(
         bench=find_bench(bench),

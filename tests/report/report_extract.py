@@ -67,9 +67,7 @@ class Page(HTMLParser):
         if tag == "script":
             if attrs.get("type") == "application/json":
                 self.figures[str(attrs["id"]).removeprefix("figure-")] = json.loads(data)
-        elif any(
-            name in _SHOWN or "block" in (a.get("class") or "").split() for name, a in self._open
-        ):
+        elif any(name in _SHOWN or "block" in (a.get("class") or "").split() for name, a in self._open):
             if self._row is not None and self._row:
                 self._row[-1] += data
             elif self.lines:
@@ -99,6 +97,4 @@ class Page(HTMLParser):
 def _numbers(values: list[Any]) -> str:
     if values and isinstance(values[0], list):
         return "; ".join(_numbers(row) for row in values)
-    return " ".join(
-        "-" if v is None else f"{v:.5g}" if isinstance(v, int | float) else str(v) for v in values
-    )
+    return " ".join("-" if v is None else f"{v:.5g}" if isinstance(v, int | float) else str(v) for v in values)

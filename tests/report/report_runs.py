@@ -54,16 +54,12 @@ def cells() -> dict[str, Any]:
 def graph(width: int, *stages: list[str], task: str = "classification") -> dict[str, Any]:
     """The JSON of a graph network; every stage is twice as wide as the one before."""
     widths = [width * 2**n for n in range(len(stages))]
-    ends = (
-        {"in_channels": 3, "outputs": 64} if task == "face" else {"in_channels": 1, "outputs": 10}
-    )
+    ends = {"in_channels": 3, "outputs": 64} if task == "face" else {"in_channels": 1, "outputs": 10}
     shape = {"first_stride": 1, "expansion": 2, **ends}
     return {"kind": "graph", "task": task, "widths": widths, "stages": list(stages), **shape}
 
 
-def line(
-    number: int, phase: str, tree: dict[str, Any], accuracy: float, **more: Any
-) -> dict[str, Any]:
+def line(number: int, phase: str, tree: dict[str, Any], accuracy: float, **more: Any) -> dict[str, Any]:
     """A journal line; `decision` and `note` as the current version writes them."""
     counted = {}
     if tree["kind"] in ("plain", "ir", "cells", "graph"):
@@ -134,15 +130,11 @@ def with_supernet() -> list[dict[str, Any]]:
     trials.append(line(6, "generation 1", ranked[2], 80.0, epochs=0, note="on the front"))
     trials.append(line(7, "generation 1", ranked[1], 60.0, epochs=0, note="on the front"))
     trials.append(line(8, "generation 2", bred[0], 55.0, epochs=0, note="on the front"))
-    trials.append(
-        line(9, "generation 2", bred[1], 79.0, epochs=0, decision="rejected", note="dominated")
-    )
+    trials.append(line(9, "generation 2", bred[1], 79.0, epochs=0, decision="rejected", note="dominated"))
     return trials
 
 
-def make_run(
-    run: Path, trials: list[dict[str, Any]], data: dict[str, Any] = DIGITS, **groups: Any
-) -> Path:
+def make_run(run: Path, trials: list[dict[str, Any]], data: dict[str, Any] = DIGITS, **groups: Any) -> Path:
     """A run folder whose search is under way; `groups` are settings."""
     run.mkdir(parents=True)
     about = {
@@ -204,7 +196,5 @@ def finish_training(run: Path, tree: dict[str, Any], **more: Any) -> None:
     (run / "train.json").write_text(json.dumps(final))
     lines = [{"trial": 0, "epoch": 1, "train_loss": 9.0}]
     for epoch, loss in enumerate((2.0, 1.5, 1.25), start=1):
-        lines.append(
-            {"trial": "final", "epoch": epoch, "train_loss": loss, "train_accuracy": 20.0 * epoch}
-        )
+        lines.append({"trial": "final", "epoch": epoch, "train_loss": loss, "train_accuracy": 20.0 * epoch})
     write_lines(run / "metrics.jsonl", lines)

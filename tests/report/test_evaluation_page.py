@@ -63,9 +63,7 @@ def test_page_loads_nothing_and_holds_what_it_names(tmp_path: Path) -> None:
         assert link[0] == "#"
         assert link[1:] in ids
     charts = [attrs for _, attrs in page.tags if "data-figure" in attrs]
-    assert {str(attrs["data-figure"]) for attrs in charts} == {
-        f"figure-{name}" for name in page.figures
-    }
+    assert {str(attrs["data-figure"]) for attrs in charts} == {f"figure-{name}" for name in page.figures}
     assert len(charts) == 2 + 2 + 1
     (policy,) = page.find("meta", http_equiv="Content-Security-Policy")
     assert (policy["content"] or "").startswith("default-src 'none'")

@@ -64,9 +64,7 @@ def area(pairs: list[tuple[float, float]]) -> float:
     """Within the unit square, above and right of the pairs: slices between neighboring first values."""
     edges = sorted({x for x, _ in pairs if x < 1} | {1.0})
     slices = pairwise(edges)
-    return sum(
-        (b - a) * max(0.0, 1 - min((y for x, y in pairs if x <= a), default=1.0)) for a, b in slices
-    )
+    return sum((b - a) * max(0.0, 1 - min((y for x, y in pairs if x <= a), default=1.0)) for a, b in slices)
 
 
 @pytest.mark.parametrize("search", [{}, {"limits": {"macs": 250_000}}], ids=["free", "limited"])
@@ -131,9 +129,7 @@ def test_trained_members_are_marked(tmp_path: Path) -> None:
     assert "Trial 4 trained: 71.25 %" in lines
 
 
-@pytest.mark.parametrize(
-    "folder", ["--runs-dir elsewhere", "'--runs-dir=else where'", "", "--run 'torn"]
-)
+@pytest.mark.parametrize("folder", ["--runs-dir elsewhere", "'--runs-dir=else where'", "", "--run 'torn"])
 def test_pick_command(tmp_path: Path, folder: str) -> None:
     read = read_run(front_run(tmp_path / "run"))
     about = read.about.model_copy(update={"command": f"facenas search {folder}"})
@@ -151,9 +147,7 @@ def test_the_documented_budget() -> None:
     assert found == {"parameters": 1e6, "macs": 80e6, "memory": 4e6, "latency": 2.5, "energy": 500}
 
 
-@given(
-    st.text(max_size=30) | st.from_regex(r"(params|macs|memory)=[\d.kMGBe-]{0,6}", fullmatch=True)
-)
+@given(st.text(max_size=30) | st.from_regex(r"(params|macs|memory)=[\d.kMGBe-]{0,6}", fullmatch=True))
 def test_any_other_budget_gets_one_sentence(text: str) -> None:
     try:
         budget, fault = parse_budget(text), ""
@@ -199,9 +193,7 @@ def test_the_most_accurate_within_all_limits(
     for number, (error, parameters, macs) in enumerate(rows):
         costs = {"parameters": parameters, "macs": macs}
         trial = Trial.model_construct(trial=number)
-        front.append(
-            Member(number, 100 - error, {"error": error, **costs}, costs, Network({}), trial)
-        )
+        front.append(Member(number, 100 - error, {"error": error, **costs}, costs, Network({}), trial))
     found = recommend(front, budget)
     allowed = [m for m in front if all(m.costs[n] <= most for n, most in budget.items())]
     assert (found is None) == (not allowed)
@@ -225,9 +217,7 @@ def test_a_recommendation(tmp_path: Path) -> None:
     assert shown["id"] == "member-4"
     none = recommendation(run, {"macs": 1.0})
     assert (none.member, none.sentence) == (None, "No network of the front keeps 1 MACs.")
-    with pytest.raises(
-        UserError, match=r"did not weigh memory; limit one of parameters, macs, or search"
-    ):
+    with pytest.raises(UserError, match=r"did not weigh memory; limit one of parameters, macs, or search"):
         recommendation(run, {"memory": 1e6})
     plain_run = make_run(tmp_path / "plain", macro_micro())
     with pytest.raises(UserError, match="is no search for a Pareto front"):

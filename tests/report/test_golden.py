@@ -51,10 +51,7 @@ def _supernet(folder: Path) -> Path:
     trials, search = with_supernet(), {**FRONT, "supernet": {"epochs": 2, "rank_networks": 3}}
     run = make_run(folder / "front", trials, space=GRAPH, search=search)
     finish_front(run, trials, [6, 7, 8], ["macs", "memory"])
-    epochs = [
-        {"trial": "supernet", "epoch": e, "train_loss": 2 / e, "train_accuracy": 40 * e}
-        for e in (1, 2)
-    ]
+    epochs = [{"trial": "supernet", "epoch": e, "train_loss": 2 / e, "train_accuracy": 40 * e} for e in (1, 2)]
     write_lines(run / "metrics.jsonl", epochs)
     drawn = [t | {"phase": "generation 1", "accuracy": t["accuracy"] - 5} for t in trials[6:]]
     make_run(folder / "dice", drawn, space=GRAPH, search={**search, "strategy": "random"})
@@ -86,9 +83,7 @@ def _plug_in(folder: Path) -> Path:
     trees = [{"kind": "mine:Rules", "rules": [n], "size": 3 + n} for n in range(4)]
     trials = [line(n, names[n], trees[n], 50.0 + n, energy=2.5) for n in range(4)]
     search = {"strategy": "mine:Climber", "steps": 3, "inner": {"rate": 0.5, "on": True}}
-    return write_search_page(
-        make_run(folder / "climber", trials, space={"kind": "mine:Rules"}, search=search)
-    )
+    return write_search_page(make_run(folder / "climber", trials, space={"kind": "mine:Rules"}, search=search))
 
 
 def _evaluation(folder: Path) -> Path:

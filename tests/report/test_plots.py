@@ -70,9 +70,7 @@ def test_histograms_count_every_pair_once(pairs: int) -> None:
     for kind, number in (("genuine", same.sum()), ("impostor", (~same).sum())):
         trace = _trace(figure, f"{kind} pairs")
         assert len(trace["x"]) <= BINS
-        counts = [
-            int(words.split("<br>")[1].split()[0].replace(",", "")) for words in trace["text"]
-        ]
+        counts = [int(words.split("<br>")[1].split()[0].replace(",", "")) for words in trace["text"]]
         assert sum(counts) == number
         assert trace["y"] == pytest.approx([100 * count / number for count in counts], abs=1e-3)
         assert trace["y"][0] == trace["y"][-1] == 0  # the outline closes

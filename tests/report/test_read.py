@@ -85,9 +85,7 @@ def test_only_the_settings_must_be_there_and_a_torn_line_is_left_out(tmp_path: P
 def test_a_resumed_training_goes_on_from_its_last_start(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", macro_micro())
     epochs = [(1, 5.0), (2, 4.0), (3, 3.0), (2, None)]
-    write_lines(
-        run / "metrics.jsonl", [{"trial": "final", "epoch": e, "train_loss": x} for e, x in epochs]
-    )
+    write_lines(run / "metrics.jsonl", [{"trial": "final", "epoch": e, "train_loss": x} for e, x in epochs])
     assert [(e.epoch, e.train_loss) for e in read_run(run).epochs] == [(1, 5.0), (2, None)]
 
 
@@ -108,9 +106,7 @@ def _write(name: str, text: str) -> Callable[[Path], None]:
         (_write("train.json", '{"architecture": {}}'), "train.json: test_accuracy: Field required"),
     ],
 )
-def test_damage_is_named_with_its_remedy(
-    tmp_path: Path, damage: Callable[[Path], None], words: str
-) -> None:
+def test_damage_is_named_with_its_remedy(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
     run = make_run(tmp_path / "run", macro_micro())
     damage(run)
     with pytest.raises(UserError) as caught:

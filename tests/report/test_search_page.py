@@ -54,9 +54,7 @@ def test_every_link_and_chart_has_what_it_names(tmp_path: Path, front: bool) -> 
     links = [str(attrs["href"]) for _, attrs in page.tags if "href" in attrs]
     assert {link[1:] for link in links if link.startswith("#")} <= ids
     charts = {str(attrs["data-figure"]) for _, attrs in page.tags if "data-figure" in attrs}
-    charts |= {
-        str(a["value"]) for a in page.find("option") if str(a["value"]).startswith("figure-")
-    }
+    charts |= {str(a["value"]) for a in page.find("option") if str(a["value"]).startswith("figure-")}
     assert charts == {f"figure-{name}" for name in page.figures}
 
 
@@ -72,9 +70,7 @@ def test_hostile_words_stay_words(tmp_path: Path, front: bool) -> None:
     page = page_of(run)
     assert EVIL in page.lines
     assert "<script>alert" not in page.html
-    hovers = json.dumps(
-        [trace.get("text", "") for f in page.figures.values() for trace in f["data"]]
-    )
+    hovers = json.dumps([trace.get("text", "") for f in page.figures.values() for trace in f["data"]])
     assert "<script>" not in hovers
 
 
@@ -115,9 +111,7 @@ def test_training_of_a_given_network(tmp_path: Path) -> None:
 def test_selection_on_test_images_is_told(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", macro_micro(), data_={})
     assert "Selected on the test set." not in page_of(run).text()
-    run = make_run(
-        tmp_path / "theirs", macro_micro(), **{"data": {"name": "digits", "image_size": 16}}
-    )
+    run = make_run(tmp_path / "theirs", macro_micro(), **{"data": {"name": "digits", "image_size": 16}})
     about = yaml.safe_load((run / "run.yaml").read_text())
     about["config"]["data"] = {"select_on": "test"}
     (run / "run.yaml").write_text(yaml.safe_dump(about))

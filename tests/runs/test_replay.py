@@ -214,9 +214,7 @@ def test_what_decides_nothing_still_matches(tmp_path, log, change):
     assert replay(write(tmp_path, log)).same
 
 
-@pytest.mark.parametrize(
-    "name", ["phase", "depth", "width", "ops", "kernels", "epochs", "params_millions"]
-)
+@pytest.mark.parametrize("name", ["phase", "depth", "width", "ops", "kernels", "epochs", "params_millions"])
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_tampering_with_a_published_log_is_found_at_its_trial(tmp_path, name, place):
     log = json.loads(published("kmnist-tiny").read_text())

@@ -22,22 +22,16 @@ DATA = {"name": "digits", "fingerprint": "abc", "classes": 10}
 
 
 def make(runs_dir: Path, name: str = "first", config: RunConfig | None = None) -> Run:
-    return create_run(
-        runs_dir, name, config or RunConfig(), DATA, "facenas search --preset demo-digits"
-    )
+    return create_run(runs_dir, name, config or RunConfig(), DATA, "facenas search --preset demo-digits")
 
 
 def test_a_run_comes_back_as_it_was_created(tmp_path):
-    config = load_run_config(
-        "demo-digits", ["seed=7", "data.root=some/where", "recipe.crop=12"], {}
-    )
+    config = load_run_config("demo-digits", ["seed=7", "data.root=some/where", "recipe.crop=12"], {})
     run = make(tmp_path / "runs", config=config)
     assert run.folder == tmp_path / "runs" / "first"
     assert run.name == "first"
     assert [p.name for p in run.folder.iterdir()] == ["run.yaml"]
-    assert [p.name for p in run.folder.parent.iterdir()] == ["first"], (
-        "the temporary folder is gone"
-    )
+    assert [p.name for p in run.folder.parent.iterdir()] == ["first"], "the temporary folder is gone"
     opened = open_run(tmp_path / "runs", "first")
     assert opened == run
     assert opened.config == config

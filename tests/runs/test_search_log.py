@@ -23,9 +23,7 @@ FILES = ("trials.jsonl", "metrics.jsonl", "right.jsonl")
 
 
 def candidate(number: int) -> Candidate:
-    return Candidate(
-        PlainArchitecture.uniform(2 + number, 4, 1, 10), Budget(2), "depth", f"reason {number}"
-    )
+    return Candidate(PlainArchitecture.uniform(2 + number, 4, 1, 10), Budget(2), "depth", f"reason {number}")
 
 
 def spec_of(wanted: Candidate) -> TrialSpec:

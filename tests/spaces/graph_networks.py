@@ -24,9 +24,7 @@ def small_space(seed: int, **settings: object) -> Graph:
         "expansion": rng.randint(1, 3),
     }
     config = Graph.Settings.model_validate({**drawn, **settings})
-    return Graph(config).bind(
-        ImageFacts(rng.randint(1, 3), rng.randint(2, 6), rng.choice((8, 9, 12)))
-    )
+    return Graph(config).bind(ImageFacts(rng.randint(1, 3), rng.randint(2, 6), rng.choice((8, 9, 12))))
 
 
 def network(

@@ -27,9 +27,7 @@ def small_space(seed: int, **settings: object) -> Cells:
     widths = tuple(rng.sample((2, 3, 4, 5), 2))
     drawn = {**bounds, "max_pipelines": rng.randint(1, 3), "base_widths": widths, "min_side": 2}
     config = Cells.Settings.model_validate({**drawn, **settings})
-    return Cells(config).bind(
-        ImageFacts(rng.randint(1, 3), rng.randint(2, 6), rng.choice((8, 9, 11, 12)))
-    )
+    return Cells(config).bind(ImageFacts(rng.randint(1, 3), rng.randint(2, 6), rng.choice((8, 9, 11, 12))))
 
 
 def conv(kernel: int = 3, **options: object) -> Block:
@@ -244,8 +242,7 @@ def in_bounds(space: Cells, arch: CellArchitecture) -> bool:
         and {b.batch_norm for b in blocks} <= set(c.batch_norm)
         and min(sides) >= c.min_side
         and arch.stem in c.base_widths
-        and (arch.in_channels, arch.num_classes)
-        == (space.images.in_channels, space.images.num_classes)
+        and (arch.in_channels, arch.num_classes) == (space.images.in_channels, space.images.num_classes)
     )
 
 
@@ -253,8 +250,7 @@ def in_bounds(space: Cells, arch: CellArchitecture) -> bool:
 def test_rows_that_differ_in_ignored_genes_alone_are_one_network(seed):
     space = small_space(seed, max_cells=3)
     row, other = (
-        [random.Random(seed + i).randint(*pair) for pair in zip(*space.bounds(), strict=True)]
-        for i in range(2)
+        [random.Random(seed + i).randint(*pair) for pair in zip(*space.bounds(), strict=True)] for i in range(2)
     )
     row[0] = 0  # one cell: the genes of the second and third do not matter
     used = 2 + (len(row) - 2) // 3

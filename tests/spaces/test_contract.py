@@ -213,9 +213,7 @@ def test_bad_settings_and_images_are_told_in_a_sentence():
         Plain(Cells.Settings())
     with pytest.raises(UserError, match="not bound to images yet"):
         Plain().start()
-    with pytest.raises(
-        UserError, match="plain is for classification, and these images are for face"
-    ):
+    with pytest.raises(UserError, match="plain is for classification, and these images are for face"):
         Plain().bind(FACTS[FACE])
     with pytest.raises(UserError, match="ir is for face, and these images are for classification"):
         SPACES.get("ir")().bind(FACTS["classification"])
@@ -280,9 +278,7 @@ def test_spaces_and_their_json_need_no_torch():
         "import sys, facenas.spaces as s; a = s.Plain().bind(s.ImageFacts(1, 10, 28)).start(); "
         "s.from_json(a.to_json()).count_parameters(); sys.exit('torch' in sys.modules)"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
-    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 
 def test_json_is_what_runs_hold():

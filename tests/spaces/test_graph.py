@@ -22,9 +22,7 @@ from facenas.spaces.graph_ops import OPERATIONS, Convolution, Identity
 SEEDS = st.integers(0, 2**32)
 
 
-FACE = GraphArchitecture(
-    "face", (4, 8, 8), (("conv3",), ("separable3",), ("max_pool3",)), 2, 2, 3, 6
-)
+FACE = GraphArchitecture("face", (4, 8, 8), (("conv3",), ("separable3",), ("max_pool3",)), 2, 2, 3, 6)
 
 
 def drawn(seed: int) -> GraphArchitecture:
@@ -99,9 +97,7 @@ def test_memory_written_out():
     arch = network(("conv3",))
     weights += 2 * (4 * 4 * 9 + 2 * 4)
     statistics += 2 * 2 * 4
-    maps = 64 + 4 * (
-        4 * 64
-    )  # image; input, first convolution's result, second's before and after BatchNorm
+    maps = 64 + 4 * (4 * 64)  # image; input, first convolution's result, second's before and after BatchNorm
     assert arch.count_memory(8) == 4 * (weights + statistics + maps)
 
 
@@ -279,9 +275,7 @@ def test_where_nothing_can_be_skipped_is_pooled():
 
 
 def test_depth_multipliers_multiply_and_round_up():
-    config = Graph.Settings(
-        operations=("conv3",), depth_multipliers=(0.5, 1.1), min_blocks=3, max_blocks=10
-    )
+    config = Graph.Settings(operations=("conv3",), depth_multipliers=(0.5, 1.1), min_blocks=3, max_blocks=10)
     space = Graph(config).bind(ImageFacts(1, 10, 32))
     assert [len(stage) for stage in space.start().stages] == [2, 2, 2]
     assert [len(stage) for stage in space.largest().stages] == [11, 11, 11]  # not 12

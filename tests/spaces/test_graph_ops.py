@@ -145,10 +145,7 @@ def test_a_map_that_is_only_passed_on_takes_no_memory():
 
 
 def test_sides_round_up():
-    sides = {
-        node.name: node.side(9)
-        for node in network(("conv3",), ("conv3",), ("conv3",)).graph().nodes
-    }
+    sides = {node.name: node.side(9) for node in network(("conv3",), ("conv3",), ("conv3",)).graph().nodes}
     firsts = [sides[f"stage{number}_block1_conv3_second"] for number in (1, 2, 3)]
     assert firsts == [9, 5, 3]
     assert (sides["image"], sides["classifier"]) == (9, 1)

@@ -294,9 +294,7 @@ def test_a_new_block_is_plain_and_goes_to_the_end_of_its_stage():
     found = {space.mutate(arch, random.Random(seed)) for seed in range(300)}
     (fewer,) = (a for a in found if a.depth < arch.depth)
     (more,) = (a for a in found if a.depth > arch.depth)
-    assert (
-        len(found) == 2 + 2 * 7
-    )  # depth; operation and kernel of each block; the width has no room
+    assert len(found) == 2 + 2 * 7  # depth; operation and kernel of each block; the width has no room
     assert (fewer.stages, fewer.kernels) == ((1, 1, 3, 1), (5,) * 6)
     assert (more.stages, more.kernels) == ((1, 2, 4, 1), (5, 5, 3, 5, 5, 5, 5, 5))
     assert more.operations == (0, 0, PLAIN, 0, 0, 0, 0, 0)

@@ -188,8 +188,7 @@ def in_bounds(space: Plain, arch: PlainArchitecture) -> bool:
         and c.min_width <= arch.width <= c.max_width
         and {*arch.operations} <= {0, 1}
         and {*arch.kernels} <= {3, 5}
-        and (arch.in_channels, arch.num_classes)
-        == (space.images.in_channels, space.images.num_classes)
+        and (arch.in_channels, arch.num_classes) == (space.images.in_channels, space.images.num_classes)
     )
 
 
@@ -216,9 +215,7 @@ def test_a_crossing_takes_every_gene_from_a_parent(space, seed):
     assert child.width in (first.width, second.width)
     for i in range(child.depth):
         parents = [p for p in (first, second) if i < p.depth]
-        assert (child.operations[i], child.kernels[i]) in [
-            (p.operations[i], p.kernels[i]) for p in parents
-        ]
+        assert (child.operations[i], child.kernels[i]) in [(p.operations[i], p.kernels[i]) for p in parents]
 
 
 def test_crossings_take_from_both_parents():

@@ -143,9 +143,7 @@ def test_the_weighted_sum_finds_its_own_optimum():
     sums = points_of(search.judged, search.objectives) / (100, 70) @ (1.0, 0.5)
     every = random.Random(0)
     drawn = [SPACE.sample(every) for _ in range(5_000)]
-    by_chance = min(
-        (100 - r.accuracy()) / 100 + 0.5 * r.cost() / 70 for r in drawn if r.cost() <= 70
-    )
+    by_chance = min((100 - r.accuracy()) / 100 + 0.5 * r.cost() / 70 for r in drawn if r.cost() <= 70)
     assert sums.min() < by_chance
 
 
@@ -189,9 +187,7 @@ def test_the_result_tells_the_front_by_trial_number():
 @given(st.integers(0, 2**32), st.integers(1, 30), st.integers(1, 4), st.booleans())
 def test_non_dominated_equals_pymoo(seed, count, width, ties):
     rng = np.random.default_rng(seed)
-    points = (
-        rng.integers(0, 4, (count, width)).astype(float) if ties else rng.random((count, width))
-    )
+    points = rng.integers(0, 4, (count, width)).astype(float) if ties else rng.random((count, width))
     theirs = NonDominatedSorting().do(points, only_non_dominated_front=True)
     ours = non_dominated(points)
     assert {tuple(p) for p in points[ours]} == {tuple(p) for p in points[theirs]}

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from facenas.spaces import ImageFacts, Plain
 from facenas.strategies import Candidate, MacroMicro, TrialResult
 
-ACCURACIES = st.lists(
-    st.sampled_from([0.0, 40.0, 49.97, 50.0, 50.05, 50.2, 99.95]), min_size=40, max_size=40
-)
+ACCURACIES = st.lists(st.sampled_from([0.0, 40.0, 49.97, 50.0, 50.05, 50.2, 99.95]), min_size=40, max_size=40)
 
 
 def result(accuracy: float, train_accuracy: float = 0.0, **values: float) -> TrialResult:
@@ -20,9 +18,7 @@ def result(accuracy: float, train_accuracy: float = 0.0, **values: float) -> Tri
 
 
 def engine(depths: tuple[int, int] = (2, 6), widths: tuple[int, int] = (4, 12)) -> MacroMicro:
-    bounds = dict(
-        zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True)
-    )
+    bounds = dict(zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True))
     space = Plain(**bounds).bind(ImageFacts(1, 10, 32))
     return MacroMicro(param_slack=100).bind(space, seed=0)
 
@@ -122,11 +118,7 @@ def test_known_outcomes_are_believed():
 
     def third_drop_is_known(candidate: Candidate) -> TrialResult | None:
         depth = candidate.architecture.depth
-        return (
-            result(50.0 if depth == 2 else 10.0)
-            if candidate.phase == "depth" and depth < 6
-            else None
-        )
+        return result(50.0 if depth == 2 else 10.0) if candidate.phase == "depth" and depth < 6 else None
 
     ahead = strategy.look_ahead(5, third_drop_is_known)
     pruned = [("width", 2, 10), ("width", 2, 8)]
@@ -145,8 +137,7 @@ def test_a_replacement_known_to_win_is_kept():
         return result(90.0) if won else None
 
     ahead = [
-        (c.architecture.operations, c.architecture.kernels)
-        for c in strategy.look_ahead(9, first_layer_wins)
+        (c.architecture.operations, c.architecture.kernels) for c in strategy.look_ahead(9, first_layer_wins)
     ]
     assert ahead == [((1, 0), (3, 3)), ((1, 1), (3, 3)), ((1, 0), (5, 3)), ((1, 0), (3, 5))]
 

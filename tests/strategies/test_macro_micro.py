@@ -21,9 +21,7 @@ def result(accuracy: float, train_accuracy: float = 0.0, **values: float) -> Tri
 
 def engine(depths: tuple[int, int], widths: tuple[int, int], **config: float) -> MacroMicro:
     step = int(config.pop("width_step", 2))
-    bounds = dict(
-        zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True)
-    )
+    bounds = dict(zip(("min_depth", "max_depth", "min_width", "max_width"), depths + widths, strict=True))
     space = Plain(**bounds, width_step=step).bind(ImageFacts(1, 10, 32))
     bound = MacroMicro(**config).bind(space, seed=0)
     assert isinstance(bound, MacroMicro)
@@ -50,9 +48,7 @@ def seen(asked: list[Candidate]) -> list[tuple[str, int, int, int]]:
 
 def growth(outcomes: Sequence[float | TrialResult], **config: float) -> MacroMicro:
     strategy = engine((2, 9), (8, 8), **MACRO, **config)
-    assert seen(play(strategy, outcomes)) == [
-        ("depth", 2 + i, 8, 10 + i) for i in range(len(outcomes))
-    ]
+    assert seen(play(strategy, outcomes)) == [("depth", 2 + i, 8, 10 + i) for i in range(len(outcomes))]
     return strategy
 
 
@@ -164,15 +160,11 @@ def test_two_drops_do_not_end_pruning():
 def test_growths_last_drops_are_not_counted_in_pruning():
     strategy = engine((2, 4), (4, 20), **MACRO)
     play(strategy, [50, 49, 49])  # D_max with two drops
-    assert seen(play(strategy, [49, 49, 50])) == [
-        ("width", 2, w, e) for w, e in [(18, 14), (16, 16), (14, 18)]
-    ]
+    assert seen(play(strategy, [49, 49, 50])) == [("width", 2, w, e) for w, e in [(18, 14), (16, 16), (14, 18)]]
 
 
 def test_epochs_go_on_from_where_growth_stopped_and_the_best_depth_is_pruned():
-    strategy = engine(
-        (2, 9), (8, 12), min_epochs=3, depth_epoch_step=4, width_epoch_step=5, **MACRO
-    )
+    strategy = engine((2, 9), (8, 12), min_epochs=3, depth_epoch_step=4, width_epoch_step=5, **MACRO)
     asked = play(strategy, [10, 50, 40, 40, 40, 50, 50])
     growth = [("depth", depth, 12, 3 + 4 * (depth - 2)) for depth in (2, 3, 4, 5, 6)]
     assert seen(asked) == [*growth, ("width", 3, 10, 24), ("width", 3, 8, 29)]
@@ -246,9 +238,7 @@ def parameters(width: int, ops: Sequence[int], kernels: Sequence[int]) -> int:
 Gene = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
-def micro_by_the_book(
-    width: int, depth: int, slack: int, right: list[int]
-) -> tuple[list[Gene], Gene]:
+def micro_by_the_book(width: int, depth: int, slack: int, right: list[int]) -> tuple[list[Gene], Gene]:
     """(all asked for, the best): `right` has the baseline's right answers, then every replacement's."""
     best: Gene = (width, (0,) * depth, (3,) * depth)
     asked, best_right = [best], right[0]
@@ -299,9 +289,7 @@ def test_replacements_are_as_wide_as_parameters_allow():
     base, arch = baseline.architecture.count_parameters(), first.architecture
     assert arch.operations == (1, 0, 0, 0, 0, 0)
     assert arch.width < 16
-    assert (
-        arch.count_parameters() <= base + 100 < arch.with_width(arch.width + 1).count_parameters()
-    )
+    assert arch.count_parameters() <= base + 100 < arch.with_width(arch.width + 1).count_parameters()
     [second] = play(strategy, [41])  # equal: undone
     assert second.architecture.operations == (1, 1, 0, 0, 0, 0)
     [third] = play(strategy, [40])
@@ -319,9 +307,7 @@ def test_parameters_may_reach_the_limit_but_not_pass_it():
 
 def test_the_baseline_is_the_network_that_growth_and_pruning_found():
     strategy = engine((2, 5), (8, 14))
-    asked = play(
-        strategy, [50, 60, 50, 50, 60, 50, 50, 40]
-    )  # depth 3 of 5, width 12, drops at 10 and 8
+    asked = play(strategy, [50, 60, 50, 50, 60, 50, 50, 40])  # depth 3 of 5, width 12, drops at 10 and 8
     assert seen(asked)[-1] == ("ops", 3, 12, 2)
     assert asked[-1].architecture == PlainArchitecture.uniform(3, 12, 1, 10)
 

@@ -54,9 +54,7 @@ def made_up_log(seconds_per_epoch: float = 10) -> dict[str, Any]:
         clock += timedelta(seconds=seconds_per_epoch * wanted.budget.epochs)
         described = {**arch.to_json(), "phase": wanted.phase, "epochs": wanted.budget.epochs}
         described |= {"params_millions": arch.count_parameters() / 1e6, "accuracy": accuracy}
-        trials.append(
-            described | {"train_accuracy": 30.0, "finished": f"{clock:%Y-%m-%d %H:%M:%S},000"}
-        )
+        trials.append(described | {"train_accuracy": 30.0, "finished": f"{clock:%Y-%m-%d %H:%M:%S},000"})
         strategy.tell(result(accuracy, 30.0))
     assert strategy.ask() == []
     return {
@@ -124,9 +122,7 @@ def test_it_runs_from_the_command_line(tmp_path, name):
     else:
         path = published(name)
     command = [sys.executable, str(TOOL), str(path), "--workers", "1", "2"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path)
     head, _, row, mean = done.stdout.splitlines()
     assert head == "| log | trials | hours on one | 1 workers | 2 workers |"
     trials = {"made-up": 15, "kmnist-tiny": 62}[name]

@@ -62,9 +62,7 @@ def test_without_test_identities_the_result_says_so(faces):
 
 
 @pytest.mark.parametrize("tested", [0.0, 0.2])
-@pytest.mark.parametrize(
-    ("recipe", "data"), [({"hold_out": False}, {}), ({}, {"validation_fraction": 0.0})]
-)
+@pytest.mark.parametrize(("recipe", "data"), [({"hold_out": False}, {}), ({}, {"validation_fraction": 0.0})])
 def test_a_final_training_can_hold_nothing_out_to_choose_on(faces, recipe, data, tested):
     """Then all identities train but those to test on, and no epoch is better than another."""
     config = DATA.model_copy(update={**data, "test_fraction": tested})

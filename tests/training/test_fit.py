@@ -45,15 +45,11 @@ def state_of(
     images: int = 90,
     dtype: torch.dtype = torch.float32,
 ) -> TrainState:
-    context = TaskContext(
-        ARCH, open_image_set(digits), DataConfig(), RECIPE, 0, 3, pick_device(), final=True
-    )
+    context = TaskContext(ARCH, open_image_set(digits), DataConfig(), RECIPE, 0, 3, pick_device(), final=True)
     task = Scored(context)
     task.scores, task.indices = scores, torch.arange(images)
     task.model.to(dtype)
-    return TrainState(
-        Trainer(task, RECIPE, 4, context.device), folder / "checkpoints" / "t.pt", "key"
-    )
+    return TrainState(Trainer(task, RECIPE, 4, context.device), folder / "checkpoints" / "t.pt", "key")
 
 
 def weights(state: TrainState) -> torch.Tensor:
@@ -112,9 +108,7 @@ def test_metrics_of_others_stay_and_a_torn_line_goes(tmp_path):
 def test_divergence_stops_it_and_says_what_to_do(digits, tmp_path):
     state = state_of(digits, tmp_path)
     state.trainer.recipe = RECIPE.model_copy(update={"lr": 1e30})
-    with pytest.raises(
-        SearchStoppedError, match=r"final training: the loss .*; try a lower recipe.lr"
-    ):
+    with pytest.raises(SearchStoppedError, match=r"final training: the loss .*; try a lower recipe.lr"):
         fit(state, tmp_path, "final", lambda *_: None)
     assert not state.path.exists()
 
@@ -160,9 +154,7 @@ def share_few(rank: int, folder: Path, digits: Path) -> list[int]:
     """Images of each batch of 63 images by 30, and what is said of batches of 3."""
     state = state_of(digits, folder, images=63)
     recipe = Recipe(batch_size=3)
-    context = TaskContext(
-        ARCH, open_image_set(digits), DataConfig(), recipe, 0, 3, pick_device(), final=True
-    )
+    context = TaskContext(ARCH, open_image_set(digits), DataConfig(), recipe, 0, 3, pick_device(), final=True)
     with pytest.raises(UserError, match="in batches of 3 are too few for 2 processes"):
         ClassificationTask(context)
     return [len(labels) for _, labels in state.trainer.task.batches(0)]

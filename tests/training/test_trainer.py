@@ -97,9 +97,7 @@ def test_state_dict_goes_on_bit_for_bit(training, tmp_path):
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     second.run_epoch(1)
     second.run_epoch(2)
-    for one, other in zip(
-        whole.task.model.parameters(), second.task.model.parameters(), strict=True
-    ):
+    for one, other in zip(whole.task.model.parameters(), second.task.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
 

@@ -83,9 +83,7 @@ def fresh(embedder: Embedder, crops: Path, names: list[str]) -> NDArray[np.float
         return extract(embedder, images, batch_size=BATCH, cache=Path(cache))
 
 
-def plain_script(
-    one: One, crops: Path, names: list[str], mean: float, std: float
-) -> NDArray[np.float32]:
+def plain_script(one: One, crops: Path, names: list[str], mean: float, std: float) -> NDArray[np.float32]:
     """Theirs, as `deepinsight/insightface:python-package/insightface/model_zoo/arcface_onnx.py` is used."""
     found = []
     with zipfile.ZipFile(crops) as archive:

@@ -42,12 +42,8 @@ def rows(scale: float = 1.0) -> list[Row]:
         vectors, scores = (_difference(Path(folder), what) for what in ("vectors", "scores"))
     assert (vectors, ours["tars"]) == (0, theirs["tars"])
     assert scores < 1e-14
-    total, their_total = (
-        sum(part[step] for step in ("pooling", "scoring", "roc")) for part in (ours, theirs)
-    )
-    memory = (
-        f"{ours['memory']:.1f} GB at most (limit {MEMORY_LIMIT:g}), theirs {theirs['memory']:.1f}"
-    )
+    total, their_total = (sum(part[step] for step in ("pooling", "scoring", "roc")) for part in (ours, theirs))
+    memory = f"{ours['memory']:.1f} GB at most (limit {MEMORY_LIMIT:g}), theirs {theirs['memory']:.1f}"
     tars = ", ".join(f"{100 * tar:.2f}" for tar in ours["tars"])
     return [
         ("IJB-C text files, first time", ours["first"], FIRST_LIMIT, "the limit"),
@@ -73,9 +69,7 @@ def _in_a_process(part: str, *words: str) -> dict[str, Any]:
 
 
 def _difference(folder: Path, what: str) -> float:
-    ours, theirs = (
-        np.load(folder / f"{who}_{what}.npy", mmap_mode="r") for who in ("ours", "theirs")
-    )
+    ours, theirs = (np.load(folder / f"{who}_{what}.npy", mmap_mode="r") for who in ("ours", "theirs"))
     blocks = range(0, len(ours), LINES_AT_ONCE)
     parts = (slice(start, start + LINES_AT_ONCE) for start in blocks)
     return max(float(np.abs(ours[part] - theirs[part]).max()) for part in parts)
@@ -87,9 +81,7 @@ def make(folder: Path, scale: float) -> dict[str, Any]:
     images, gallery, probes = (max(60, int(scale * n)) for n in (IMAGES, GALLERY, PROBES))
     subject_of = np.concatenate([np.arange(gallery), rng.integers(0, gallery, probes)])
     templates = len(subject_of)
-    of_image = np.concatenate(
-        [np.arange(templates), rng.integers(0, templates, images - templates)]
-    )
+    of_image = np.concatenate([np.arange(templates), rng.integers(0, templates, images - templates)])
     of_image = rng.permutation(of_image)
     media = of_image * 100 + rng.integers(0, 6, images)
     _make_features(folder / "features.npy", of_image, subject_of, rng)

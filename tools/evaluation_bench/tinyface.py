@@ -40,9 +40,7 @@ def rows(probes: int = PROBES, matches: int = MATCHES, distractors: int = DISTRA
         seconds, right = timed(lambda part=part, s=scores: dir_far(s, probe_ids[part], gallery_ids))
         sorting, hits = sorting + seconds, hits + right
         seconds, _ = timed(
-            lambda part=part, s=scores: [
-                places(*of) for of in zip(s, pick(mates, part), strict=True)
-            ]
+            lambda part=part, s=scores: [places(*of) for of in zip(s, pick(mates, part), strict=True)]
         )
         ranking += seconds
     mated = probes - found.probes_without_mate
@@ -60,9 +58,7 @@ def draw(probes: int, matches: int, distractors: int) -> tuple[Scores, Scores, I
     """Unit probes and gallery round the centres of identities, some blurred beyond recognition, and ids."""
     rng = np.random.default_rng(0)
     identities = min(IDENTITIES, matches)
-    of_gallery = np.concatenate(
-        [np.arange(identities), rng.integers(0, identities, matches - identities)]
-    )
+    of_gallery = np.concatenate([np.arange(identities), rng.integers(0, identities, matches - identities)])
     of_probes = rng.integers(0, identities, probes)
     centres = rng.normal(size=(identities, SIZE)).astype(np.float32)
     found = []

@@ -63,8 +63,7 @@ def similarity(points: NDArray[np.floating]) -> NDArray[np.float64]:
     if np.shape(points) != REFERENCE.shape:
         raise ValueError(f"landmarks of shape {np.shape(points)}; they should be five of x, y")
     given, wanted = (  # x + iy
-        np.ascontiguousarray(array, np.float64).view(np.complex128)[:, 0]
-        for array in (points, REFERENCE)
+        np.ascontiguousarray(array, np.float64).view(np.complex128)[:, 0] for array in (points, REFERENCE)
     )
     if not (np.abs(given) < _FARTHEST).all():
         raise ValueError("a landmark is not a number, or lies far outside any image")
@@ -74,9 +73,7 @@ def similarity(points: NDArray[np.floating]) -> NDArray[np.float64]:
     if size <= _LEAST_SPREAD**2 or not factor:
         raise ValueError("the landmarks lie all in one place")
     shift = wanted.mean() - factor * given.mean()
-    return np.array(
-        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
-    )
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
 def align(image: Pixels, points: NDArray[np.floating]) -> Pixels:
@@ -162,10 +159,7 @@ def crop_names(names: list[str]) -> list[str]:
     """What the crops are called, without an ending; `a.jpg` and `a.png` in one folder stay apart."""
     bare = [str(PurePosixPath(name).with_suffix("")) for name in names]
     often = Counter(name.casefold() for name in bare)  # some file systems do not tell case apart
-    return [
-        stem if often[stem.casefold()] == 1 else name
-        for stem, name in zip(bare, names, strict=True)
-    ]
+    return [stem if often[stem.casefold()] == 1 else name for stem, name in zip(bare, names, strict=True)]
 
 
 def _mapped(
@@ -236,9 +230,7 @@ def _claim(out: Path, source: Path, faces: str, detector: str) -> None:
         old = read_json(out / NOTE)
         other = next((key for key in note if old.get(key) != note[key]), None)
         if other:
-            raise UserError(
-                f"{out}: holds crops of another {other} ({old.get(other)}); choose another folder"
-            )
+            raise UserError(f"{out}: holds crops of another {other} ({old.get(other)}); choose another folder")
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -246,9 +238,7 @@ def _claim(out: Path, source: Path, faces: str, detector: str) -> None:
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from None
     if taken:
-        raise UserError(
-            f"{out}: is not empty and not made by `facenas align`; choose another folder"
-        )
+        raise UserError(f"{out}: is not empty and not made by `facenas align`; choose another folder")
     write_json(out / NOTE, note)
 
 
@@ -264,7 +254,5 @@ def _list_skipped(out: Path, source: Path, skipped: list[tuple[str, str]], image
     write_text(path, text.getvalue())
     if len(skipped) == images:
         name, reason = skipped[0]
-        raise UserError(
-            f"{source}: none of its {images} images gives a face (the first, {name}: {reason})"
-        )
+        raise UserError(f"{source}: none of its {images} images gives a face (the first, {name}: {reason})")
     log.warning("%d images skipped; %s says why", len(skipped), path)

@@ -29,10 +29,7 @@ from facenas.files import write_bytes
 
 NAME = "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-URL = (
-    "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/"
-    f"face_detection_yunet/{NAME}"
-)
+URL = f"https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/{NAME}"
 _SECONDS = 20  # without an answer
 _MOST_BYTES = 10_000_000
 
@@ -123,9 +120,7 @@ class Detector:
         if min(height, width) < _LEAST_SIDE:
             return []
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        small = cv2.cvtColor(
-            cv2.resize(image, (width, height), interpolation=how), cv2.COLOR_RGB2BGR
-        )
+        small = cv2.cvtColor(cv2.resize(image, (width, height), interpolation=how), cv2.COLOR_RGB2BGR)
         rim = round(scale * border)
         small = cv2.copyMakeBorder(small, rim, rim, rim, rim, cv2.BORDER_CONSTANT)
         network = self._network()

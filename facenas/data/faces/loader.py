@@ -77,9 +77,7 @@ class FaceLoader:
             numbers = range(first, min(first + DRAWN, len(self)))
             yield from [self._draw(order, epoch, batch) for batch in numbers]
 
-    def _draw(
-        self, order: NDArray[np.int64], epoch: int, batch: int
-    ) -> tuple[NDArray[np.int64], FaceDraws]:
+    def _draw(self, order: NDArray[np.int64], epoch: int, batch: int) -> tuple[NDArray[np.int64], FaceDraws]:
         start, total = self.place(batch)
         own = slice(start, total * (self.rank + 1) // self.world)
         # Drawn for all ranks, of which each takes its own. (The 1 is for numpy: to it [3, 5, 0] is [3, 5].)

@@ -135,9 +135,7 @@ class ShardedArray:
         if first == last:
             return self.shard(first)[start - first * step : stop - first * step]
         shards = range(first, last + 1)
-        return np.concatenate(
-            [self.shard(i)[max(start - i * step, 0) : stop - i * step] for i in shards]
-        )
+        return np.concatenate([self.shard(i)[max(start - i * step, 0) : stop - i * step] for i in shards])
 
     def take(self, indices: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Rows at `indices` (m,), as a copy (m, *row)."""

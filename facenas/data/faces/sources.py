@@ -61,9 +61,7 @@ def open_source(path: Path) -> FaceSource:
             return _open_zip(path)
         case ".csv":
             return _listed(f"list {path.name}", partial(_in_list, path))
-    raise UserError(
-        f"{path}: is neither a folder nor a .rec, .zip or .csv file, so there is nothing to import"
-    )
+    raise UserError(f"{path}: is neither a folder nor a .rec, .zip or .csv file, so there is nothing to import")
 
 
 def _listed(title: str, items: Callable[[], Iterator[Item]]) -> FaceSource:
@@ -121,9 +119,7 @@ def _in_list(path: Path) -> Iterator[Item]:
                 if len(cells) == 2 and all(cells):
                     yield Item(cells[0], cells[1], partial(files.read, cells[0]))
                 elif any(cells):
-                    raise UserError(
-                        f"{path}: line {rows.line_num} is not `path,identity`; correct it"
-                    )
+                    raise UserError(f"{path}: line {rows.line_num} is not `path,identity`; correct it")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -97,10 +97,7 @@ class _Pool:
         more = rng.permutation(np.flatnonzero(self._each >= level))[: count - given.sum()]
         given[more] += 1
         start = self._each.cumsum() - self._each  # number of each identity's first pair
-        drawn = [
-            start[i] + rng.choice(self._each[i], given[i], replace=False)
-            for i in np.flatnonzero(given)
-        ]
+        drawn = [start[i] + rng.choice(self._each[i], given[i], replace=False) for i in np.flatnonzero(given)]
         before = np.arange(len(self._first)) - self._first
         return self._pairs(np.concatenate(drawn), before, self._first)
 

@@ -134,9 +134,7 @@ class FaceStore:
         """
         indices = np.asarray(indices, np.int64)
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(
-                f"image indices {indices.min()}..{indices.max()} of {len(self)} images"
-            )
+            raise IndexError(f"image indices {indices.min()}..{indices.max()} of {len(self)} images")
         if out is None:
             out = np.empty((len(indices), SIDE, SIDE, 3), np.uint8)
         if self.layout == "raw":
@@ -268,8 +266,7 @@ def _check_counts(store: FaceStore, attributes: dict[str, Any]) -> None:
     for name, length in lengths.items():
         if len(store.arrays[name]) != length:
             raise UserError(
-                f"{store.path}: should have {length} {name} but has {len(store.arrays[name])}; "
-                "import it anew"
+                f"{store.path}: should have {length} {name} but has {len(store.arrays[name])}; import it anew"
             )
     if images and not 0 <= store.labels.min() <= store.labels.max() < identities:
         raise UserError(
@@ -303,9 +300,7 @@ class _Names:
         try:
             return self._names.span(start, stop).tobytes().decode()
         except UnicodeDecodeError:
-            raise UserError(
-                f"{self._path}: identity name {index} is damaged; import it anew"
-            ) from None
+            raise UserError(f"{self._path}: identity name {index} is damaged; import it anew") from None
 
 
 def _check_offsets(store: FaceStore, offsets: str, values: str) -> None:

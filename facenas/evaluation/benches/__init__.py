@@ -117,9 +117,7 @@ def find_bench(bench: str | Path | Bench, **settings: Any) -> Bench:
         found = _load(shipped("eval_protocols") / f"{bench}.yaml")
     else:
         known = ", ".join(bench_names())
-        raise UserError(
-            f"bench {bench}: is unknown; there are {known}, or give a YAML file of one's own"
-        )
+        raise UserError(f"bench {bench}: is unknown; there are {known}, or give a YAML file of one's own")
     if not settings:
         return found
     fields = type(found).model_fields

@@ -145,9 +145,7 @@ def read_meta(bench: TemplateProtocol.Settings, root: Path) -> Meta:
     for wanted in pairs["pairs"].T:
         _check_known(pairs_file, ids, wanted, numbered=True)
     galleries, probes, warnings = _read_lists(bench, root / "meta", ids)
-    return Meta(
-        **{**faces, **points, **pairs}, galleries=galleries, probes=probes, warnings=warnings
-    )
+    return Meta(**{**faces, **points, **pairs}, galleries=galleries, probes=probes, warnings=warnings)
 
 
 def _check_order(
@@ -183,9 +181,7 @@ def _read_lists(
     return tuple(lists[:-1]), lists[-1], ()
 
 
-def _check_known(
-    path: Path, ids: NDArray[np.int64], wanted: NDArray[np.int64], numbered: bool = False
-) -> None:
+def _check_known(path: Path, ids: NDArray[np.int64], wanted: NDArray[np.int64], numbered: bool = False) -> None:
     """Every wanted template has images; numbered: row by row of the file, so that a line can be named."""
     places = places_of(ids, wanted)
     if places.min() < 0:

@@ -91,9 +91,7 @@ def locate(files: Files, listed: Sequence[str]) -> list[str | None]:
     all listed paths share need not be there. Raises UserError when two folders fit.
     """
     names = image_names(files)
-    by_stem = {
-        splitext(name)[0]: name for name in names
-    }  # a.jpg and a.png: the exact name goes first
+    by_stem = {splitext(name)[0]: name for name in names}  # a.jpg and a.png: the exact name goes first
     exact = set(names)
     shorter = list(listed)
     while shorter:
@@ -183,10 +181,7 @@ def _read_cfp(files: Files, folder: str, split: str | None) -> tuple[list[Pair],
             "split FF or FP"
         )
     first, second = (
-        {
-            int(n): plain_path(path)
-            for n, path in _cfp_rows(files, f"{folder}Pair_list_{of}.txt", " ")
-        }
+        {int(n): plain_path(path) for n, path in _cfp_rows(files, f"{folder}Pair_list_{of}.txt", " ")}
         for of in split
     )
     inside, folds = f"{folder}Split/{split}/", []
@@ -211,9 +206,7 @@ def _cfp_pairs(
     try:
         return [(first[int(i)], second[int(j)], same) for i, j in rows]
     except (KeyError, ValueError) as error:
-        raise UserError(
-            f"{files.root}: {name} has a pair of numbers without image ({error})"
-        ) from None
+        raise UserError(f"{files.root}: {name} has a pair of numbers without image ({error})") from None
 
 
 def _cfp_rows(files: Files, name: str, separator: str) -> list[list[str]]:

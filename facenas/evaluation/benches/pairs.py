@@ -88,8 +88,7 @@ class PairProtocol(Protocol):
             scores=scores,
             same=found.same,
             mistakes=tuple(
-                mistake(scores[i], found.same[i], found.images, found.pairs[i], found.names)
-                for i in wrong
+                mistake(scores[i], found.same[i], found.images, found.pairs[i], found.names) for i in wrong
             ),
         )
 
@@ -155,6 +154,4 @@ def mistake(
 ) -> Mistake:
     """A pair of numbers into `images` and `names`, as the page shows it."""
     left, right = images.read(pair)
-    return Mistake(
-        float(score), bool(same), (str(names[pair[0]]), str(names[pair[1]])), (left, right)
-    )
+    return Mistake(float(score), bool(same), (str(names[pair[0]]), str(names[pair[1]])), (left, right))

@@ -68,10 +68,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Bench):
         return value.name
     if isinstance(value, dict):
-        return {
-            key if isinstance(key, str) else f"{key:g}": _as_json(item)
-            for key, item in value.items()
-        }
+        return {key if isinstance(key, str) else f"{key:g}": _as_json(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | tuple):
         return [_as_json(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value

@@ -87,9 +87,7 @@ class RankProtocol(Protocol):
         )
 
 
-def _mistakes(
-    found: RankData, ranking: Ranking, probe: Floats, gallery: Floats
-) -> Iterator[Mistake]:
+def _mistakes(found: RankData, ranking: Ranking, probe: Floats, gallery: Floats) -> Iterator[Mistake]:
     """The probes whose mate stands lowest, each with the image of another person that stands first."""
     for number in np.argsort(-ranking.ranks, kind="stable")[:_SHOWN]:
         if ranking.ranks[number] > 1:
@@ -167,9 +165,7 @@ def _person(data: Path, key: _Key) -> int:
     try:
         return int(key[1].partition("_")[0])
     except ValueError:
-        raise UserError(
-            f"{data}: {'/'.join(key)} does not begin with a person's number and _"
-        ) from None
+        raise UserError(f"{data}: {'/'.join(key)} does not begin with a person's number and _") from None
 
 
 def _warnings(official: _Folder, pixels: _Folder) -> Iterator[str]:

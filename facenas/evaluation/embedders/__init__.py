@@ -43,9 +43,7 @@ def open_embedder(
 
 
 @contextmanager
-def embedder_of(
-    net: Any, options: InputOptions | None = None, device: str | None = None
-) -> Iterator[Embedder]:
+def embedder_of(net: Any, options: InputOptions | None = None, device: str | None = None) -> Iterator[Embedder]:
     """Whatever gives embeddings, as an embedder, for as long as the context lasts.
 
     net: a file or run folder (`open_embedder`), what `facenas.load` gave, an `Embedder`, an `nn.Module`

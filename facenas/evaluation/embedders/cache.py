@@ -59,9 +59,7 @@ def extract(
     try:
         with _folder(root, name, keep) as folder:
             kinds = (PLAIN, MIRRORED) if flip else (PLAIN,)
-            stored = {
-                kind: RowFile(folder / f"{kind}.npy", len(images), embedder.size) for kind in kinds
-            }
+            stored = {kind: RowFile(folder / f"{kind}.npy", len(images), embedder.size) for kind in kinds}
             # Many calls of one thread are faster than one of many; what runs alone may use all.
             with nullcontext() if embedder.alone else threads(1):
                 _fill(stored, embedder, images, batch_size, workers or core_count())

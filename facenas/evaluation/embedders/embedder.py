@@ -105,9 +105,7 @@ def probe(
             fixed = batch is not None or count == 1
             return _select(name, outputs, wanted), count if fixed else None
         reason = reason or f"its output is {_shapes(outputs)} for {count}"
-    raise UserError(
-        f"{name}: does not take images of {SIDE}x{SIDE} pixels and give a row for each ({reason})"
-    )
+    raise UserError(f"{name}: does not take images of {SIDE}x{SIDE} pixels and give a row for each ({reason})")
 
 
 def _select(name: object, outputs: Outputs, wanted: str | None) -> Selection:
@@ -122,9 +120,7 @@ def _select(name: object, outputs: Outputs, wanted: str | None) -> Selection:
     chosen = wanted or (vectors[0] if len(outputs) > 1 else next(iter(outputs)))
     if sizes[chosen] < 2:
         shape = _shapes({chosen: outputs[chosen]})
-        raise UserError(
-            f"{name}: its output {shape} is no embedding, which is one row of numbers an image"
-        )
+        raise UserError(f"{name}: its output {shape} is no embedding, which is one row of numbers an image")
     found = Selection(chosen, None, sizes[chosen])
     lengths = [key for key, size in sizes.items() if size == 1]
     if wanted is not None or len(outputs) != 2 or not lengths:

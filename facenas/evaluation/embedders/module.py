@@ -150,9 +150,7 @@ def _in_memory(
         if not isinstance(found, dict):
             found = dict(enumerate(found if isinstance(found, tuple) else (found,)))
         return {
-            str(key): np.asarray(
-                value.detach().float().cpu() if isinstance(value, Tensor) else value
-            )
+            str(key): np.asarray(value.detach().float().cpu() if isinstance(value, Tensor) else value)
             for key, value in found.items()
         }
 
@@ -208,9 +206,7 @@ def raw_embeddings(model: nn.Module, values: Tensor, device: Device) -> Tensor:
     return outputs.float().cpu()
 
 
-def pair_distances(
-    model: nn.Module, store: FaceStore, pairs: NDArray[np.int64], device: Device
-) -> Floats:
+def pair_distances(model: nn.Module, store: FaceStore, pairs: NDArray[np.int64], device: Device) -> Floats:
     """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once.
 
     Raw embeddings of image and horizontal flip are added before the normalization, so the clearer one

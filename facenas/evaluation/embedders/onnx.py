@@ -133,14 +133,10 @@ def _input(path: Path, session: Any) -> _Input:
     entries = session.get_inputs()
     if len(entries) != 1:
         names = ", ".join(entry.name for entry in entries) or "none"
-        raise UserError(
-            f"{path}: should have one input, the images, but has {len(entries)} ({names})"
-        )
+        raise UserError(f"{path}: should have one input, the images, but has {len(entries)} ({names})")
     entry, told = entries[0], " x ".join(str(size) for size in entries[0].shape)
     if entry.type not in _TYPES:
-        raise UserError(
-            f"{path}: its input {entry.name} takes {entry.type}, not float or uint8 pixels"
-        )
+        raise UserError(f"{path}: its input {entry.name} takes {entry.type}, not float or uint8 pixels")
     shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
     if len(shape) != 4 or not {shape[1], shape[3]} & {3, None}:
         raise UserError(
@@ -165,14 +161,10 @@ def _preprocessing(
         raise UserError(f"{path}: is a classification network; this needs a network of faces")
     if said:
         try:
-            mean, std = (
-                tuple(255 * float(v) for v in json.loads(said[key])) for key in ("mean", "std")
-            )
+            mean, std = (tuple(255 * float(v) for v in json.loads(said[key])) for key in ("mean", "std"))
             return Preprocessing(said["colour"].lower(), mean, std, FILE, FILE)
         except (KeyError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{path}: its metadata is damaged ({first_line(error)}); export it again"
-            ) from None
+            raise UserError(f"{path}: its metadata is damaged ({first_line(error)}); export it again") from None
     if takes_bytes:
         return Preprocessing("rgb", (0.0,), (1.0,), ASSUMED, FILE)
     if takes_raw is None:

@@ -43,10 +43,7 @@ def constants(model: onnx.ModelProto) -> Constants:
 def count_parameters(model: onnx.ModelProto) -> int:
     """Numbers in floating-point weights, without the running statistics of BatchNorms that are left."""
     statistics = {
-        name
-        for node in model.graph.node
-        if node.op_type == "BatchNormalization"
-        for name in node.input[3:]
+        name for node in model.graph.node if node.op_type == "BatchNormalization" for name in node.input[3:]
     }
     return sum(
         int(np.prod(tensor.dims))
@@ -105,9 +102,7 @@ def _per_channel(slope: NDArray[Any]) -> bool:
     return whole and channels > 1 and slope.dtype == np.float32
 
 
-def _prelu(
-    model: onnx.ModelProto, node: onnx.NodeProto, slope: NDArray[np.float32]
-) -> list[onnx.NodeProto]:
+def _prelu(model: onnx.ModelProto, node: onnx.NodeProto, slope: NDArray[np.float32]) -> list[onnx.NodeProto]:
     x, y, slope = node.input[0], node.output[0], slope.reshape(-1, 1, 1, 1)
     minus, below, above, bent = (f"{y}/{part}" for part in ("minus", "below", "above", "bent"))
     weights = {f"{y}/-1": -np.ones_like(slope), f"{y}/-slope": -slope}

@@ -50,9 +50,7 @@ def unit_rows(embeddings: ArrayLike, what: str) -> Floats:
     """
     found = as_floats(embeddings)
     if found.ndim != 2:
-        raise ValueError(
-            f"{what} have shape {found.shape}: (images, numbers of an embedding) is needed"
-        )
+        raise ValueError(f"{what} have shape {found.shape}: (images, numbers of an embedding) is needed")
     # A product of each row with itself: several times faster than a sum of squares.
     norms = np.sqrt(np.matmul(found[:, None, :], found[:, :, None])[:, 0, 0])
     if not np.isfinite(norms).all():

@@ -67,9 +67,7 @@ class MergedIdentification:
     recall_by_share: dict[float, float]
 
 
-def identify_templates(
-    pooled: Templates, galleries: Sequence[Subjects], probes: Subjects
-) -> Identification:
+def identify_templates(pooled: Templates, galleries: Sequence[Subjects], probes: Subjects) -> Identification:
     """IJB 1:N: every probe searched in each gallery; probes whose subject is not in it are non-mated.
 
     Rank k: the mate is among the k most alike, a tie counts against it. TPIR at FPIR x: mated probes found
@@ -116,8 +114,7 @@ def identify_templates_merged(
     if not galleries:
         raise ValueError("there is no gallery to search in")
     templates, subjects = (
-        np.concatenate([getattr(gallery, what) for gallery in galleries])
-        for what in ("templates", "subjects")
+        np.concatenate([getattr(gallery, what) for gallery in galleries]) for what in ("templates", "subjects")
     )
     merged = Subjects("+".join(gallery.name for gallery in galleries), templates, subjects)
     mates = _mates(merged, probes)

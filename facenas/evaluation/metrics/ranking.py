@@ -64,9 +64,7 @@ def rank_k(
     gallery, gallery_ids = _checked(gallery, gallery_ids, "gallery images")
     if probe.shape[1] != gallery.shape[1]:
         widths = f"{probe.shape[1]} and {gallery.shape[1]}"
-        raise ValueError(
-            f"embeddings of probes and gallery have {widths} numbers, not equally many"
-        )
+        raise ValueError(f"embeddings of probes and gallery have {widths} numbers, not equally many")
     mates = mates_of(probe_ids, gallery_ids)
     ranks, precisions, ties = np.zeros(len(probe), np.int64), [], 0
     for number, scores in _rows(probe, gallery, np.flatnonzero([len(of) for of in mates])):
@@ -122,13 +120,9 @@ def mates_of(probe_ids: Ids, gallery_ids: Ids) -> list[Ids]:
     """
     order = np.argsort(gallery_ids, kind="stable")
     order = order[gallery_ids[order] >= 0]
-    first, last = (
-        np.searchsorted(gallery_ids[order], probe_ids, side) for side in ("left", "right")
-    )
+    first, last = (np.searchsorted(gallery_ids[order], probe_ids, side) for side in ("left", "right"))
     if (first == last).all():
-        raise ValueError(
-            f"none of {len(probe_ids)} probes has a mate in the gallery: do the ids agree?"
-        )
+        raise ValueError(f"none of {len(probe_ids)} probes has a mate in the gallery: do the ids agree?")
     return [order[i:j] for i, j in zip(first, last, strict=True)]
 
 
@@ -137,9 +131,7 @@ def _checked(embeddings: Floats, ids: Ids, what: str) -> tuple[Floats, Ids]:
     if not len(found):
         raise ValueError(f"there are no {what}")
     if numbers.shape != found.shape[:1]:
-        raise ValueError(
-            f"{len(found)} {what} and ids of shape {numbers.shape}: one of each is needed"
-        )
+        raise ValueError(f"{len(found)} {what} and ids of shape {numbers.shape}: one of each is needed")
     if numbers.dtype.kind not in "iu":
         raise ValueError(f"ids of {what} are {numbers.dtype}, not whole numbers")
     return found, numbers.astype(np.int64)

@@ -121,8 +121,7 @@ def roc_points(scores: Floats, same: Bools, count: int = 200) -> tuple[list[floa
     # As in `tar_at_fars`: the best impostor that must be refused, if any must.
     refused = impostors[len(impostors) - 1 - np.unique(allowed)[:-1]]
     far, tar = (
-        (len(part) - np.searchsorted(part, refused, side="right")) / len(part)
-        for part in (impostors, genuine)
+        (len(part) - np.searchsorted(part, refused, side="right")) / len(part) for part in (impostors, genuine)
     )
     points = np.unique([(0, 0), *zip(far, tar, strict=True), (1, 1)], axis=0)
     return _rounded(points[:, 0]), _rounded(points[:, 1])
@@ -158,9 +157,7 @@ def auc(scores: Floats, same: Bools) -> float:
     return int(below + not_above) / (2 * len(genuine) * len(impostors))
 
 
-def worst_mistakes(
-    scores: Floats, same: Bools, threshold: float, count: int = 10
-) -> NDArray[np.int64]:
+def worst_mistakes(scores: Floats, same: Bools, threshold: float, count: int = 10) -> NDArray[np.int64]:
     """(up to `count`,) numbers of the pairs on the wrong side of `threshold`, the farthest from it first.
 
     A pair is accepted above the threshold, as in ten-fold verification: wrong are genuine pairs at or below
@@ -197,9 +194,7 @@ def _top(values: Floats, count: int) -> Floats:
     return found
 
 
-def _steps(
-    genuine: Floats, impostors: Floats
-) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+def _steps(genuine: Floats, impostors: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
     """(distinct scores, falling; genuine pairs that each accepts; impostors that each accepts)."""
     genuine, impostors = np.sort(genuine), np.sort(impostors)
     # A stable sort only merges the two.

@@ -22,9 +22,7 @@ FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _IMAGES_AT_ONCE = 16_384  # 32 MB of 512 float32
 _PAIRS_AT_ONCE = 1 << 20
 _PAIRS_GATHERED = 1 << 14  # 64 MB for each side, of 512 float64
-_MATRIX = (
-    1 << 28
-)  # scores of all left templates with all right ones: 2 GB at most, IJB-C takes 0.55
+_MATRIX = 1 << 28  # scores of all left templates with all right ones: 2 GB at most, IJB-C takes 0.55
 _WASTE = 32  # a score out of the matrix product costs that much less than one gathered
 _TABLE = 1 << 24
 
@@ -88,9 +86,7 @@ def verify_templates(
     if use_detector_score and detector_scores is None:
         raise ValueError("use_detector_score needs detector_scores; give them or leave it out")
     weights = detector_scores if use_detector_score else None
-    pooled = pool_templates(
-        features, templates, media, detector_scores=weights, keep_norm=keep_norm
-    )
+    pooled = pool_templates(features, templates, media, detector_scores=weights, keep_norm=keep_norm)
     return verify_pooled(pooled, pairs, same)
 
 
@@ -210,9 +206,7 @@ def _group(templates: NDArray[np.int64], media: NDArray[np.int64]) -> _Groups:
     return _Groups(order, first_image, of_template[new_template].astype(np.int64), first_medium)
 
 
-def _used(
-    pooled: Templates, wanted: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _used(pooled: Templates, wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The (k,) places in `pooled` that `wanted` (p,) names at all, and (p,) which of them each names."""
     places = places_of(pooled.ids, wanted)
     if places.min() < 0:

@@ -94,9 +94,7 @@ def ten_fold_of(distances: Floats, same: Bools, folds: int = 10) -> TenFold:
     accepted_from = np.searchsorted(THRESHOLDS, distances, side="right")
     sizes = np.full(folds, len(same) // folds) + (np.arange(folds) < len(same) % folds)
     fold_of = np.repeat(np.arange(folds), sizes)
-    right = np.stack(
-        [_right_counts(accepted_from[fold_of == f], same[fold_of == f]) for f in range(folds)]
-    )
+    right = np.stack([_right_counts(accepted_from[fold_of == f], same[fold_of == f]) for f in range(folds)])
     chosen = (right.sum(0) - right).argmax(1)  # on the other folds
     return TenFold(
         accuracies=right[np.arange(folds), chosen] / sizes,

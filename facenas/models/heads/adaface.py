@@ -35,9 +35,7 @@ class AdaFace(MarginHead):
     batch_mean: Tensor
     batch_std: Tensor
 
-    def __init__(
-        self, embedding: int, identities: int, seed: int, settings: Config | None = None
-    ) -> None:
+    def __init__(self, embedding: int, identities: int, seed: int, settings: Config | None = None) -> None:
         super().__init__(embedding, identities, seed, settings)
         self.register_buffer("t", torch.zeros(1))
         self.register_buffer("batch_mean", torch.full((1,), 20.0))

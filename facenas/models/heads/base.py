@@ -28,9 +28,7 @@ class Head(nn.Module, ABC):
 
     settings: Config
 
-    def __init__(
-        self, embedding: int, identities: int, seed: int, settings: Config | None = None
-    ) -> None:
+    def __init__(self, embedding: int, identities: int, seed: int, settings: Config | None = None) -> None:
         super().__init__()
         self.settings = settings or self.Settings()
         drawn = torch.empty(embedding, identities)

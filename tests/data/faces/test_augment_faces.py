@@ -21,17 +21,13 @@ def faces(count: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     found = rng.integers(0, 256, (count, 112, 112, 3), dtype=np.uint8)
     for image in found[: count * 3 // 4]:
-        shapes = cv2.resize(
-            rng.uniform(-30, 285, (9, 9, 3)), (112, 112), interpolation=cv2.INTER_CUBIC
-        )
+        shapes = cv2.resize(rng.uniform(-30, 285, (9, 9, 3)), (112, 112), interpolation=cv2.INTER_CUBIC)
         image[:] = np.clip(shapes + rng.normal(0, 3, shapes.shape), 0, 255)
     return found
 
 
 def cropped(picture: Image.Image, draws, i: int) -> Image.Image:
-    top, left, height, width = (
-        int(x[i]) for x in (draws.top, draws.left, draws.height, draws.width)
-    )
+    top, left, height, width = (int(x[i]) for x in (draws.top, draws.left, draws.height, draws.width))
     canvas = Image.new("RGB", picture.size)
     canvas.paste(F.crop(picture, top, left, height, width), (left, top))
     return canvas
@@ -72,17 +68,13 @@ def test_crop_and_flip_are_exact():
 
 
 def test_low_resolution_is_within_two_grey_levels():
-    found = differences(
-        FaceAugment(0.0, 1.0, 0.0, flip=False), {"low_res": low_resolution}, 600, seed=2
-    )
+    found = differences(FaceAugment(0.0, 1.0, 0.0, flip=False), {"low_res": low_resolution}, 600, seed=2)
     assert found.max() <= 2
     assert (found > 0).mean() < 0.05
 
 
 def test_photometric_is_pillows_but_for_rare_roundings():
-    found = differences(
-        FaceAugment(0.0, 0.0, 1.0, flip=False), {"photometric": photometric}, 600, seed=3
-    )
+    found = differences(FaceAugment(0.0, 0.0, 1.0, flip=False), {"photometric": photometric}, 600, seed=3)
     assert found.max() <= 3
     assert (found > 2).mean() < 1e-4
     assert (found == 0).mean() > 0.99
@@ -107,9 +99,7 @@ def test_boxes_are_drawn_as_by_torchvision():
     torch.manual_seed(0)
     picture = Image.new("RGB", (112, 112))
     count = 4000
-    theirs = np.array(
-        [RandomResizedCrop.get_params(picture, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]
-    )
+    theirs = np.array([RandomResizedCrop.get_params(picture, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(count)])
     ours = np.stack(draw_boxes(50_000, np.random.default_rng(0)), axis=1)
     for column in range(4):
         assert distance(ours[:, column], theirs[:, column]) < 1.95 / np.sqrt(count)  # p = 0.001

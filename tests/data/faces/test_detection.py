@@ -47,9 +47,7 @@ def scene(width, height, placed):
     picture = np.full((height, width, 3), 110, np.uint8)
     for crop, left, top, side in placed:
         how = cv2.INTER_AREA if side < 112 else cv2.INTER_CUBIC
-        picture[top : top + side, left : left + side] = cv2.resize(
-            crop, (side, side), interpolation=how
-        )
+        picture[top : top + side, left : left + side] = cv2.resize(crop, (side, side), interpolation=how)
     return picture
 
 
@@ -179,9 +177,7 @@ def test_a_photograph_beyond_50_megapixels():
 # The detector's file
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"no network", b"version https://git-lfs.github.com/spec/v1\n"]
-)
+@pytest.mark.parametrize("content", [b"", b"no network", b"version https://git-lfs.github.com/spec/v1\n"])
 def test_a_file_that_is_no_network(tmp_path, content):
     path = tmp_path / NAME
     path.write_bytes(content)
@@ -259,9 +255,7 @@ def test_it_is_fetched_once_and_checked(served, tmp_path, monkeypatch):
 
 
 def test_it_cannot_be_fetched(served, monkeypatch):
-    with pytest.raises(
-        UserError, match=r"cannot be fetched \(File not found\); get .* as the detector"
-    ):
+    with pytest.raises(UserError, match=r"cannot be fetched \(File not found\); get .* as the detector"):
         find_detector()
     monkeypatch.setattr(detection, "URL", "http://127.0.0.1:9/nobody/listens")
     with pytest.raises(UserError, match=r"cannot be fetched .*refused"):

@@ -83,9 +83,7 @@ def test_identity_factors_differ_between_identities():
             assert low <= values.min() < low + 0.1 * (high - low), part.name
             assert high - 0.1 * (high - low) < values.max() <= high, part.name
     shares = {
-        name: np.mean(
-            [np.size(getattr(who, name)) and np.any(getattr(who, name)) for who in people]
-        )
+        name: np.mean([np.size(getattr(who, name)) and np.any(getattr(who, name)) for who in people])
         for name in ("bald", "moustache", "chin_beard", "cheek_beard", "moles", "freckles", "scar")
     }
     assert all(0.02 < share < 0.6 for share in shares.values()), shares
@@ -96,9 +94,7 @@ def test_nuisance_varies_within_an_identity():
     for part in fields(Nuisance):
         if part.name not in ("glasses", "cover"):
             values = np.array([getattr(now, part.name) for now in seen])
-            assert (values.std(axis=0)[:2] > 0).all() if values.ndim > 1 else values.std() > 0, (
-                part.name
-            )
+            assert (values.std(axis=0)[:2] > 0).all() if values.ndim > 1 else values.std() > 0, part.name
     assert {now.glasses for now in seen} == {"", "rims", "dark"}
     assert {now.cover for now in seen} == {"", "hand", "scarf", "hat"}
     assert nuisance_of(0, 7, 0) == seen[0] != nuisance_of(0, 8, 0)

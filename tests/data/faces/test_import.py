@@ -27,9 +27,7 @@ def out(tmp_path):
 
 def people(top=""):
     return {
-        f"{top}{name}/{i}.jpg": jpeg(10 * n + i)
-        for n, name in enumerate(("b", "a", "a-b"))
-        for i in (0, 1)
+        f"{top}{name}/{i}.jpg": jpeg(10 * n + i) for n, name in enumerate(("b", "a", "a-b")) for i in (0, 1)
     }
 
 
@@ -141,10 +139,7 @@ def test_nothing_that_can_be_used(files, source, out):
     told = refused(write(source, files), out)
     if any(name.endswith("jpg") for name in files):
         reason = "it is no image" if "a/0.jpg" in files else "it lies in no identity's folder"
-        assert (
-            told
-            == f"{source}: none of its 1 images can be used (the first, {next(iter(files))}: {reason})"
-        )
+        assert told == f"{source}: none of its 1 images can be used (the first, {next(iter(files))}: {reason})"
     else:
         assert told.startswith(f"{source}: holds no images; ")
 

@@ -73,9 +73,7 @@ def test_drawing_ahead_changes_nothing(store, monkeypatch):
 
 
 def test_augmentation_does_not_change_the_order(store):
-    assert torch.equal(
-        joined(loader(store).epoch(0))[1], joined(loader(store, augment=PLAIN).epoch(0))[1]
-    )
+    assert torch.equal(joined(loader(store).epoch(0))[1], joined(loader(store, augment=PLAIN).epoch(0))[1])
 
 
 @pytest.mark.parametrize("readers", [2, 3, 8])
@@ -117,13 +115,9 @@ def test_a_last_batch_is_smaller_or_left_out(store, images, batch, world, sizes)
     assert [len(labels) for _, labels in found.epoch(0)] == sizes
 
 
-@pytest.mark.parametrize(
-    ("images", "batch", "world"), [(1, 8, 1), (3, 8, 2), (20, 3, 2), (0, 8, 1)]
-)
+@pytest.mark.parametrize(("images", "batch", "world"), [(1, 8, 1), (3, 8, 2), (20, 3, 2), (0, 8, 1)])
 def test_too_few_images_for_a_batch_are_refused(store, images, batch, world):
-    with pytest.raises(
-        UserError, match=f"{images} images in batches of {batch} are too few for {world}"
-    ):
+    with pytest.raises(UserError, match=f"{images} images in batches of {batch} are too few for {world}"):
         loader(store, batch, indices=np.arange(images), world=world)
 
 

@@ -16,9 +16,7 @@ PIECES = st.one_of(st.just(MAGIC), st.binary(max_size=5), st.just(MAGIC[:3]), st
 PAYLOADS = st.lists(PIECES, max_size=6).map(b"".join)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PAYLOADS, min_size=1, max_size=5))
 @example([MAGIC, MAGIC * 3, b"abcd" + MAGIC, MAGIC + b"abcd", b"ab" + MAGIC + b"cd", b""])
 @example([b"abcd" + MAGIC * 2 + b"efgh" + MAGIC, b"abc" + MAGIC * 2])

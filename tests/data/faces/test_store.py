@@ -134,9 +134,7 @@ def test_it_does_not_depend_on_the_chunks(tmp_path, monkeypatch, request):
     write_store(tmp_path / "a.zarr")
     request.getfixturevalue("small_chunks")
     write_store(tmp_path / "b.zarr")
-    assert (
-        open_store(tmp_path / "a.zarr").fingerprint == open_store(tmp_path / "b.zarr").fingerprint
-    )
+    assert open_store(tmp_path / "a.zarr").fingerprint == open_store(tmp_path / "b.zarr").fingerprint
     assert check(tmp_path / "b.zarr")["images"] == 40
 
 
@@ -197,9 +195,7 @@ def test_other_processes_get_it_by_pickle(tmp_path, monkeypatch):
     content = pickle.dumps(open_store((tmp_path / "a.zarr").relative_to(tmp_path)))
     assert len(content) < 1000
     program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).read([7]).sum())"
-    out = subprocess.run(
-        [sys.executable, "-c", program], input=content, capture_output=True, cwd="/"
-    )
+    out = subprocess.run([sys.executable, "-c", program], input=content, capture_output=True, cwd="/")
     assert int(out.stdout) == decoded(images[7]).sum()
 
 
@@ -212,9 +208,7 @@ def test_forked_readers_see_the_same(tmp_path):
     np.testing.assert_array_equal(found[1][0], decoded(images[30]))
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 70), max_size=12), st.integers(1, 9), st.randoms())
 def test_sharded_arrays_give_back_their_rows(tmp_path, sizes, chunk, rng):
     group = zarr.create_group(tmp_path / "x.zarr", zarr_format=3, overwrite=True)

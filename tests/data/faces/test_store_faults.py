@@ -274,8 +274,6 @@ def test_files_that_may_not_grow(tmp_path):
         "with StoreWriter(pathlib.Path('a.zarr'), 'x', 'raw') as writer:\n"
         "    for i in range(9): writer.add('a', np.full((112, 112, 3), i, np.uint8))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
-    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert "UserError: a.zarr: cannot be written (File too large)" in ended.stderr
     assert not list(tmp_path.iterdir())

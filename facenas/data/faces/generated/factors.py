@@ -134,10 +134,7 @@ def _marks(rng: np.random.Generator) -> dict[str, Any]:
     scar = start + np.linspace(0, 1, 4)[:, None] * along + rng.normal(0, 0.6, (4, 2))
     marks = {"moles": moles, "freckles": freckles, "scar": scar}
     present = rng.uniform(size=3) < (0.45, 0.2, 0.08)
-    return {
-        name: mark[: len(mark) * there]
-        for (name, mark), there in zip(marks.items(), present, strict=True)
-    }
+    return {name: mark[: len(mark) * there] for (name, mark), there in zip(marks.items(), present, strict=True)}
 
 
 @dataclass(frozen=True)

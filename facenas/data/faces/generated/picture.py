@@ -94,9 +94,7 @@ def _slopes(who: Identity, view: View) -> tuple[Map, Map]:
     across, down = np.exp(-0.5 * x * x), np.exp(-0.5 * y * y) * bumps[:, 4:5]
     head_x, head_y = _GRID / (HALF_WIDTH * who.head_width + 4), _DOWN / 70
     rest = DEPTH / np.sqrt(np.maximum(1 - head_x**2 - head_y[:, None] ** 2, 0.12))
-    slope_x = -rest * head_x / (HALF_WIDTH * who.head_width + 4) - down.T @ (
-        x / bumps[:, 2:3] * across
-    )
+    slope_x = -rest * head_x / (HALF_WIDTH * who.head_width + 4) - down.T @ (x / bumps[:, 2:3] * across)
     slope_y = -rest * head_y[:, None] / 70 - (y / bumps[:, 3:4] * down).T @ across
     return slope_x.astype(np.float32), slope_y.astype(np.float32)
 

@@ -169,9 +169,7 @@ def _line(color: Color, width: float, canvas: Canvas, points: Pixels, zoom: floa
         cv2.polylines(canvas, [points], False, color, thickness, cv2.LINE_AA, _SUBPIXEL)
 
 
-def _tint(
-    color: Color, opacity: float, blur: float, canvas: Canvas, points: Pixels, zoom: float
-) -> None:
+def _tint(color: Color, opacity: float, blur: float, canvas: Canvas, points: Pixels, zoom: float) -> None:
     """Mixes within the polygon's bounds and as far as the blur reaches, nowhere else."""
     blur *= zoom
     reach = int(3 * blur) + 2
