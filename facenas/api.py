@@ -192,8 +192,8 @@ def train(
     arch, base = _resolve(name, runs_dir, pick)
     config = _anchored(_configure(preset or base, settings, overrides))
     label = arch.kind if isinstance(name, Architecture) else name
-    told = command or _python_call("train")
-    return _train(_shared_run(arch, config, label, run, runs_dir, told), epochs)
+    origin = command or _python_call("train")
+    return _train(_shared_run(arch, config, label, run, runs_dir, origin), epochs)
 
 
 def load(source: str | Path | SearchResult | TrainResult, *, runs_dir: Any = None) -> Network | Embedder:

@@ -31,12 +31,12 @@ def print_results(results: Sequence[BenchResult]) -> None:
 
 def _lines(result: BenchResult) -> Iterator[tuple[str, ...]]:
     """The measures beside published ones; then the other ranks, or the true accept rates that are kept."""
-    told = list(rows(result))
-    for row in told:
+    listed = list(rows(result))
+    for row in listed:
         best = row.published[0] if row.published else None
         yield row.measure.label, _ours(row.measure), *_beside(best)
     if result.bench.kind == "ranking":
-        others = [one for one in measures(result) if one not in [row.measure for row in told]]
+        others = [one for one in measures(result) if one not in [row.measure for row in listed]]
         yield from ((one.label, _ours(one)) for one in others)
     for one in rates(result):
         if one.strict is not None:

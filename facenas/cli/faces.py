@@ -77,8 +77,8 @@ def embed(
             np.savez(file, names=np.array(faces.names), embeddings=rows)
 
     write_atomically(out, write)
-    told = {"out": str(out), "images": len(rows), "size": rows.shape[1], "model": model.model}
-    show({**told, "seconds": _since(started)}, as_json)
+    facts = {"out": str(out), "images": len(rows), "size": rows.shape[1], "model": model.model}
+    show({**facts, "seconds": _since(started)}, as_json)
 
 
 @with_model
@@ -128,7 +128,7 @@ def enroll(
             model=model.model,
             detector=detector,
         )
-    told = {
+    facts = {
         "gallery": str(gallery),
         "identities": len(made.identities),
         "images": sum(made.images),
@@ -136,7 +136,7 @@ def enroll(
         "threshold": made.threshold,
         "model": model.model,
     }
-    show({**told, "seconds": _since(started)}, as_json)
+    show({**facts, "seconds": _since(started)}, as_json)
 
 
 @with_model
@@ -163,12 +163,12 @@ def identify(
     remedy = f"give --threshold; a gallery of {LEAST_PEOPLE} people or more has one of its own"
     _tell_of_threshold(limit, remedy)
     if as_json:
-        told = {
+        facts = {
             "gallery": str(gallery),
             "identities": len(known.identities),
             "images": len(found),
         }
-        show({**told, **limit.to_json(), "results": [one.to_json() for one in found]}, as_json)
+        show({**facts, **limit.to_json(), "results": [one.to_json() for one in found]}, as_json)
         return
     if limit.value is not None:
         print(f"threshold: {limit.value:.4f} ({limit.source})")

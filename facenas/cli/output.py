@@ -26,8 +26,8 @@ def show(result: dict[str, Any], as_json: bool) -> None:
         return
     for key, value in result.items():
         if not isinstance(value, dict) and not _nested(value):
-            told = round(value, 4) if isinstance(value, float) else value
-            print(f"{key.replace('_', ' ')}: {told}")
+            shown = round(value, 4) if isinstance(value, float) else value
+            print(f"{key.replace('_', ' ')}: {shown}")
 
 
 def _nested(value: Any) -> bool:

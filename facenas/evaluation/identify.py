@@ -127,9 +127,9 @@ class Match:
 
     def to_json(self) -> dict[str, Any]:
         """As `facenas identify --json` prints it."""
-        told = [{"identity": name, "score": score} for name, score in self.candidates]
+        recorded = [{"identity": name, "score": score} for name, score in self.candidates]
         found = {"image": self.image, "identity": self.identity, "known": self.known}
-        return {**found, "candidates": told}
+        return {**found, "candidates": recorded}
 
 
 def embed_faces(net: Any, images: Path | FaceImages, detector: Path | None = None) -> Rows:
@@ -249,8 +249,8 @@ def measured_threshold(results: Path, fingerprint: str) -> Threshold:
     """
     tree = read_json(results)
     network, benches = tree.get("network"), tree.get("benches")
-    told = network.get("fingerprint") if isinstance(network, dict) else None
-    if told != fingerprint or not tree.get("flip"):
+    recorded = network.get("fingerprint") if isinstance(network, dict) else None
+    if recorded != fingerprint or not tree.get("flip"):
         return Threshold()
     if not isinstance(benches, dict):
         benches = {str(tree.get("bench")): tree}

@@ -97,7 +97,7 @@ def _color(path: Path, prefix: str, insightface: bool, untold: Color | None) -> 
     if untold:
         return untold
     raise UserError(
-        f"{path}: RGB or BGR cannot be told; give --input-color, or keep the names as AdaFace (model.*) or "
+        f"{path}: RGB or BGR cannot be told; give color (rgb or bgr), or keep names as AdaFace (model.*) or "
         "CVLface (net.*) wrote them"
     )
 

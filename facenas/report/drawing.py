@@ -99,13 +99,13 @@ def special(network: Network) -> str:
     """
     if network.arch is None or network.kind not in ("plain", "ir"):
         return network.summary
-    usual, told = network.kind == "ir", list[str]()
+    usual, caption = network.kind == "ir", list[str]()
     if at := [n for n, gene in enumerate(network.arch.operations, start=1) if gene != usual]:
-        told.append(f"{_CONVOLUTIONS[not usual]} at {ranges(at)}")
+        caption.append(f"{_CONVOLUTIONS[not usual]} at {ranges(at)}")
     for kernel in sorted(set(network.arch.kernels) - {3}):
         at = [n for n, k in enumerate(network.arch.kernels, start=1) if k == kernel]
-        told.append(f"{kernel}×{kernel} at {ranges(at)}")
-    return "; ".join(told)
+        caption.append(f"{kernel}×{kernel} at {ranges(at)}")
+    return "; ".join(caption)
 
 
 def _plain(arch: Any, image_size: int | None) -> Iterator[Frame]:
@@ -151,13 +151,13 @@ def _cells(arch: Any, image_size: int | None) -> Iterator[Frame]:
     yield _bare(_stem(arch, arch.stem, side, "stem 3×3", f"{arch.stem} ch"))
     for number, placed in enumerate(arch.placed(), start=1):
         cell, side = placed.cell, _side(image_size, placed.shrink)
-        told = f"{_channels(placed.in_channels, cell.channels)}, {side}"
+        caption = f"{_channels(placed.in_channels, cell.channels)}, {side}"
         widths = [f"{end} → {cell.channels}" * (end != cell.channels) for end in placed.ends]
         yield Frame(
             lanes=[[_cell_block(block) for block in pipeline] for pipeline in placed.pipelines],
             below=(f"{side}, {cell.channels} ch",),
             above=f"{number} {cell.role}",
-            title=f"Cell {number}, {cell.role}: {told}, {many(len(placed.pipelines), 'pipeline')}",
+            title=f"Cell {number}, {cell.role}: {caption}, {many(len(placed.pipelines), 'pipeline')}",
             merge=cell.merge if len(placed.pipelines) > 1 else "",
             projections=[w and f"Projection: 1×1 convolution, {w} channels" for w in widths],
             role=cell.role,
@@ -190,10 +190,10 @@ def _graph(arch: Any, image_size: int | None) -> Iterator[Frame]:
         for name in operations:
             blocks.append(_graph_block(name, before, stride, width, arch.expansion))
             before, stride = width, 1
-        told = f"{_side(image_size, shrink)}, {width} ch"
+        caption = f"{_side(image_size, shrink)}, {width} ch"
         above = f"stage {number}" + ("" if blocks else ", no block")
-        title = f"Stage {number}: {many(len(blocks), 'block')}, {told}"
-        yield Frame([blocks], (told,), above, title, role=role)
+        title = f"Stage {number}: {many(len(blocks), 'block')}, {caption}"
+        yield Frame([blocks], (caption,), above, title, role=role)
     if arch.task != "face":
         yield _bare(_classifier(arch.outputs))
         return

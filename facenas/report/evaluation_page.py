@@ -36,13 +36,13 @@ def write_evaluation_page(folder: Path, model: dict[str, Any], measured: Sequenc
     the disk is full.
     """
     figures = {f"{one.bench.name}-{kind}": made for one in measured for kind, made in _figures(one)}
-    told = {key: fact(one) for key, one in model.items() if key not in _IN_TILES and one is not None}
+    shown = {key: fact(one) for key, one in model.items() if key not in _IN_TILES and one is not None}
     text = render(
         "evaluation.html.j2",
         figures,
         model=model,
         tiles=list(_tiles(model)),
-        facts=told.items(),
+        facts=shown.items(),
         benches=[_bench(one) for one in measured],
         average=results.average(measured),
     )

@@ -72,10 +72,10 @@ def measures(result: BenchResult) -> Iterator[Measure]:
     if result.accuracy is not None:
         std = None if result.std is None else 100 * result.std
         yield Measure("accuracy", "accuracy", 100 * result.accuracy, std)
-    for told in rates(result):
-        if told.nearest is not None:
-            key = f"tar_at_nearest_far@{told.name}"
-            yield Measure(key, f"TAR at FAR {told.name}", told.nearest)
+    for listed in rates(result):
+        if listed.nearest is not None:
+            key = f"tar_at_nearest_far@{listed.name}"
+            yield Measure(key, f"TAR at FAR {listed.name}", listed.nearest)
     for k, share in result.rank.items():
         yield Measure(f"rank_{k}", f"rank {k}", 100 * share)
     if isinstance(result, RankResult):
@@ -115,5 +115,5 @@ def average(results: Sequence[BenchResult]) -> float | None:
 def _published(result: BenchResult, measure: Measure) -> tuple[Published, ...]:
     rows = [row for row in result.bench.published if measure.key in row.values]
     found = [(row, 100 * row.values[measure.key]) for row in rows]
-    told = [Published(row.model, row.source, v, measure.value - v) for row, v in found]
-    return tuple(sorted(told, key=lambda one: -one.value))
+    listed = [Published(row.model, row.source, v, measure.value - v) for row, v in found]
+    return tuple(sorted(listed, key=lambda one: -one.value))

@@ -168,8 +168,8 @@ def _so_far(run: RunFolder, limits: dict[str, float]) -> Iterator[Member]:
 
 
 def _member(run: RunFolder, trial: Trial, values: dict[str, float]) -> Member:
-    told = {name: trial.value(name, run.image_size) for name in ("parameters", "macs", "latency")}
-    costs = {name: value for name, value in told.items() if value is not None}
+    shown = {name: trial.value(name, run.image_size) for name in ("parameters", "macs", "latency")}
+    costs = {name: value for name, value in shown.items() if value is not None}
     costs |= {name: value for name, value in values.items() if name != "error"}
     return Member(trial.trial, trial.accuracy, values, costs, trial.network, trial)
 
@@ -323,9 +323,9 @@ def front_csv(front: Front) -> str:
     writer.writerow(["id", "accuracy", *front.objectives, "words", "architecture"])
     for member in front.members:
         numbers = [member.accuracy, *member.values.values()]
-        told = [int(n) if float(n).is_integer() else n for n in numbers]
+        shown = [int(n) if float(n).is_integer() else n for n in numbers]
         network = member.network
-        writer.writerow([member.id, *told, network.summary, json.dumps(network.tree)])
+        writer.writerow([member.id, *shown, network.summary, json.dumps(network.tree)])
     return text.getvalue()
 
 
@@ -354,8 +354,8 @@ def trainings(run: RunFolder) -> list[tuple[str, Network]]:
     found = []
     for where, final in ended.items():
         if final:
-            told = "" if final.test_accuracy is None else f": {percent(final.test_accuracy)}"
-            found.append((where + told, final.architecture))
+            shown = "" if final.test_accuracy is None else f": {percent(final.test_accuracy)}"
+            found.append((where + shown, final.architecture))
     return found
 
 

@@ -214,12 +214,12 @@ def training_plot(epochs: Sequence[Epoch], best: Epoch | None = None) -> Figure:
         ("train_accuracy", "training accuracy", " %", BLUE),
         ("train_loss", "training loss", "", ORANGE),
     )
-    told = [one for one in measured if any(getattr(e, one[0]) is not None for e in epochs)]
+    drawn = [one for one in measured if any(getattr(e, one[0]) is not None for e in epochs)]
     # In two lines: a third of the chart's height is less than "verification accuracy, %" is long.
-    names = (name.replace(" ", "<br>") + ", %" * bool(unit) for _, name, unit, _ in told)
+    names = (name.replace(" ", "<br>") + ", %" * bool(unit) for _, name, unit, _ in drawn)
     made = _layout("epoch", *names, whole=len(epochs))
     traces, mode = [], "lines" if len(epochs) > 1 else "markers"
-    for axis, (key, name, unit, shade) in zip(_axes(told), told, strict=True):
+    for axis, (key, name, unit, shade) in zip(_axes(drawn), drawn, strict=True):
         points: list[Point] = [(e.epoch, getattr(e, key)) for e in epochs]
         hover = f"epoch %{{x}}<br>{name} %{{y:{'.2f' if unit else '.4g'}}}{unit}"
         line = {"color": shade, "width": 2}
@@ -263,21 +263,21 @@ def verification_roc(verification: Verification) -> Figure:
     )
 
 
-def roc_plot(scores: Scores, same: NDArray[np.bool_], told: Mapping[Any, float]) -> Figure:
+def roc_plot(scores: Scores, same: NDArray[np.bool_], drawn: Mapping[Any, float]) -> Figure:
     """True over false accept rate of scored pairs, on a logarithmic axis from the rate of one impostor on.
 
-    told: true accept rates (0..1) by false accept rate, marked where the axis reaches them.
+    drawn: true accept rates (0..1) by false accept rate, marked where the axis reaches them.
     """
-    rates = {float(far): 100 * tar for far, tar in told.items()}
+    rates = {float(far): 100 * tar for far, tar in drawn.items()}
     return _roc(*roc_points(scores, same, POINTS), rates, int(np.count_nonzero(~same)))
 
 
-def _roc(far: Iterable[float], tar: Iterable[float], told: Mapping[float, float], impostors: float) -> Figure:
+def _roc(far: Iterable[float], tar: Iterable[float], drawn: Mapping[float, float], impostors: float) -> Figure:
     """Of rates 0..1 and `told` in percent. In steps: a rate between two points' is reached by no threshold but
     the lower one's.
     """
     lowest = min(float(f"{1 / impostors:.6g}"), 0.1)  # rounded as `roc_points` does
-    marks = sorted((far, tar) for far, tar in told.items() if far >= lowest)
+    marks = sorted((far, tar) for far, tar in drawn.items() if far >= lowest)
     # The curve is thinned; the marks lie on it all the same.
     points = sorted([*((f, 100 * t) for f, t in zip(far, tar, strict=True)), *marks])
     # A logarithmic axis has no 0: what is accepted without a false accept begins at its left end.

@@ -44,8 +44,8 @@ class Network:
         """What it is in a few words."""
         if self.arch is not None:
             return str(self.arch.summary())
-        told = (f"{k} {v}" for k, v in self.tree.items() if isinstance(v, str | int | float))
-        return ", ".join(told) or self.kind
+        described = (f"{k} {v}" for k, v in self.tree.items() if isinstance(v, str | int | float))
+        return ", ".join(described) or self.kind
 
     def counted(self, name: str, image_size: int | None) -> float | None:
         """What the architecture itself counts as `name` (`count_macs`, ...); None when it does not."""
@@ -121,17 +121,17 @@ class Trial(Record):
     @model_validator(mode="before")
     @classmethod
     def _from_line(cls, line: dict[str, Any]) -> dict[str, Any]:
-        told = {"note": line.get("note") or ""}
+        described = {"note": line.get("note") or ""}
         if "note" not in line and "decision" in line:
             old = str(line["decision"])
-            told = {"decision": _OLD_DECISIONS.get(old, "rejected"), "note": old}
+            described = {"decision": _OLD_DECISIONS.get(old, "rejected"), "note": old}
         numbers = {**line, **line.get("values", {})}  # earlier versions had no group of their own
         values = {k: v for k, v in numbers.items() if type(v) in (int, float)}
         # The architecture's own fields stand between the reason of the proposal and `epochs`.
         fields = takewhile(lambda name: name != "epochs", line)
         around = {"trial", "key", "phase", "reason_proposed"}
         tree = {name: line[name] for name in fields if name not in around}
-        return {**line, **told, "network": tree, "values": values}
+        return {**line, **described, "network": tree, "values": values}
 
     @property
     def failed(self) -> bool:

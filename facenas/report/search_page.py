@@ -35,7 +35,7 @@ class Panel:
     """A network as the page draws it; command: what trains it from scratch."""
 
     network: Network
-    told: str = ""
+    shown: str = ""
     title: str = ""
     chips: Sequence[str] = ()
     command: str = ""
@@ -159,8 +159,8 @@ def _subject(run: RunFolder) -> str:
     nouns |= {"test_images": "test images", "classes": "classes", "identities": "identities"}
     facts = [f"{fmt.count(data[key])} {noun}" for key, noun in nouns.items() if data.get(key)]
     facts += [f"{size}×{size} pixels" for size in (data.get("image_size"),) if size]
-    told = f" ({', '.join(facts)})" if data.get("train_images") else ""
-    where = f"on {data.get('name') or run.about.group('data').get('name', 'images')}{told}"
+    shown = f" ({', '.join(facts)})" if data.get("train_images") else ""
+    where = f"on {data.get('name') or run.about.group('data').get('name', 'images')}{shown}"
     if not run.searches:
         return f"Training of a given network {where}."
     goals = f": {fmt.listed(map(fmt.label, run.objectives))} are to be small" if run.objectives else ""
@@ -205,11 +205,11 @@ def _member_panels(front: Front, recommended: Member | None) -> list[Panel]:
         how = f"trained for {fmt.many(trial.epochs, 'epoch')}"
         how = how if trial.epochs else "judged by the supernet’s weights"
         costs = ", ".join(fmt.exactly(name, cost) for name, cost in member.costs.items())
-        told = f"Accuracy {fmt.percent(member.accuracy)}{right}; {costs}."
-        told += f" Found in {trial.phase}, {how}."
+        shown = f"Accuracy {fmt.percent(member.accuracy)}{right}; {costs}."
+        shown += f" Found in {trial.phase}, {how}."
         command = fronts.pick_command(run, member.id) if run.best else ""
         hidden = not (best or (first and recommended is None))
-        panels.append(Panel(member.network, told, f"Trial {member.id}", chips, command, hidden))
+        panels.append(Panel(member.network, shown, f"Trial {member.id}", chips, command, hidden))
     return panels
 
 
@@ -295,10 +295,10 @@ def _result(final: Final) -> Tile:
 def _groups(run: RunFolder) -> Iterator[tuple[str, list[tuple[str, list[tuple[str, str]]]]]]:
     """Where the run comes from, and its settings: (heading, groups of rows)."""
     about = run.about
-    told = {"seed": about.config.get("seed"), "created": fmt.moment(about.created)}
-    told |= {"git commit": about.git_commit}
+    shown = {"seed": about.config.get("seed"), "created": fmt.moment(about.created)}
+    shown |= {"git commit": about.git_commit}
     images = {key: fmt.fact(one) for key, one in about.data.items()}
-    origin = {"run": told, "images": images, "machine": about.machine, "versions": about.versions}
+    origin = {"run": shown, "images": images, "machine": about.machine, "versions": about.versions}
     for heading, groups in (("Origin", origin), ("Settings", about.config)):
         named = {name: group for name, group in groups.items() if isinstance(group, dict)}
         yield heading, [(name, list(_rows(group))) for name, group in named.items()]

@@ -60,7 +60,7 @@ class RankCheck(Strategy):
     def result(self) -> dict[str, Any]:
         """What the search found, with Kendall's tau-b (null when all accuracies are equal) and its networks."""
         pairs = zip(self._networks, self._accuracies[SHARED], self._accuracies[ALONE], strict=True)
-        told = [
+        ranked = [
             {"accuracy_shared": shared, "accuracy_alone": alone, "architecture": network.to_json()}
             for network, shared, alone in pairs
         ]
@@ -68,7 +68,7 @@ class RankCheck(Strategy):
         result = self.search.result()
         before = 2 * len(self._networks)  # the search counts its own trials alone
         front = [{**member, "id": member["id"] + before} for member in result["front"]]
-        return result | {"front": front, "tau": tau, "ranked": told}
+        return result | {"front": front, "tau": tau, "ranked": ranked}
 
 
 def rank_warning(tau: float | None) -> str | None:

@@ -60,9 +60,9 @@ def from_first(value: float, device: Device) -> float:
     """What the first process calls `value`."""
     if world() == 1:
         return value
-    told = torch.tensor(value, dtype=torch.float64, device=device.torch_device)
-    dist.broadcast(told, 0)
-    return float(told)
+    shared = torch.tensor(value, dtype=torch.float64, device=device.torch_device)
+    dist.broadcast(shared, 0)
+    return float(shared)
 
 
 def weight(count: int, device: torch.device) -> float | Tensor:

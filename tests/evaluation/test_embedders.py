@@ -232,6 +232,6 @@ def test_devices():
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
 def test_a_state_dict_that_does_not_tell_its_colors_takes_the_option(network, tmp_path, color):
     torch.save(network.state_dict(), tmp_path / "bare.pth")
-    assert "give --input-color" in sentence(tmp_path / "bare.pth")
+    assert "give color (rgb or bgr)" in sentence(tmp_path / "bare.pth")
     embedder = open_embedder(tmp_path / "bare.pth", InputOptions(color=color))
     close(embedder(IMAGES), by_hand(network, bgr=color == "bgr"))

@@ -134,20 +134,20 @@ def _input(path: Path, session: Any) -> _Input:
     if len(entries) != 1:
         names = ", ".join(entry.name for entry in entries) or "none"
         raise UserError(f"{path}: should have one input, the images, but has {len(entries)} ({names})")
-    entry, told = entries[0], " x ".join(str(size) for size in entries[0].shape)
+    entry, axes = entries[0], " x ".join(str(size) for size in entries[0].shape)
     if entry.type not in _TYPES:
         raise UserError(f"{path}: its input {entry.name} takes {entry.type}, not float or uint8 pixels")
     shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
     if len(shape) != 4 or not {shape[1], shape[3]} & {3, None}:
         raise UserError(
-            f"{path}: its input {entry.name} is {told}, but should be n x 3 x {SIDE} x {SIDE} or n x {SIDE} x "
+            f"{path}: its input {entry.name} is {axes}, but should be n x 3 x {SIDE} x {SIDE} or n x {SIDE} x "
             f"{SIDE} x 3"
         )
     last = shape[3] == 3 and shape[1] != 3
     sides = shape[1:3] if last else shape[2:]
     if set(sides) - {None, SIDE} or (not last and shape[1] not in (3, None)):
         raise UserError(
-            f"{path}: takes images of {told}, but faces are aligned to {SIDE}x{SIDE} in color; give a network "
+            f"{path}: takes images of {axes}, but faces are aligned to {SIDE}x{SIDE} in color; give a network "
             "of that size"
         )
     return _Input(entry.name, _TYPES[entry.type], last, shape[0])

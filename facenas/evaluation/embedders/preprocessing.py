@@ -32,14 +32,14 @@ class InputOptions:
         if self.color is not None and self.color.lower() not in ("rgb", "bgr"):
             raise UserError(f"color {self.color}: should be rgb or bgr")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            told = f"{name} {' '.join(f'{value:g}' for value in values or ())}"
+            setting = f"{name} {' '.join(f'{value:g}' for value in values or ())}"
             if values is not None and len(values) not in (1, 3):
-                raise UserError(f"{told}: should be one number, or three, one per channel")
+                raise UserError(f"{setting}: should be one number, or three, one per channel")
             if not all(math.isfinite(value) for value in values or ()):
-                raise UserError(f"{told}: should be finite numbers")
+                raise UserError(f"{setting}: should be finite numbers")
             if name == "std" and min(values or (1,)) < 1:
                 raise UserError(
-                    f"{told}: is below 1, but counts on pixels of 0..255; multiply mean and std by 255"
+                    f"{setting}: is below 1, but counts on pixels of 0..255; multiply mean and std by 255"
                 )
 
 
