@@ -8,9 +8,10 @@ from sklearn.datasets import load_digits
 
 import facenas
 
-# Grow the depth, then prune the width: the preset says how far and how long. Without the setting, micro search
-# follows, which swaps operations and kernels layer by layer.
-found = facenas.search("demo-digits", settings={"search.micro": False}, run="runs/digits")
+# Grow the depth, then prune the width: the preset says how far and how long. With micro search, operations and
+# kernels would be swapped layer by layer afterwards.
+settings = {"search.micro": False, "data.data_fraction": 0.5}  # candidates see half of the training images
+found = facenas.search("demo-digits", settings=settings, run="runs/digits")
 print(f"found {found.architecture.summary()}: {found.parameters:,} parameters after {found.trials} trials")
 
 # Train what was found on all training images, and look at the test images once.

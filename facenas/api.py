@@ -135,6 +135,10 @@ def search(
     config = _anchored(_configure(preset, settings, overrides))
     if not config.evaluate:
         config.data.check_candidates_are_judged()
+    if config.execution.executor == "process" and "__main__:" in config.model_dump_json():
+        from facenas.execution.processes import check_main
+
+        check_main()  # before a run is made
     facts = _facts(config)
     label = str(preset) if preset else "search"
     made = _new_run(config, facts, label, run, runs_dir, command or _python_call("search"))
@@ -267,11 +271,20 @@ def _configure(
     if isinstance(settings, Mapping):
         import json
 
-        settings = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        settings = [f"{key}={json.dumps(_plain(value))}" for key, value in settings.items()]
     if preset is None:
         preset = RunConfig()
     given = preset if isinstance(preset, RunConfig) else str(preset)
     return load_run_config(given, list(settings), overrides)
+
+
+def _plain(value: Any) -> Any:
+    """A class, or its settings, as the group that names it: `{"recipe.head": MyHead}`."""
+    if isinstance(value, type) and hasattr(value, "Settings"):
+        value = value.Settings()
+    if isinstance(value, Config) and value.owner is not None:
+        return {"kind": value.owner.name, **value.model_dump(mode="json")}
+    return value.model_dump(mode="json") if isinstance(value, Config) else value
 
 
 def _anchored(config: RunConfig) -> RunConfig:

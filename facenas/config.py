@@ -44,6 +44,7 @@ class Registry(Generic[C]):
 
     def __init__(self, noun: str, package: str) -> None:
         self.noun, self.package = noun, package
+        self.base: type[Any] | None = None  # what members derive from, once that is defined
         self._classes: dict[str, type[C]] = {}
         self._objects: dict[str, type[C]] = {}  # of this process, such as those of a notebook
         self._searched = False
@@ -106,6 +107,9 @@ class Registry(Generic[C]):
         found = import_object(name, self.noun)
         if not isinstance(found, type):
             raise UserError(f"{self.noun} {name}: {attribute} in {module} is no class")
+        if self.base and not issubclass(found, self.base):
+            base = f"{self.base.__module__}.{self.base.__name__}"
+            raise UserError(f"{self.noun} {name}: is no {self.noun}; derive it from {base}")
         return self._adopt(found, name)
 
     def _adopt(self, cls: type[Any], name: str) -> type[C]:

@@ -152,6 +152,60 @@ def test_what_a_measure_tells_can_be_an_objective(tmp_path):
     assert found.front[0]["energy"] == 2.0
 
 
+@pytest.mark.parametrize("objectives", [["coost"], ["energy", "coost"]])
+def test_an_objective_that_no_trial_measures_is_no_zero(tmp_path, objectives):
+    strategy = facenas.strategies.RandomSearch(population=4, generations=1, objectives=objectives)
+    with pytest.raises(UserError, match=r"no trial measures coost; what is counted or measured is .*energy"):
+        facenas.search(space=Numbers(), strategy=strategy, evaluate=measure, run=tmp_path / "r")
+    with pytest.raises(UserError, match="is neither counted nor measured"):
+        facenas.search("cells-demo", settings={"search.objectives": objectives}, run=tmp_path / "r")
+    with pytest.raises(UserError, match="error is always the first"):
+        facenas.strategies.RandomSearch(objectives=["error"])
+
+
+def test_a_strategy_that_gives_no_decision_stops_at_once(tmp_path):
+    class Silent(Draws):
+        def tell(self, result):
+            super().tell(result)
+
+    with pytest.raises(TypeError, match=r"Silent\.tell gave None, not a Decision"):
+        facenas.search(space=Numbers(), strategy=Silent(), evaluate=measure, run=tmp_path / "r")
+    assert not (tmp_path / "r" / "trials.jsonl").exists()
+
+
+def test_a_wrong_key_of_a_strategy_is_told_as_on_the_command_line():
+    with pytest.raises(UserError, match="strategy Draws: cuont: is not a known setting"):
+        Draws(cuont=3)
+
+
+HEAD = """
+from facenas.models.heads.base import MarginHead
+
+
+class Gentle(MarginHead):
+    class Settings(MarginHead.Settings):
+        margin: float = 0.1
+
+    def apply_margin(self, cosines, norms):
+        return cosines - self.settings.margin
+"""
+
+
+def test_a_head_of_ones_own_is_known_in_worker_processes(tmp_path, faces, monkeypatch):
+    from conftest import SMALL_FACES
+
+    (tmp_path / "gentle.py").write_text(HEAD)
+    monkeypatch.syspath_prepend(tmp_path)
+    from gentle import Gentle
+
+    settings = dict(pair.split("=", 1) for pair in SMALL_FACES)
+    settings = {key: float(value) if "." in value else int(value) for key, value in settings.items()}
+    more = {"space.max_depth": 10, "search.micro": False, "recipe.head": Gentle}
+    found = facenas.search("small", data=faces, settings=settings | more, workers=1, run=tmp_path / "r")
+    assert found.trials > 1
+    assert "kind: gentle:Gentle" in (found.run / "run.yaml").read_text()
+
+
 def test_a_mistake_in_ones_own_code_keeps_its_traceback_and_is_no_result(tmp_path):
     def broken(candidate):
         return candidate.architecture.valeu
@@ -183,6 +237,9 @@ def test_a_fault_of_the_candidate_is_a_result(tmp_path):
         ({"evaluate": lambda architecture: 1.0}, "asks for 'architecture'"),
         ({"evaluate": lambda: "good"}, "gave 'good' as accuracy, which is no number"),
         ({"evaluate": lambda: {"loss": 1.0}}, "gave no accuracy"),
+        ({"evaluate": lambda: 1234.5}, "gave 1234.5 as accuracy, which is no percentage"),
+        ({"evaluate": lambda: True}, "which is no percentage"),
+        ({"evaluate": measure, "settings": {"search.strategy": "test_api:Numbers"}}, "derive it from facenas"),
     ],
 )
 def test_a_wrong_argument_is_told_in_one_sentence(tmp_path, arguments, sentence):
@@ -252,6 +309,16 @@ def test_a_script_whose_functions_workers_need_is_told_of_the_guard(tmp_path):
     done = run_script(tmp_path, SCRIPT.format(function=function, name="size"))
     assert done.returncode == 1
     assert "put the call under if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+
+
+def test_what_comes_by_standard_input_is_no_module_for_workers(tmp_path):
+    function = "def size(candidate):\n    return 50.0\n"
+    done = subprocess.run(
+        [sys.executable, "-"], input=SCRIPT.format(function=function, name="size"),
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "worker processes cannot see what a notebook defines" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()  # told before a run is made
 
 
 def test_a_search_that_cannot_go_on_says_so(tmp_path):

@@ -79,17 +79,6 @@ def test_killed_resumed_replayed_and_trained_on_one_worker_and_two(facenas, tmp_
 
 
 @pytest.mark.usefixtures("recipes")
-def test_the_evaluator_in_the_executor(facenas, tmp_path):
-    own = [*OWN, "search.networks=2", "evaluate=probe:evaluate"]
-    for number, executor in enumerate(("jobs:JobExecutor", "serial")):
-        done = facenas(*search("--executor", executor, "--run", f"r{number}", own=own))
-        assert done.returncode == 0, done.stderr
-    runs = [journal(tmp_path / "runs" / f"r{number}") for number in range(2)]
-    assert runs[0] == runs[1]
-    assert all(trial["values"]["parameters_seen"] == 10 for trial in runs[0])
-
-
-@pytest.mark.usefixtures("recipes")
 def test_the_head_trains_and_the_bench_measures(facenas, tmp_path, faces):
     (tmp_path / "arch.json").write_text(
         '{"kind": "ir", "width": 4, "stages": [1, 1, 1, 1], "ops": [1, 1, 1, 1], "kernels": [3, 3, 3, 3],'

@@ -170,7 +170,7 @@ def test_three_failed_trials_in_a_row_stop_the_search(facenas, tmp_path):
     assert journal(tmp_path / "runs" / "bad") == lines
 
 
-def test_a_full_disk_stops_the_search_and_resume_goes_on(facenas, tmp_path, reference):
+def test_a_full_disk_stops_the_search_and_resume_goes_on(facenas, tmp_path, reference, digits):
     """No file may grow beyond 3 kB: the journal's append fails as on a full disk."""
     import resource
 
@@ -179,7 +179,6 @@ def test_a_full_disk_stops_the_search_and_resume_goes_on(facenas, tmp_path, refe
         resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, resource.RLIM_INFINITY))
 
     arguments = small_search("--run", "full", "--executor", "serial")
-    facenas(*arguments, "--set", "data.data_fraction=1.0", "--run", "cache")  # decodes the digits
     done = facenas(*arguments, preexec_fn=small_files)
     assert done.returncode == 1, done.stderr
     assert "cannot be written" in done.stderr.splitlines()[-1]

@@ -214,6 +214,11 @@ class FunctionEvaluator(Evaluator):
         if "accuracy" not in values:
             raise UserError(f"evaluate: {function_name(self.function)} gave no accuracy, but {sorted(values)}")
         numbers = {name: self._number(name, value) for name, value in values.items()}
+        if not 0 <= numbers["accuracy"] <= 100 or isinstance(values["accuracy"], bool):
+            raise UserError(
+                f"evaluate: {function_name(self.function)} gave {values['accuracy']!r} as accuracy, which is "
+                "no percentage"
+            )
         return TrialResult(accuracy=numbers.pop("accuracy"), values=numbers, history=history)
 
     def _number(self, name: str, value: Any) -> float:

@@ -93,7 +93,7 @@ class ProcessExecutor:
         import_main: whether they need classes or functions that are defined in the script that runs.
         """
         if import_main:
-            _check_main()
+            check_main()
         self.slots = workers = workers or default_workers()
         self._import_main = import_main
         self._evaluator = evaluator
@@ -229,10 +229,10 @@ def _check_sendable(evaluator: Evaluator) -> None:
         ) from None
 
 
-def _check_main() -> None:
+def check_main() -> None:
     """Raises UserError when workers cannot import the script that runs, or would run it once more."""
     path = getattr(sys.modules["__main__"], "__file__", None)
-    if path is None:
+    if path is None or not Path(path).is_file():  # a notebook; python - calls itself <stdin>
         raise UserError(
             "worker processes cannot see what a notebook defines; put it into a module and import it, or "
             "search without workers"

@@ -67,6 +67,13 @@ class RunConfig(Config):
                 "data.select_on is test, but faces are selected on identities held out from training; "
                 "leave it at validation"
             )
+        known = {"latency"}  # what a training measures beside what an architecture counts
+        for name in () if self.evaluate else getattr(self.search, "objectives", ()):
+            if name not in known and not hasattr(space.Architecture, f"count_{name}"):
+                raise ValueError(
+                    f"search.objectives: {name} is neither counted nor measured; there are parameters, macs, "
+                    "memory, latency, and what one's own evaluation tells"
+                )
         try:
             strategy.check(self.search, space)
         except UserError as error:

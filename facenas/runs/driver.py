@@ -63,6 +63,8 @@ class Search:
             self.observer.wanted(spec.candidate, spec.key, self.strategy)
             result = self._result_of(spec.key)
             decision = self.strategy.tell(result)
+            if not isinstance(decision, Decision):
+                raise TypeError(f"{type(self.strategy).__name__}.tell gave {decision!r}, not a Decision")
             self.log.decided(spec, result, decision, self.strategy.note)
             self.observer.decided(spec.candidate, result, decision, self.strategy.note)
             failures = failures + 1 if result.status == "failed" else 0
@@ -141,6 +143,10 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
 
 def _found(strategy: Strategy, log: SearchLog, workers: int) -> dict[str, Any]:
     found, trials = strategy.result(), log.trials.records
+    if not trials:
+        raise SearchStoppedError(f"{type(strategy).__name__} asked for no candidate at all")
+    if missing := {"architecture", "accuracy"} - found.keys():
+        raise TypeError(f"{type(strategy).__name__}.result tells no {min(missing)}")
     if found["architecture"] is None:
         raise SearchStoppedError("no candidate kept all limits; loosen search.limits")
     return found | {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from facenas.config import read_yaml, validate
 from facenas.errors import UserError
@@ -136,7 +136,8 @@ def _result(path: Path, number: int, trial: dict[str, Any]) -> TrialResult:
     values = trial.get("values", {"latency": trial.get("latency")})
     numbers = {name: _number(value) for name, value in values.items()}
     measured = {name: value for name, value in numbers.items() if value is not None}
-    return TrialResult(accuracy=accuracy, train_accuracy=train_accuracy, values=measured)
+    status: Literal["ok", "failed"] = "failed" if trial.get("status") == "failed" else "ok"
+    return TrialResult(status=status, accuracy=accuracy, train_accuracy=train_accuracy, values=measured)
 
 
 def _number(value: Any) -> float | None:

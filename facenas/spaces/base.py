@@ -218,6 +218,9 @@ class SearchSpace(ABC, Generic[A]):
         return type(self), self.settings, self._images
 
 
+SPACES.base = SearchSpace
+
+
 class GeneSpace(SearchSpace[A]):
     """A space whose members are rows of whole numbers, as evolution works on them.
 

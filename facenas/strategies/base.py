@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-from facenas.config import Config, Registry
+from facenas.config import Config, Registry, validate
 from facenas.errors import UserError
 from facenas.spaces.base import Architecture
 
@@ -77,6 +77,9 @@ class Decision(StrEnum):
     BASELINE = "baseline"
 
 
+STRATEGIES: Registry[Strategy] = Registry("strategy", "facenas.strategies")
+register = STRATEGIES.register
+
 # The result of a candidate that was judged before its turn, or None.
 Known = Callable[[Candidate], TrialResult | None]
 
@@ -98,8 +101,15 @@ class Strategy:
     space: Any
     seed: int
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        STRATEGIES.name_of(cls)  # gives it settings of its own that know it, in whatever process it is imported
+
     def __init__(self, settings: Config | None = None, **values: Any) -> None:
-        self.settings: Any = settings if settings is not None else self.Settings(**values)
+        """From settings, or from their keys as arguments; raises UserError for a wrong key or value."""
+        if settings is None:
+            settings = validate(self.Settings, values, f"strategy {type(self).__name__}")
+        self.settings: Any = settings
 
     @classmethod
     def check(cls, settings: Config, space: Any) -> None:
@@ -126,7 +136,7 @@ class Strategy:
         raise NotImplementedError
 
     def tell(self, result: TrialResult) -> Decision:
-        """The result of the first candidate asked for; a failed one has accuracy 0."""
+        """The result of the first candidate asked for; a failed one has accuracy 0 and status "failed"."""
         raise NotImplementedError
 
     def look_ahead(self, count: int, known: Known) -> list[Candidate]:
@@ -147,5 +157,4 @@ class Strategy:
         raise NotImplementedError
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy", "facenas.strategies")
-register = STRATEGIES.register
+STRATEGIES.base = Strategy

@@ -38,6 +38,10 @@ class Objective:
     limit: float = float("inf")
     counted: bool = True
 
+    def measured_in(self, result: TrialResult) -> bool:
+        """Whether the trial told it, or needed not: it failed."""
+        return self is ERROR or result.status == "failed" or self.name in result.values
+
     def allows(self, architecture: Architecture) -> bool:
         """Whether a counted value keeps the limit; true for what only training can tell."""
         return not self.counted or self.of(architecture, TrialResult()) <= self.limit
@@ -85,6 +89,8 @@ class ParetoSettings(Config):
     def _settings_fit(self) -> Self:
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise ValueError("objectives: name one or more, each once")
+        if taken := {"error", "accuracy"} & set(self.objectives):
+            raise ValueError(f"objectives: {min(taken)} is always the first; name what it costs")
         if strange := set(self.limits) - set(self.objectives):
             raise ValueError(f"limits: {min(strange)} is not among the objectives")
         return self
@@ -137,6 +143,11 @@ class ParetoSearch(Strategy):
         """The result of the first that waits; decides where it stands among those so far."""
         if not self.waiting:
             raise RuntimeError("the search is over: nothing was asked for")
+        if missing := [o.name for o in self.objectives if not o.counted and not o.measured_in(result)]:
+            known = ", ".join([*_COUNTED, *result.values])
+            raise UserError(
+                f"search.objectives: no trial measures {missing[0]}; what is counted or measured is {known}"
+            )
         architecture = self.waiting.pop(0)
         decision = self._place([o.of(architecture, result) for o in self.objectives])
         self.judged.append((architecture, result))

@@ -7,6 +7,7 @@ import torch
 from trained_runs import face_network, make_run, plain_network
 
 from facenas.errors import UserError
+from facenas.evaluation.network import Network
 from facenas.export import export_run
 from facenas.models.load import load_network
 from facenas.spaces import IRArchitecture
@@ -30,21 +31,23 @@ def test_a_run_its_checkpoint_and_its_export_give_one_network(tmp_path, kind):
 
 
 def test_faces_give_unit_embeddings_of_image_and_mirror_image(tmp_path):
-    network = load_network(make_run(tmp_path / "run", "ir", NETWORKS["ir"]))
+    network = Network(load_network(make_run(tmp_path / "run", "ir", NETWORKS["ir"])))
     images = torch.randint(0, 256, (3, 112, 112, 3), dtype=torch.uint8)
     x = (images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
     with torch.no_grad():
         raw = NETWORKS["ir"](x) + NETWORKS["ir"](x.flip(3))
-    torch.testing.assert_close(network.embed(images), raw / raw.norm(dim=1, keepdim=True))
+    found = torch.from_numpy(network.embed(images))
+    torch.testing.assert_close(found, raw / raw.norm(dim=1, keepdim=True))
     with pytest.raises(UserError, match="knows no classes"):
         network.predict(images)
 
 
 def test_classes_have_probabilities(tmp_path):
-    network = load_network(make_run(tmp_path / "run", "plain", NETWORKS["plain"]))
-    found = network.predict(torch.randint(0, 256, (4, 12, 12, 1), dtype=torch.uint8))
+    network = Network(load_network(make_run(tmp_path / "run", "plain", NETWORKS["plain"])))
+    labels, found = network.predict(torch.randint(0, 256, (4, 12, 12, 1), dtype=torch.uint8))
     assert found.shape == (4, len(network.classes))
-    torch.testing.assert_close(found.sum(1), torch.ones(4))
+    assert labels == [network.classes[i] for i in found.argmax(1)]
+    torch.testing.assert_close(torch.from_numpy(found).sum(1), torch.ones(4))
     with pytest.raises(UserError, match="gives no embeddings"):
         network.embed(torch.zeros(1, 12, 12, 1, dtype=torch.uint8))
 

@@ -29,7 +29,7 @@ def test_a_search_measures_it_and_keeps_the_limit(facenas, tmp_path):
     found = json.loads(done.stdout)
     lines = [json.loads(x) for x in (tmp_path / "runs/l/trials.jsonl").read_text().splitlines()]
     for member in found["front"]:
-        assert 0 < member["latency"] == lines[member["id"]]["latency"] <= 1000
+        assert 0 < member["latency"] == lines[member["id"]]["values"]["latency"] <= 1000
     assert facenas("resume", "l").returncode == 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from facenas.config import Config
+from facenas.models.heads import HEADS
 
 
 class Head(nn.Module, ABC):
@@ -27,6 +29,10 @@ class Head(nn.Module, ABC):
         """A head without settings."""
 
     settings: Config
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        HEADS.name_of(cls)  # its settings know it in every process: workers get them without the registry
 
     def __init__(self, embedding: int, identities: int, seed: int, settings: Config | None = None) -> None:
         super().__init__()
@@ -43,6 +49,9 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def logits(self, z: Tensor, labels: Tensor) -> Tensor:
         """The same for float32 z."""
+
+
+HEADS.base = Head
 
 
 class MarginHead(Head):
