@@ -23,10 +23,8 @@ class HillClimbing(Strategy):
         steps: int = 5
         epochs: int = 1
 
-    needs = (
-        "start",
-        "mutate",
-    )  # of the space; a space without them is refused before anything runs
+    # Of the space: one without these is refused before anything runs.
+    needs = ("start", "mutate")
 
     def begin(self):
         """Called once, when settings, space and seed are there."""
@@ -42,7 +40,7 @@ class HillClimbing(Strategy):
 
     def tell(self, result):
         """Moves there if it is better, and looks for the next neighbor."""
-        better = result.accuracy > self.accuracy
+        better = result.accuracy > self.accuracy  # 0 for a candidate that failed
         if better:
             self.best, self.accuracy = self.next, result.accuracy
         self.tried += 1

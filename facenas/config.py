@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
-from facenas.errors import UserError
+from facenas.errors import UnknownClassError, UserError
 
 T = TypeVar("T", bound="Config")
 C = TypeVar("C")
@@ -142,7 +142,8 @@ def import_object(name: str, noun: str) -> Any:
         ) from None
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise UserError(f"{noun} {name}: {module} has no {attribute}")
+            hint = "; a script or notebook has to define it anew, before it opens the run"
+            raise UserError(f"{noun} {name}: {module} has no {attribute}{hint * (module == '__main__')}")
         found = getattr(found, part)
     return found
 
@@ -167,7 +168,7 @@ def choice(registry: Registry[Any], key: str, default: str) -> Any:
         try:
             cls: Any = registry.get(tree.get(key, default))
         except UserError as error:
-            raise _inner((key,), str(error)) from None
+            raise _inner((key,), str(error), _UNKNOWN) from None
         model: type[Config] = cls.Settings
         return parse_group(model, {k: v for k, v in tree.items() if k != key})
 
@@ -183,11 +184,15 @@ def parse_group(model: type[T], tree: dict[str, Any]) -> T:
         return model.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        raise _inner(_place(first), _message(first)) from None
+        kind = _UNKNOWN if first["type"] == _UNKNOWN else "inner"
+        raise _inner(_place(first), _message(first), kind) from None
 
 
-def _inner(place: tuple[Any, ...], message: str) -> PydanticCustomError:
-    return PydanticCustomError("inner", "{text}", {"place": place, "text": message})
+_UNKNOWN = "unknown_class"
+
+
+def _inner(place: tuple[Any, ...], message: str, kind: Any) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{text}", {"place": place, "text": message})
 
 
 def _place(error: Any) -> tuple[Any, ...]:
@@ -213,7 +218,8 @@ def validate(model: type[T], tree: Any, where: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in _place(first)) or "the settings"
-        raise UserError(f"{where}: {key}: {_message(first)}") from None
+        fault = UnknownClassError if first["type"] == _UNKNOWN else UserError
+        raise fault(f"{where}: {key}: {_message(first)}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

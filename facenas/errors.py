@@ -5,6 +5,10 @@ class UserError(Exception):
     """Wrong usage or bad input: the command line prints its sentence and exits with 2."""
 
 
+class UnknownClassError(UserError):
+    """Settings name a strategy, a space or a head that is not to be found from here."""
+
+
 class SearchStoppedError(Exception):
     """A search that cannot go on though its input was fine: exit code 1, the journal stays whole."""
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from facenas.config import read_yaml, validate
 from facenas.data import TrainingData, open_data, prepare
-from facenas.errors import UserError
+from facenas.errors import UnknownClassError, UserError
 from facenas.files import read_json, write_json, write_text
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
@@ -82,13 +82,11 @@ class Run:
 
     def best(self) -> dict[str, Any] | None:
         """What the search found, or None while it has not ended."""
-        path = self.folder / "best.json"
-        return read_json(path) if path.exists() else None
+        return _if_there(self.folder / "best.json")
 
     def trained(self) -> dict[str, Any] | None:
         """The final training's result, or None."""
-        path = self.folder / "train.json"
-        return read_json(path) if path.exists() else None
+        return _if_there(self.folder / "train.json")
 
     def write_best(self, best: dict[str, Any]) -> None:
         """Writes `best.json`."""
@@ -149,26 +147,32 @@ def open_run(runs_dir: Path, name: str) -> Run:
     raise UserError(f"{name}: no such run in {runs_dir}; `facenas runs` lists them, --runs-dir looks elsewhere")
 
 
+def _if_there(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None
+
+
 def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
     """A row for every run in `runs_dir`, the newest last."""
     found = []
     for path in sorted(runs_dir.glob("[!.]*/run.yaml")):
         try:
-            found.append(_row(open_run(runs_dir, path.parent.name)))
+            with suppress(UnknownClassError):  # of somebody's own, elsewhere: the run is whole all the same
+                open_run(runs_dir, path.parent.name)
+            found.append(_row(path.parent, read_yaml(path)))
         except (UserError, KeyError, TypeError) as error:
             found.append({"run": path.parent.name, "created": "", "state": f"damaged: {error}"})
     return sorted(found, key=lambda row: str(row["created"]))
 
 
-def _row(run: Run) -> dict[str, Any]:
-    best, trained = run.best(), run.trained()
-    trials = read_journal(run.folder / "trials.jsonl")
+def _row(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    best, trained = (_if_there(folder / name) for name in ("best.json", "train.json"))
+    trials = read_journal(folder / "trials.jsonl")
     # What was found, or the best so far: accuracy and size of one and the same network.
     shown = best or max(trials, key=lambda trial: float(trial["accuracy"]), default={})
     return {
-        "run": run.name,
-        "created": run.about.get("created", ""),
-        "data": Path(run.config.data.name).name,
+        "run": folder.name,
+        "created": about.get("created", ""),
+        "data": Path(about["config"].get("data", {}).get("name", "digits")).name,
         "state": "trained" if trained else "found" if best else "searching",
         "trials": len(trials),
         "best_accuracy": shown.get("accuracy"),

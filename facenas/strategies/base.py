@@ -117,7 +117,7 @@ class Strategy:
         missing = [name for name in cls.needs if not hasattr(space, name)]
         if missing:
             raise UserError(
-                f"a space of kind {space.name} cannot be searched by {cls.name}: it has no {missing[0]}"
+                f"a space of kind {space.name} cannot be searched by {cls.name}: it has no {', '.join(missing)}"
             )
 
     def bind(self, space: Any, seed: int) -> Strategy:

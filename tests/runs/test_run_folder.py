@@ -125,6 +125,18 @@ def test_a_damaged_run_is_told_and_listed_as_such(tmp_path, text, words):
     assert rows["whole"] == "searching"
 
 
+def test_a_run_of_a_class_that_is_elsewhere_is_listed_with_its_figures(tmp_path):
+    run = make(tmp_path)
+    about = yaml.safe_load((run.folder / "run.yaml").read_text())
+    about["config"]["space"] = {"kind": "nowhere:Space"}
+    (run.folder / "run.yaml").write_text(yaml.safe_dump(about))
+    journal(run, 40.0, 80.0)
+    [row] = list_runs(tmp_path)
+    assert (row["state"], row["trials"], row["best_accuracy"], row["data"]) == ("searching", 2, 80.0, "digits")
+    with pytest.raises(UserError, match="there is no module nowhere here"):
+        open_run(tmp_path, "first")
+
+
 def journal(run: Run, *accuracies: float) -> None:
     lines = [json.dumps({"trial": i, "accuracy": a}) + "\n" for i, a in enumerate(accuracies)]
     (run.folder / "trials.jsonl").write_text("".join(lines))
