@@ -364,7 +364,7 @@ def _search(run: Run) -> SearchResult:
     from facenas.runs.progress import SearchProgress
     from facenas.strategies.rank_check import rank_warning
 
-    progress = SearchProgress(run.about["data"]["image_size"], run.config.execution.workers)
+    progress = SearchProgress(run.about["data"]["image_size"])
     with run.lock(), _stoppable(f"stopped; `facenas resume {run.name}` goes on"):
         try:
             found = run_search(run, progress)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch takes a second to import
 
     from facenas.data import TrainingData
     from facenas.training.supernet import PathJudge
+    from facenas.training.tasks import Score
 
 
 @dataclass
@@ -51,12 +52,9 @@ class TrainAlone(Evaluator):
 
     def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         """Trains all epochs; the result is that of the best one."""
-        import numpy as np
-        import torch
-
         from facenas.data import open_data
         from facenas.device import pick_device
-        from facenas.training.tasks import Score, TaskContext, build_task
+        from facenas.training.tasks import TaskContext, build_task
         from facenas.training.trainer import Trainer
 
         device, data = pick_device(self.worker), open_data(self.data_folder)
@@ -85,16 +83,25 @@ class TrainAlone(Evaluator):
             if best is None or score.accuracy > best.accuracy:
                 best = score
         assert best is not None
-        return TrialResult(
-            accuracy=best.accuracy,
+        return replace(
+            self._judged(best, task.model, data),
             train_accuracy=max(epoch["train_accuracy"] for epoch in history),
-            correct=int(best.right.sum()),
-            validated=len(best.right),
             images=epochs * task.images,
-            threads=torch.get_num_threads(),
             history=history,
-            right_bits=np.packbits(best.right).tobytes().hex(),
-            values=self._measured(task.model, data),
+        )
+
+    def _judged(self, score: Score, network: nn.Module, data: TrainingData) -> TrialResult:
+        """What a score on the held-out images says of a trial, and what else was to be measured."""
+        import numpy as np
+        import torch
+
+        return TrialResult(
+            accuracy=score.accuracy,
+            correct=int(score.right.sum()),
+            validated=len(score.right),
+            threads=torch.get_num_threads(),
+            right_bits=np.packbits(score.right).tobytes().hex(),
+            values=self._measured(network, data),
         )
 
     def _data(self, candidate: Candidate) -> DataConfig:
@@ -143,8 +150,6 @@ class SupernetPath(TrainAlone):
         """Validates the path, with BatchNorm's statistics taken anew for it."""
         if candidate.budget.epochs or self.supernet is None:
             return super().__call__(candidate, seed, on_epoch, stop)
-        import numpy as np
-        import torch
 
         arch: Any = candidate.architecture
         config = self._data(candidate)
@@ -152,14 +157,7 @@ class SupernetPath(TrainAlone):
             self._judge = config, *self._build_judge(config, self.supernet)
         _, judge, data = self._judge
         score, network = judge(arch, seed)
-        return TrialResult(
-            accuracy=score.accuracy,
-            correct=int(score.right.sum()),
-            validated=len(score.right),
-            threads=torch.get_num_threads(),
-            right_bits=np.packbits(score.right).tobytes().hex(),
-            values=self._measured(network, data),
-        )
+        return self._judged(score, network, data)
 
     def _build_judge(self, config: DataConfig, supernet: SupernetRef) -> tuple[PathJudge, TrainingData]:
         from facenas.data import open_data

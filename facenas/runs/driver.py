@@ -25,6 +25,9 @@ class Observer:
     def epoch(self, key: str, metrics: dict[str, Any]) -> None:
         """A running trial has ended an epoch."""
 
+    def begins(self, slots: int) -> None:
+        """The search is about to run; so many trials run at once."""
+
     def preparing(self, metrics: dict[str, Any], epochs: int) -> None:
         """An epoch has ended of what is trained before the first trial: a supernet."""
 
@@ -132,6 +135,7 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     import_main = "__main__:" in run.config.model_dump_json()
     executor = build_executor(execution, evaluator, observer.epoch, import_main)
     try:
+        observer.begins(executor.slots)
         Search(strategy, log, executor, evaluator, observer, execution.speculate).run()
     finally:
         executor.close()

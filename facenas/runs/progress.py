@@ -23,10 +23,8 @@ class SearchProgress(Observer):
     and pruning to their bounds), at the rate of the trials so far: so "at most".
     """
 
-    def __init__(self, image_size: int, workers: int | None) -> None:
-        from facenas.device import core_count
-
-        self._image_size, self._workers = image_size, workers or core_count()
+    def __init__(self, image_size: int) -> None:
+        self._image_size, self._workers = image_size, 1
         form = "{percentage:3.0f}%|{bar:12}| {desc}"
         self._bar = tqdm(total=1.0, bar_format=form, disable=None, leave=False, dynamic_ncols=True)
         self._trial, self._best = 0, 0.0
@@ -34,6 +32,10 @@ class SearchProgress(Observer):
         self._epochs: dict[str, int] = {}
         self._candidate: Candidate | None = None
         self._key, self._left = "", ""
+
+    def begins(self, slots: int) -> None:
+        """So many trials share the work that is left."""
+        self._workers = slots
 
     def preparing(self, metrics: dict[str, Any], epochs: int) -> None:
         """Shows how far the supernet is."""
