@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -207,21 +207,42 @@ def raw_embeddings(model: nn.Module, values: Tensor, device: Device) -> Tensor:
 
 
 def pair_distances(model: nn.Module, store: FaceStore, pairs: NDArray[np.int64], device: Device) -> Floats:
-    """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once.
+    """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once."""
+    images, places = np.unique(pairs, return_inverse=True)
+    batches = (batch.to(device.torch_device) for batch in batches_in_order(store, images, _BATCH))
+    return squared_distances_of(summed_embeddings(model, batches, device), places.reshape(pairs.shape))
 
-    Raw embeddings of image and horizontal flip are added before the normalization, so the clearer one
-    counts more. Source: `mk-minchul/AdaFace:utils.py`, `deepinsight/insightface:.../verification.py`.
+
+@torch.inference_mode()
+def summed_embeddings(model: nn.Module, batches: Iterable[Tensor], device: Device) -> Tensor:
+    """(n, E) float32 on the device: raw embeddings of each image and of its mirror image, added.
+
+    batches: (m, 112, 112, 3) uint8 RGB, on the device already. Nothing waits for the device; the model is left
+    in evaluation mode. Source: `mk-minchul/AdaFace:utils.py`,
+    `deepinsight/insightface:.../verification.py`.
     """
     model.eval()
-    images, places = np.unique(pairs, return_inverse=True)
     found = []
-    for batch in batches_in_order(store, images, _BATCH):
-        plain, mirrored = (
-            raw_embeddings(model, to_input(faces.to(device.torch_device)), device)
-            for faces in (batch, batch.flip(2))
-        )
+    for batch in batches:
+        sides = [batch, batch.flip(2)]
+        if (
+            device.torch_device.type != "cpu"
+        ):  # where one large call is faster, and the last bits are others anyway
+            sides = [torch.cat(sides)]
+        with device.autocast():
+            raw = [model(to_input(images)).float() for images in sides]
+        plain, mirrored = torch.cat(raw).chunk(2)
         found.append(plain + mirrored)
-    raw = torch.cat(found).double().numpy()
-    embeddings = raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
-    first, second = places.reshape(pairs.shape).T
+    return torch.cat(found)
+
+
+def squared_distances_of(raw: Tensor, pairs: NDArray[np.int64]) -> Floats:
+    """(n,) squared distances in [0, 4] of pairs (n, 2) of rows of `raw` (m, E), copied to the host once.
+
+    Rows are brought to unit length only here, so of an image and its mirror image, added, the clearer one
+    counts more.
+    """
+    rows = raw.cpu().double().numpy()
+    embeddings = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    first, second = pairs.T
     return squared_distances(embeddings[first], embeddings[second])
