@@ -22,13 +22,19 @@ class Device:
     torch_device: torch.device
     bf16: bool
 
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is another device than the CPU."""
+        return self.torch_device.type != "cpu"
+
     def autocast(self) -> AbstractContextManager[None]:
         """bf16 where the hardware computes in it (a CPU without it is 5.9 times slower), else float32."""
         import torch
 
         if not self.bf16:
             return nullcontext()
-        return torch.autocast(self.torch_device.type, dtype=torch.bfloat16)
+        # No weight is used twice in a step; and a captured step must not find one that was cast before it.
+        return torch.autocast(self.torch_device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     def place(self, model: nn.Module) -> nn.Module:
         """The model on this device, channels last (1.1 to 1.4 times faster on a CPU)."""
@@ -44,6 +50,8 @@ def pick_device(worker: int = 0) -> Device:
 
     if not torch.cuda.is_available():
         return Device(torch.device("cpu"), False)
+    # The same command twice gives the same result: cuDNN would choose sums in any order, where they are faster.
+    torch.backends.cudnn.deterministic = True
     index = worker % torch.cuda.device_count()
     # torch asks the current device, which need not be this worker's, and by default counts a V100 or T4
     # among those with bf16: they emulate it, slower than they compute in float32.

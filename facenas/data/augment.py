@@ -52,9 +52,15 @@ class Draws:
     cut_row: Tensor
     cut_column: Tensor
 
-    def rows(self, rows: slice) -> Draws:
-        """The draws of these images alone."""
-        return Draws(*(getattr(self, field.name)[rows] for field in fields(self)))
+    def stacked(self) -> Tensor:
+        """(5, n) int64; `Draws.of` reads it."""
+        return torch.stack([getattr(self, field.name).long() for field in fields(self)])
+
+    @classmethod
+    def of(cls, stacked: Tensor) -> Draws:
+        """The draws that `stacked` gave."""
+        top, left, flip, cut_row, cut_column = stacked.unbind()
+        return cls(top, left, flip == 1, cut_row, cut_column)
 
 
 class Augment:
@@ -87,25 +93,25 @@ class Augment:
         )
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
-        """The augmented batch for given draws."""
-        device, side = images.device, torch.arange(self.crop)
+        """The augmented batch for given draws, on the device of both."""
+        device, side = images.device, torch.arange(self.crop, device=images.device)
         columns = side.expand(len(images), -1)
         if self.flip:
             columns = torch.where(draws.flip[:, None], side.flip(0), columns)
         # Crop and flip are one gather: row and column numbers of every image, in the padded image.
-        rows = (draws.top[:, None] + side).to(device)
-        columns = (draws.left[:, None] + columns).to(device)
+        rows = draws.top[:, None] + side
+        columns = draws.left[:, None] + columns
         padded = F.pad(images, (0, 0, self.pad, self.pad, self.pad, self.pad))
         number = torch.arange(len(images), device=device)[:, None, None]
         batch = self.normalize(padded[number, rows[:, :, None], columns[:, None, :]])
         if self.cutout:
             hidden = self._near(draws.cut_row)[:, :, None] & self._near(draws.cut_column)[:, None, :]
-            batch.masked_fill_(hidden[:, None].to(device), 0.0)
+            batch.masked_fill_(hidden[:, None], 0.0)
         return batch
 
     def _near(self, center: Tensor) -> Tensor:
         """(n, crop): which rows (or columns) the cutout covers; it is cut off at the border."""
-        side = torch.arange(self.crop)
+        side = torch.arange(self.crop, device=center.device)
         start = center[:, None] - self.cutout // 2
         return (side >= start) & (side < start + self.cutout // 2 * 2)
 

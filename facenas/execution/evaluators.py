@@ -42,7 +42,7 @@ class TrainAlone(Evaluator):
         """Data, recipe and seed; where the images were found does not matter."""
         told: dict[str, Any] = {
             "data": {
-                **self._data(candidate).model_dump(exclude={"name", "root", "image_size", "download"}),
+                **self._data(candidate).deciding(),
                 "fingerprint": self.fingerprint,
             },
             "recipe": self.recipe.deciding(),

@@ -104,13 +104,12 @@ def _alike(run: Run, other: Run) -> bool:
 def _key(run: Run, settings: SupernetSettings) -> str:
     """Of all that decides the weights."""
     space = run.config.space
-    data = run.config.data.model_dump(exclude={"name", "root", "image_size", "download"})
     return fingerprint(
         {
             "space": {"kind": space.owner.name, **space.model_dump(mode="json")},
             "recipe": run.config.recipe.deciding(),
             "supernet": settings.model_dump(include={"epochs", "sandwich"}),
-            "data": {**data, "fingerprint": run.about["data"]["fingerprint"]},
+            "data": {**run.config.data.deciding(), "fingerprint": run.about["data"]["fingerprint"]},
             "seed": run.config.seed,
         }
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from facenas.data import ImageSet, split_indices
-from facenas.data.augment import Augment, Normalize
+from facenas.data.augment import Augment, Draws, Normalize
 from facenas.data.config import DataConfig
+from facenas.data.feed import ahead, images_at, readers, resident, upload, uploaded_ahead
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.training import distributed
+from facenas.training.capture import Batch
 from facenas.training.recipes import Recipe
-from facenas.training.tasks import Score, TaskContext
+from facenas.training.tasks import Score, TaskContext, judge
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 256  # on a CPU
+GPU_PIXELS = 1 << 21  # of a batch: 2,048 images of 32x32; more take memory, and no less time
 FEWEST = 2  # images of a process in a batch, for BatchNorm
+PLANNED = 64  # batches whose draws are made, and moved to the device, at once
 
 
 class ClassificationTask:
@@ -29,20 +34,26 @@ class ClassificationTask:
     when `select_on` says so. The final network (`final`) trains on all of them.
     """
 
+    capturable = True
+
     def __init__(self, context: TaskContext) -> None:
-        image_set, recipe = context.data, context.recipe
+        image_set, recipe, config = context.data, context.recipe, context.data_config
         assert isinstance(image_set, ImageSet)
         assert isinstance(recipe, Recipe)
         self.image_set, self.device, self.batch_size = image_set, context.device, recipe.batch_size
         on = self.device.torch_device
-        # On a CPU nothing is copied here: the pages stay mapped from the file, shared by all workers.
-        self.pixels = torch.from_numpy(image_set.train_images).to(on)
+        images = torch.from_numpy(image_set.train_images)
+        key = (image_set.fingerprint, "training images") if image_set.fingerprint else None
+        # On a CPU nothing is copied: the pages stay mapped from the file, shared by all workers.
+        found = resident(key, images.nbytes, on, config.residency, lambda: images.to(on))
+        self.pixels = images if found is None else found
         self.labels = torch.from_numpy(image_set.train_labels).to(on)
-        self.indices, self._judged = _split(image_set, context.data_config, context.split_seed, context.final)
+        self.indices, judged = _split(image_set, config, context.split_seed, context.final)
+        self._judged = judged and (judged[0] if found is None else judged[0].to(on), judged[1].to(on))
         world = distributed.world()
         if world > 1 and min(self.batch_size, len(self.indices)) < FEWEST * world:
             raise UserError(
-                f"{context.data_config.name}: {len(self.indices)} images in batches of {self.batch_size} are "
+                f"{config.name}: {len(self.indices)} images in batches of {self.batch_size} are "
                 f"too few for {world} processes; each needs {FEWEST} or more images a batch"
             )
         self.augment = Augment(recipe, image_set, on)
@@ -59,31 +70,53 @@ class ClassificationTask:
         """How many images an epoch trains on."""
         return len(self.indices)
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's slices of shuffled and augmented joint batches; the last batch may be smaller.
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Of this process's slices of shuffled joint batches; the last batch may be smaller.
 
-        Under `torchrun` it is left out when it has fewer than 2 images for some process.
+        Each is (6, n) int64: numbers of the images, and `Draws`. Images that are not resident come second,
+        (n, h, w, c) uint8. Under `torchrun` a batch is left out that has fewer than 2 images for some process.
         """
-        rank, world = distributed.rank(), distributed.world()
         order = self.indices[torch.randperm(len(self.indices), generator=self.generator)]
-        for chosen in torch.split(order, self.batch_size):
-            # All processes draw for the whole batch, and so the same; each takes its own rows.
-            draws = self.augment.draw(len(chosen), self.generator)
-            if world > 1:
-                if len(chosen) < FEWEST * world:
-                    continue
-                own = slice(len(chosen) * rank // world, len(chosen) * (rank + 1) // world)
-                chosen, draws = chosen[own], draws.rows(own)
-            chosen = chosen.to(self.pixels.device)
-            yield self.augment.apply(self.pixels[chosen], draws), self.labels[chosen]
+        plans = self._plans(torch.split(order, self.batch_size))
+        on = self.device.torch_device
+        if not self.device.is_gpu:
+            yield from plans
+        elif self.pixels.device == on:
+            while some := list(islice(plans, PLANNED)):
+                yield from upload(some, on)
+        else:
+            yield from uploaded_ahead(ahead(self._read, plans, readers(on, distributed.world())), on)
+
+    def _plans(self, joint: Iterable[Tensor]) -> Iterator[Batch]:
+        rank, world = distributed.rank(), distributed.world()
+        for chosen in joint:
+            # All processes draw for the whole batch, and so the same; each takes its own columns.
+            plan = torch.cat([chosen[None], self.augment.draw(len(chosen), self.generator).stacked()])
+            if len(chosen) >= FEWEST * world or world == 1:
+                yield (plan[:, len(chosen) * rank // world : len(chosen) * (rank + 1) // world],)
+
+    def _read(self, batch: Batch) -> Batch:
+        """The plan, and the images themselves, of those in the host's memory."""
+        (plan,) = batch
+        return plan, self.pixels[plan[0]]
+
+    def prepare(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented images (n, c, crop, crop) float32, and their labels."""
+        plan, *images = batch
+        pixels = images[0] if images else self.pixels[plan[0]]
+        return self.augment.apply(pixels, Draws.of(plan[1:])), self.labels[plan[0]]
 
     def score(self) -> Score | None:
         """Accuracy on the images held out from this training."""
         if self._judged is None:
             return None
         images, labels = self._judged
-        right = (self._classes_of(images) == labels).numpy()
+        right = (self._classes_of(images) == labels).cpu().numpy()
         return Score(100 * int(right.sum()) / len(right), right)
+
+    def facts(self) -> dict[str, Any]:
+        """Where the training images are, and their bytes."""
+        return images_at(self.pixels.device, self.pixels.nbytes)
 
     def test(self) -> dict[str, Any]:
         """The only look at the test set.
@@ -92,7 +125,7 @@ class ClassificationTask:
         `classes`; `balanced_accuracy`: mean over the classes of the part that is right, in percent.
         """
         truth, names = self.image_set.test_labels, self.image_set.classes
-        found = self._classes_of(torch.from_numpy(self.image_set.test_images)).numpy()
+        found = self._classes_of(torch.from_numpy(self.image_set.test_images)).cpu().numpy()
         confusion = np.zeros((len(names), len(names)), np.int64)
         np.add.at(confusion, (truth, found), 1)
         correct, images = confusion.diagonal(), confusion.sum(1)
@@ -119,16 +152,15 @@ class ClassificationTask:
 
 
 class Classifier(nn.Module):
-    """The network as the training loop calls it: the labels do not matter to its logits."""
+    """The network with its loss, as the training loop calls them."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Images (n, c, h, w) -> logits (n, classes)."""
-        logits: Tensor = self.model(images)
-        return logits
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (n, c, h, w), labels (n,) -> mean cross-entropy, number of right answers."""
+        return judge(self.model(images), labels)
 
 
 def _split(
@@ -150,12 +182,13 @@ def _split(
 
 @torch.inference_mode()
 def classify(model: nn.Module, images: Tensor, image_set: ImageSet, device: Device) -> Tensor:
-    """(n,) int64 on the CPU: the class that the model puts each of the uint8 `images` (n, h, w, c) in."""
+    """(n,) int64 on the device: the class that the model puts each of the uint8 `images` (n, h, w, c) in."""
     normalize = Normalize(image_set, device.torch_device)
     model.eval()
+    size = max(64, GPU_PIXELS // images[0, ..., 0].numel()) if device.is_gpu else EVALUATION_BATCH
     found = []
-    for batch in torch.split(images, EVALUATION_BATCH):
+    for batch in torch.split(images, size):
         with device.autocast():
             logits = model(normalize(batch.to(device.torch_device)))
-        found.append(logits.argmax(1).cpu())
+        found.append(logits.argmax(1))
     return torch.cat(found)

@@ -69,7 +69,7 @@ def weight(count: int, device: torch.device) -> float | Tensor:
     """What a mean loss over `count` items counts in the mean of all processes' losses."""
     if world() == 1:
         return 1.0
-    counts = torch.tensor(float(count), device=device)
+    counts = torch.full((), float(count), device=device)
     return count * world() / total(counts)
 
 

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facenas.data.config import DataConfig
-from facenas.data.faces.augment import FaceAugment
-from facenas.data.faces.loader import FaceLoader, to_input
+from facenas.data.faces.augment import FaceAugment, FaceDraws
+from facenas.data.faces.loader import FaceLoader, decode_to, to_input
 from facenas.data.faces.splits import (
     draw_pairs,
     hold_out_identities,
     relabelled,
     stratified_subset,
 )
-from facenas.data.faces.store import FaceStore
-from facenas.device import Device
-from facenas.evaluation.embedders.module import pair_distances
+from facenas.data.faces.store import SIDE, FaceStore
+from facenas.data.feed import ahead, images_at, readers, resident, upload, uploaded_ahead
+from facenas.evaluation.embedders.module import pair_distances, squared_distances_of, summed_embeddings
+from facenas.evaluation.metrics.checks import Floats
 from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
 from facenas.evaluation.metrics.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout
 from facenas.training import distributed
+from facenas.training.capture import Batch
 from facenas.training.recipes import FaceRecipe
-from facenas.training.tasks import Score, TaskContext
+from facenas.training.tasks import Score, TaskContext, judge
 
 Indices = NDArray[np.int64]
 Pairs = tuple[Indices, NDArray[np.bool_]]
+
+PLANNED = 64  # batches whose draws are made, and moved to the device, at once
+EMBEDDED = 512  # images of a batch that is judged on a GPU; their mirror images come beside them
 
 _FARS = (0.1, 0.01, 0.001)
 
@@ -41,7 +49,12 @@ class FaceTask:
     Three sets of identities, apart from each other and fixed by `split_seed`: to test on
     (`test_fraction`, may be none), to choose on (`validation_fraction`) and to train on.
     A candidate sees `data_fraction` of the images of the latter, the `final` network all.
+
+    On a CPU, images are read and augmented one by one (`FaceAugment`). On a GPU they are augmented by whole
+    batches there (`BatchAugment`), with the same draws, and live there when they fit.
     """
+
+    capturable = True
 
     def __init__(self, context: TaskContext) -> None:
         arch, store, recipe = context.arch, context.data, context.recipe
@@ -57,6 +70,7 @@ class FaceTask:
         labels = relabelled(store.labels[train])
         self.images, self.identities = len(train), int(labels.max()) + 1
         augment = FaceAugment(recipe.crop, recipe.low_res, recipe.photometric, recipe.flip)
+        on = self.device.torch_device
         self.loader = FaceLoader(
             store,
             train,
@@ -64,13 +78,21 @@ class FaceTask:
             recipe.batch_size,
             augment,
             self.seed,
-            readers(self.device),
+            readers(on, distributed.world()),
             distributed.rank(),
             distributed.world(),
         )
+        self.pixels: Tensor | None = None
+        self._looked_at: Tensor | None = None
+        self._residency = config.residency
+        if self.device.is_gpu:
+            from facenas.data.faces.batch_augment import BatchAugment
+
+            self._augment = BatchAugment(augment, on)
+            self.pixels = self._resident(train)
         # The head's class is known by its settings: a head of one's own needs no line here.
         head = recipe.head.owner(arch.embedding, self.identities, self.seed, recipe.head)
-        self._head: nn.Module = head.to(self.device.torch_device)
+        self._head: nn.Module = head.to(on)
         self.restart(context.model or arch.build(self.seed), self.seed)
 
     def restart(self, model: nn.Module, seed: int) -> None:
@@ -78,21 +100,71 @@ class FaceTask:
         self.seed = self.loader.seed = seed
         self.model = self.device.place(model)
         self.network = FaceNetwork(self.model, self._head)
+        self._first_row = 0
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's slices of the joint batches; dropout is told which rows they are."""
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Of this process's slices of the joint batches: images, labels (m,), and what chance decides.
+
+        Images are (m, 112, 112, 3) uint8; of resident ones, their numbers (m,). The key of dropout comes third,
+        (2,) int64, then, on a GPU, what `BatchAugment.plan` gives.
+        """
+        for number, batch in enumerate(self._feed(epoch)):
+            self._first_row, _ = self.loader.place(number)
+            yield batch
+
+    def _feed(self, epoch: int) -> Iterator[Batch]:
         on = self.device.torch_device
-        for number, (images, labels) in enumerate(self.loader.epoch(epoch)):
-            seed = int(np.random.default_rng([self.seed, epoch, number, 2]).integers(2**62))
-            place_dropout(self.network, seed, *self.loader.place(number))
-            yield to_input(images.to(on)), labels.to(on)
+        if not self.device.is_gpu:
+            for number, (images, labels) in enumerate(self.loader.epoch(epoch)):
+                yield images, labels, self._dropout_key(epoch, number)
+            return
+        drawn = enumerate(self.loader.drawn(epoch))
+        if self.pixels is None:
+            batches = ahead(lambda job: self._plan(epoch, *job), drawn, self.loader.readers)
+            yield from uploaded_ahead(batches, on)
+        else:
+            while some := [self._plan(epoch, *job) for job in islice(drawn, PLANNED)]:
+                yield from upload(some, on)
+
+    def _plan(self, epoch: int, number: int, drawn: tuple[Indices, FaceDraws]) -> Batch:
+        rows, draws = drawn
+        images = torch.from_numpy(rows if self.pixels is not None else self.loader.read(rows))
+        labels, key = torch.from_numpy(self.loader.labels[rows]), self._dropout_key(epoch, number)
+        return images, labels, key, *self._augment.plan(draws)
+
+    def _dropout_key(self, epoch: int, number: int) -> Tensor:
+        """(2,) int64: below 2^31, the first one odd, as the hash of `facenas.models.dropout` needs them."""
+        key = np.random.default_rng([self.seed, epoch, number, 2]).integers(2**31, size=2)
+        return torch.from_numpy(key | [1, 0])
+
+    def prepare(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (m, 3, 112, 112) float32 in [-1, 1], and labels; dropout is told which rows they are."""
+        images, labels, key, *plan = batch
+        place_dropout(self.network, key, self._first_row)
+        if not self.device.is_gpu:
+            return to_input(images), labels
+        pixels = images if self.pixels is None else self.pixels[images]
+        return self._augment.apply(pixels, *plan), labels
+
+    def _resident(self, images: Indices) -> Tensor | None:
+        """The images of these numbers on the GPU, when they fit there."""
+        store, on = self.store, self.device.torch_device
+        key = store.fingerprint, hashlib.sha256(images.tobytes()).hexdigest()
+        nbytes = len(images) * 3 * SIDE**2
+        load = partial(decode_to, store, images, on, self.loader.readers)
+        return resident(key, nbytes, on, self._residency, load)
+
+    def facts(self) -> dict[str, Any]:
+        """Where the training images are, and their bytes when they are decoded."""
+        on = torch.device("cpu") if self.pixels is None else self.pixels.device
+        return images_at(on, self.images * 3 * SIDE**2)
 
     def score(self) -> Score | None:
         """Mean accuracy of ten-fold verification on the identities held out for choosing, if there are any."""
         if self._judged is None:
             return None
         pairs, same = self._judged
-        found = ten_fold_of(pair_distances(self.model, self.store, pairs, self.device), same)
+        found = ten_fold_of(self._distances(pairs), same)
         return Score(100 * found.accuracy, found.right)
 
     def test(self) -> dict[str, Any]:
@@ -105,6 +177,15 @@ class FaceTask:
             "identities": self.identities,
             "verification": verification,
         }
+
+    def _distances(self, pairs: Indices) -> Floats:
+        """(n,) squared distances of pairs of images that every epoch looks at."""
+        if self.device.is_gpu and self._looked_at is None:
+            self._looked_at = self._resident(np.unique(pairs))
+        if self._looked_at is None:
+            return pair_distances(self.model, self.store, pairs, self.device)
+        raw = summed_embeddings(self.model, torch.split(self._looked_at, EMBEDDED), self.device)
+        return squared_distances_of(raw, np.searchsorted(np.unique(pairs), pairs))
 
     def _verify(self) -> dict[str, Any] | None:
         held_out = self._tested or self._judged
@@ -139,17 +220,13 @@ class FaceNetwork(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """(n, 3, 112, 112), (n,) -> logits (n, identities) with the margin at the labels."""
-        logits: Tensor = self.head(self.backbone(images), labels)
-        return logits
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 3, 112, 112), (n,) -> mean cross-entropy with the margin at the labels, how many are right."""
+        return self.judge(self.backbone(images), labels)
 
-
-def readers(device: Device) -> int:
-    """Threads that decode ahead: on a CPU none, the network needs its cores; beside a GPU those there are."""
-    if device.torch_device.type == "cpu":
-        return 1
-    return max(1, min(8, (os.cpu_count() or 1) // distributed.world()))
+    def judge(self, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of embeddings (n, E)."""
+        return judge(self.head(z, labels), labels)
 
 
 def split_faces(

@@ -22,6 +22,7 @@ from facenas.models.supernet import Supernet
 from facenas.spaces import Graph
 from facenas.spaces.graph import GraphArchitecture
 from facenas.strategies.pareto import SupernetSettings
+from facenas.training.capture import Batch
 from facenas.training.tasks import Score, Task, TaskContext, build_task
 from facenas.training.trainer import Trainer
 
@@ -47,20 +48,32 @@ class SupernetTask:
     task: whose `model` is `paths`; it brings images, labels and, for faces, the head that all paths share.
     """
 
+    # A graph holds one path; a path comes back once in thousands of steps.
+    capturable = False
+
     def __init__(self, task: Task, paths: Paths, space: Graph, settings: SupernetSettings, seed: int) -> None:
         self.task, self.paths, self.space, self.settings = task, paths, space, settings
         self._rng = random.Random(seed)
         self.model, self.network, self.images = paths, task.network, task.images
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int) -> Iterator[Batch]:
         """Those of the task; the paths that each trains are chosen before it is given out."""
-        for images, labels in self.task.batches(epoch):
+        for batch in self.task.batches(epoch):
             self.paths.chosen = tuple(self._choose())
-            yield images, labels.repeat(len(self.paths.chosen))
+            yield batch
+
+    def prepare(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the task; the labels once for every path."""
+        images, labels = self.task.prepare(*batch)
+        return images, labels.repeat(len(self.paths.chosen))
 
     def score(self) -> Score | None:
         """Nothing: a supernet is judged path by path."""
         return None
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the task."""
+        return self.task.facts()
 
     def test(self) -> dict[str, Any]:
         """Nothing is tested on a supernet."""
@@ -124,9 +137,10 @@ class PathJudge:
 
     def _inputs(self) -> Iterator[Tensor]:
         seen = 0
-        for inputs, _ in self.task.batches(0):
+        for batch in self.task.batches(0):
             if seen >= self.images:
                 return
+            inputs, _ = self.task.prepare(*batch)
             seen += len(inputs)
             yield inputs
 

@@ -9,12 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from facenas.data import ImageSet, TrainingData
 from facenas.data.config import DataConfig
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.spaces import Architecture
+from facenas.training.capture import Batch
 from facenas.training.recipes import FaceRecipe, Recipe
 
 
@@ -29,8 +31,8 @@ class Score:
 class Task(Protocol):
     """What is trained, on what: the loop knows nothing else of images or faces.
 
-    `model` is the network that is kept; `network(inputs, labels)` gives logits (n, classes) and holds
-    all that is trained with it, such as a margin head.
+    `model` is the network that is kept. `network` holds all that is trained with it, such as a margin head:
+    `network(inputs, labels)` gives the mean loss of the images and how many of them it puts right.
     """
 
     @property
@@ -48,12 +50,25 @@ class Task(Protocol):
         """How many images an epoch trains on."""
         ...
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled and augmented (inputs, labels (n,) int64), on the device, of this process."""
+    @property
+    def capturable(self) -> bool:
+        """Whether batches of the same shapes are worked off by the same operations."""
+        ...
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Of every batch of this process, in a new order: all that differs from the others, on the device."""
+        ...
+
+    def prepare(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented inputs and labels (n,) int64 of a batch. Draws nothing and never waits for the device."""
         ...
 
     def score(self) -> Score | None:
         """On the images held out for choosing; None when there are none."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Where the images are while it trains, for the run's facts."""
         ...
 
     def test(self) -> dict[str, Any]:
@@ -115,3 +130,8 @@ def build_task(context: TaskContext) -> NetworkTask:
         f"{context.recipe.kind} do not fit this data; faces (a store made by `facenas data import`) go with "
         "kind ir, images of classes with others"
     )
+
+
+def judge(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of logits (n, classes), and how many of the n rows are right; in float32."""
+    return F.cross_entropy(logits.float(), labels), (logits.argmax(1) == labels).sum()

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from facenas.device import Device
 from facenas.errors import CandidateError, StoppedError
 from facenas.training import distributed
+from facenas.training.capture import CapturedStep, cuda_graphs, side_stream, stream_of
 from facenas.training.recipes import Optimization
 from facenas.training.tasks import Task
 
@@ -35,50 +35,58 @@ class Trainer:
     def __init__(self, task: Task, recipe: Optimization, epochs: int, device: Device) -> None:
         self.task, self.recipe, self.epochs, self.device = task, recipe, epochs, device
         self.network = distributed.wrap(task.network)
-        self.optimizer = torch.optim.SGD(
-            _parameter_groups(task.network, recipe),
-            recipe.lr,
-            momentum=recipe.momentum,
-            fused=True,  # 3 to 4 times faster than the default on a CPU
-        )
+        self.optimizer = build_optimizer(task.network, recipe, device)
+        self._options = [_options(group) for group in self.optimizer.param_groups]
+        on = device.torch_device
+        # A captured step holds the address of what it reads, so on a GPU the rate is a tensor.
+        self._rate = torch.zeros((), device=on) if device.is_gpu else None
+        # Of this epoch: loss, right answers, images; float64: exact over any number of processes.
+        self._sums = torch.zeros(3, dtype=torch.float64, device=on)
+        self._stream = stream_of(on)
+        captured = device.is_gpu and task.capturable and distributed.world() == 1
+        self.step = CapturedStep(self._step, cuda_graphs(on) if captured else None)
 
     def run_epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """Trains epoch number `epoch` (from 0) and returns its metrics; accuracy in percent.
 
-        Raises NonFiniteLossError when it diverges, StoppedError once `stop()` says so.
+        A GPU is waited for at its end alone. Raises NonFiniteLossError when it diverges, StoppedError once
+        `stop()` says so.
         """
         lr = learning_rate(self.recipe, epoch, self.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         self.network.train()
-        # Sums of loss and right answers, float64: exact over any number of processes.
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device.torch_device)
-        watch, count = _Watch(epoch), 0
-        for inputs, labels in self.task.batches(epoch):
-            if stop():
-                raise StoppedError
-            loss, hits = self._step(inputs, labels)
-            sums += torch.stack([loss.double() * len(labels), hits.double()])
-            count += len(labels)
-            watch.step(sums[0])
-        counted = torch.cat([sums, sums.new_tensor([count])])
-        loss_sum, right, seen = distributed.total(counted).tolist()
+        watch = _Watch(epoch)
+        with side_stream(self._stream):
+            self._set_rate(lr)
+            self._sums.zero_()
+            for batch in self.task.batches(epoch):
+                if stop():
+                    raise StoppedError
+                self.step(batch)
+                watch.step(self._sums[0])
+        loss_sum, right, seen = distributed.total(self._sums).tolist()
         mean_loss = loss_sum / max(seen, 1)
         watch.check(mean_loss)
         accuracy = 100 * right / max(seen, 1)
         return {"epoch": epoch + 1, "lr": lr, "train_loss": mean_loss, "train_accuracy": accuracy}
 
-    def _step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with self.device.autocast():
-            logits = self.network(inputs, labels)
-        loss = F.cross_entropy(logits.float(), labels)
+    def _step(self, *batch: Tensor) -> None:
+        """All that is done with a batch. No wait for the device, no draw: it must be possible to capture it."""
+        inputs, labels = self.task.prepare(*batch)
+        loss, hits = self.learn(inputs, labels)
+        self._sums[:2] += torch.stack([loss.double() * len(labels), hits.double()])
+        self._sums[2] += len(labels)
+
+    def learn(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer; gives the mean loss and the number of right answers."""
         self.optimizer.zero_grad(set_to_none=True)
-        weighted = loss * distributed.weight(len(labels), loss.device)
-        weighted.backward()  # type: ignore[no-untyped-call]
+        share = distributed.weight(len(labels), inputs.device)
+        with self.device.autocast():
+            loss, hits = self.network(inputs, labels)
+        (loss * share).backward()
         if self.recipe.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.grad_clip)
         self.optimizer.step()
-        return loss.detach(), (logits.argmax(1) == labels).sum()
+        return loss.detach(), hits
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later process needs to go on exactly here."""
@@ -89,10 +97,19 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state_dict` told."""
+        """Goes on from what `state_dict` told, also on another device."""
         self.task.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, options in zip(self.optimizer.param_groups, self._options, strict=True):
+            group.update(options)
         self.task.load_state_dict(state["task"])
+        self.step.forget()
+
+    def _set_rate(self, lr: float) -> None:
+        if self._rate is not None:
+            self._rate.fill_(lr)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr if self._rate is None else self._rate
 
 
 class _Watch:
@@ -136,6 +153,15 @@ def learning_rate(recipe: Optimization, epoch: int, epochs: int) -> float:
         return recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
     passed = sum(epoch * recipe.final_epochs >= m * epochs for m in recipe.milestones)
     return float(recipe.lr * recipe.gamma**passed)
+
+
+def build_optimizer(network: nn.Module, recipe: Optimization, device: Device) -> torch.optim.Optimizer:
+    """What the recipe asks for. Fused: on a CPU 3 to 4 times faster than the default."""
+    return torch.optim.SGD(_parameter_groups(network, recipe), recipe.lr, momentum=recipe.momentum, fused=True)
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
 
 
 def _parameter_groups(network: nn.Module, recipe: Optimization) -> list[dict[str, Any]]:

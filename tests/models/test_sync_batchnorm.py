@@ -14,23 +14,23 @@ from facenas.models.sync_batchnorm import JointBatchNorm, join_statistics
 
 def test_dropout_draws_the_joint_mask():
     layer, x = SeededDropout(0.4), torch.ones(10, 3, 4)
-    layer.place(5, 0, 10)
+    layer.place(torch.tensor([5, 1]), 0)
     whole = layer(x)
     parts = []
     for start, stop in ((0, 3), (3, 4), (4, 10)):
-        layer.place(5, start, 10)
+        layer.place(torch.tensor([5, 1]), start)
         parts.append(layer(x[start:stop]))
     assert torch.equal(torch.cat(parts), whole)
     kept = whole != 0
     assert 0.3 < kept.float().mean() < 0.9
     assert torch.equal(whole[kept], torch.full_like(whole[kept], 1 / 0.6))
-    layer.place(6, 0, 10)
+    layer.place(torch.tensor([7, 1]), 0)
     assert not torch.equal(layer(x), whole)
 
 
 def test_dropout_layers_of_a_network_differ_and_evaluation_changes_nothing():
     network = nn.Sequential(SeededDropout(0.5), SeededDropout(0.5))
-    place_dropout(network, 1, 0, 100)
+    place_dropout(network, torch.tensor([3, 2]), 0)
     x = torch.ones(100, 20)
     assert not torch.equal(network[0](x), network[1](x))
     assert network.eval()(x) is x

@@ -113,8 +113,9 @@ def losses_in_double(store: Path) -> list[float]:
     training = Trainer(task, RECIPE, 1, task.device)
     training.network.train()
     found = []
-    for images, labels in task.batches(0):
-        loss, _ = training._step(images.double(), labels)
+    for batch in task.batches(0):
+        images, labels = task.prepare(*batch)
+        loss, _ = training.learn(images.double(), labels)
         sums = distributed.total(torch.tensor([loss.item() * len(labels), len(labels)]).double())
         found.append((sums[0] / sums[1]).item())
     state = task.network.state_dict()

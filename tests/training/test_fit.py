@@ -141,8 +141,9 @@ def classified_in_double(rank: int, folder: Path, digits: Path) -> list[float]:
     trainer.network.train()
     found = []
     for epoch in range(2):
-        for images, labels in trainer.task.batches(epoch):
-            loss, _ = trainer._step(images.double(), labels)
+        for batch in trainer.task.batches(epoch):
+            images, labels = trainer.task.prepare(*batch)
+            loss, _ = trainer.learn(images.double(), labels)
             counts = torch.tensor([loss.item() * len(labels), len(labels)]).double()
             sums = distributed.total(counts)
             found += [(sums[0] / sums[1]).item(), sums[1].item()]
@@ -157,7 +158,8 @@ def share_few(rank: int, folder: Path, digits: Path) -> list[int]:
     context = TaskContext(ARCH, open_image_set(digits), DataConfig(), recipe, 0, 3, pick_device(), final=True)
     with pytest.raises(UserError, match="in batches of 3 are too few for 2 processes"):
         ClassificationTask(context)
-    return [len(labels) for _, labels in state.trainer.task.batches(0)]
+    task = state.trainer.task
+    return [len(task.prepare(*batch)[1]) for batch in task.batches(0)]
 
 
 JOBS = (fit_with_scores_of_its_own, classified_in_double, share_few)

@@ -44,7 +44,8 @@ def test_equals_the_recipe_written_out(training):
         metrics = real.run_epoch(epoch)
         plain.train()
         losses, right, seen = 0.0, 0, 0
-        for images, labels in twin.task.batches(epoch):
+        for batch in twin.task.batches(epoch):
+            images, labels = twin.task.prepare(*batch)
             logits = plain(images)
             loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
@@ -65,7 +66,7 @@ def test_equals_the_recipe_written_out(training):
 
 def test_every_epoch_sees_every_image_once_in_another_order(training):
     real = training()
-    seen = [torch.cat([labels for _, labels in real.task.batches(i)]) for i in range(2)]
+    seen = [torch.cat([real.task.prepare(*batch)[1] for batch in real.task.batches(i)]) for i in range(2)]
     assert not torch.equal(*seen)
     truth = real.task.labels[:120].sort().values
     assert all(torch.equal(labels.sort().values, truth) for labels in seen)
@@ -111,14 +112,14 @@ def test_divergence_and_stopping_are_errors(training):
 def test_divergence_is_noticed_after_two_hundred_steps(training, monkeypatch):
     """Not at the end of the epoch, which may be an hour away."""
     real, seen = training(recipe=RECIPE.model_copy(update={"batch_size": 2}), images=1000), []
-    batches = real.task.batches
+    prepare = real.task.prepare
 
-    def counted(epoch):
-        for images, labels in batches(epoch):
-            seen.append(len(labels))
-            yield images * math.nan, labels
+    def spoilt(*batch):
+        images, labels = prepare(*batch)
+        seen.append(len(labels))
+        return images * math.nan, labels
 
-    monkeypatch.setattr(real.task, "batches", counted)
+    monkeypatch.setattr(real.task, "prepare", spoilt)
     with pytest.raises(NonFiniteLossError, match="the loss became nan in epoch 1"):
         real.run_epoch(0)
     assert len(seen) == 200

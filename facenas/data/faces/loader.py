@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from facenas.data.faces.augment import FaceAugment, FaceDraws
 from facenas.data.faces.store import SIDE, FaceStore
+from facenas.data.feed import ahead
 from facenas.errors import UserError
 
 DRAWN = 16  # batches at a time: between two batches the processor has forgotten how it is done
+DECODED = 1024  # images that a reader hands on at once, on their way to a device
 FEWEST = 2  # images of a rank in a batch: BatchNorm and a standard deviation need two
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 
 class FaceLoader:
@@ -63,14 +61,14 @@ class FaceLoader:
 
         An image that cannot be read raises UserError when its batch's turn comes.
         """
-        return ahead(lambda drawn: self._batch(*drawn), self._drawn(epoch), self.readers)
+        return ahead(lambda drawn: self._batch(*drawn), self.drawn(epoch), self.readers)
 
     def place(self, batch: int) -> tuple[int, int]:
         """This rank's first row in the joint batch, and the rows of the joint batch."""
         total = min(self.batch_size, len(self.indices) - batch * self.batch_size)
         return total * self.rank // self.world, total
 
-    def _drawn(self, epoch: int) -> Iterator[tuple[NDArray[np.int64], FaceDraws]]:
+    def drawn(self, epoch: int) -> Iterator[tuple[NDArray[np.int64], FaceDraws]]:
         """Of every batch: which of `indices` this rank reads, and what chance decides for them."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.indices))
         for first in range(0, len(self), DRAWN):
@@ -84,8 +82,12 @@ class FaceLoader:
         draws = self.augment.draw(total, np.random.default_rng([self.seed, epoch, batch, 1]))
         return order[batch * self.batch_size :][own], draws.rows(own)
 
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(m, 112, 112, 3) uint8 RGB: the images at `rows` of `indices`."""
+        return self.store.read(self.indices[rows])
+
     def _batch(self, rows: NDArray[np.int64], draws: FaceDraws) -> tuple[Tensor, Tensor]:
-        images = self.augment.apply(self.store.read(self.indices[rows]), draws)
+        images = self.augment.apply(self.read(rows), draws)
         return torch.from_numpy(images), torch.from_numpy(self.labels[rows])
 
 
@@ -98,6 +100,19 @@ def batches_in_order(
         return torch.from_numpy(store.read(indices[start : start + batch_size]))
 
     return ahead(batch, range(0, len(indices), batch_size), readers)
+
+
+def decode_to(store: FaceStore, indices: NDArray[np.int64], device: torch.device, readers: int) -> Tensor:
+    """(n, 112, 112, 3) uint8 RGB on the device: the images at `indices`, each read and decoded once."""
+    pixels = torch.empty((len(indices), SIDE, SIDE, 3), dtype=torch.uint8, device=device)
+    bar = tqdm(total=len(indices), desc="faces to the device", unit="image", disable=None, delay=2, leave=False)
+    start = 0
+    with bar:
+        for batch in batches_in_order(store, indices, DECODED, readers):
+            pixels[start : start + len(batch)].copy_(batch)
+            start += len(batch)
+            bar.update(len(batch))
+    return pixels
 
 
 def to_input(images: Tensor) -> Tensor:
@@ -116,24 +131,3 @@ def to_input(images: Tensor) -> Tensor:
         ends = 2 / 255 * least - 1, 2 / 255 * greatest - 1
         cv2.normalize(pixels, values.reshape(pixels.shape), *ends, cv2.NORM_MINMAX, cv2.CV_32F)
     return torch.from_numpy(values).permute(0, 3, 1, 2)
-
-
-def ahead(make: Callable[[Job], Result], jobs: Iterable[Job], readers: int) -> Iterator[Result]:
-    """`make` of each job, in order; by threads that are at most two results each ahead.
-
-    An error is raised where its result would have come. Threads end when the iterator is closed or dropped.
-    """
-    if readers == 1:
-        yield from map(make, jobs)
-        return
-    pool = ThreadPoolExecutor(readers, thread_name_prefix="faces")
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(make, job))
-            if len(waiting) > 2 * readers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

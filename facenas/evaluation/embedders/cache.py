@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from facenas.data.cache import default_cache
-from facenas.data.faces.loader import ahead
+from facenas.data.feed import ahead
 from facenas.device import core_count, threads
 from facenas.errors import SearchStoppedError, UserError
 from facenas.evaluation.benches.images import Images
