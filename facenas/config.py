@@ -35,6 +35,28 @@ class Config(BaseModel):
     owner: ClassVar[Any] = None
 
 
+ADDED = object()  # `name: Annotated[int, ADDED] = 1`: a setting that came when keys of trainings were on disk
+
+
+def deciding(settings: Config) -> dict[str, Any]:
+    """The settings as JSON for the key of what they decide.
+
+    Those that were `ADDED` are no part of it at their default: keys stay what they were before them.
+    """
+    tree = settings.model_dump(mode="json")
+    _leave_out(settings, tree)
+    return tree
+
+
+def _leave_out(settings: Config, tree: dict[str, Any]) -> None:
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Config):
+            _leave_out(value, tree[name])
+        elif ADDED in field.metadata and value == field.default:
+            del tree[name]
+
+
 class Registry(Generic[C]):
     """The classes of one family by name.
 

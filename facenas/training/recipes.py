@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from facenas.config import Config, choice
+from facenas.config import ADDED, Config, choice, deciding
 from facenas.models.heads import HEADS
 
 if TYPE_CHECKING:
@@ -14,9 +14,18 @@ if TYPE_CHECKING:
 else:
     HeadSettings = choice(HEADS, "kind", "adaface")
 
+Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Optimization(Config):
-    """SGD and its schedule. `milestones`: of a training of `final_epochs`, before which the rate drops."""
+    """The optimizer and its schedule.
+
+    `optimizer`: sgd with `momentum`, or adamw with `betas`; `lr` and `weight_decay` are for either.
+    `milestones`: of a training of `final_epochs`, before which the rate drops.
+    `accumulate`: a batch is worked off in so many parts, for GPUs whose memory does not hold it at once. The
+    step is that of the whole batch, and so are the norm statistics of AdaFace; those of BatchNorm are of each
+    part.
+    """
 
     batch_size: int = Field(64, ge=2)
     lr: float = Field(0.025, gt=0)
@@ -28,14 +37,24 @@ class Optimization(Config):
     milestones: tuple[int, ...] = ()
     gamma: float = Field(0.1, gt=0, le=1)
     final_epochs: int = Field(600, ge=1)
+    optimizer: Annotated[Literal["sgd", "adamw"], ADDED] = "sgd"
+    betas: Annotated[tuple[Beta, Beta], ADDED] = (0.9, 0.999)
+    accumulate: Annotated[int, ADDED, Field(ge=1)] = 1
+
+    @field_validator("accumulate")
+    @classmethod
+    def _parts_have_two_images(cls, parts: int, info: ValidationInfo) -> int:
+        batch = info.data.get("batch_size", 2 * parts)
+        if 2 * parts > batch:
+            raise ValueError(f"{parts} parts of a batch of {batch} have fewer than 2 images each")
+        return parts
 
     def deciding(self, final: bool = False) -> dict[str, Any]:
         """What decides the weights of a candidate, or of the `final` network, as JSON for their keys."""
-        tree = self.model_dump(mode="json")
-        # No candidate reads it; and the keys of final trainings from before it came stay what they were.
-        if tree.pop("hold_out", True) or not final:
-            return tree
-        return {**tree, "hold_out": False}
+        tree = deciding(self)
+        if not final:
+            tree.pop("hold_out", None)  # no candidate reads it
+        return tree
 
 
 class Recipe(Optimization):
@@ -66,4 +85,4 @@ class FaceRecipe(Optimization):
     low_res: float = Field(0.2, ge=0, le=1)
     photometric: float = Field(0.2, ge=0, le=1)
     flip: bool = True
-    hold_out: bool = True
+    hold_out: Annotated[bool, ADDED] = True

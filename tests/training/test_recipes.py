@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from facenas.config import validate
+from facenas.errors import UserError
 from facenas.spaces.base import fingerprint
 from facenas.training.recipes import FaceRecipe, Recipe
 
-# From before heads had settings of their own and `hold_out` was there.
+# From before heads had settings of their own and `hold_out` and all that is `ADDED` was there.
 FACES = "d18b9714646ed0f4ce701b3b3acd06a6fc5c1f3429a808ac7119206f3600b16b"
 IMAGES = "ab48039905e53a660eeecb82f712ff3e6eeb81dd2ef29edc2632933973273923"
 
@@ -20,3 +24,17 @@ def test_holding_nothing_out_decides_the_final_training_alone():
     usual, whole = FaceRecipe(), FaceRecipe(hold_out=False)
     assert whole.deciding() == usual.deciding()
     assert whole.deciding(final=True) == usual.deciding(final=True) | {"hold_out": False}
+
+
+@pytest.mark.parametrize("added", [{"optimizer": "adamw"}, {"betas": (0.9, 0.99)}, {"accumulate": 4}])
+def test_a_setting_that_was_added_decides_once_it_is_another_than_before(added):
+    for model in (Recipe, FaceRecipe):
+        assert model(**added).deciding() == model().deciding() | model(**added).model_dump(
+            mode="json", include=set(added)
+        )
+
+
+def test_every_part_of_a_batch_has_two_images():
+    assert validate(Recipe, {"batch_size": 64, "accumulate": 32}, "here").accumulate == 32
+    with pytest.raises(UserError, match="here: accumulate: 33 parts of a batch of 64 have fewer than 2 images"):
+        validate(Recipe, {"batch_size": 64, "accumulate": 33}, "here")
