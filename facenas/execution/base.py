@@ -43,6 +43,7 @@ class ExecutionConfig(Config):
     executor: Annotated[str, AfterValidator(_known)] = "process"
     workers: int | None = Field(None, ge=1)
     speculate: bool = True
+    compile: bool = True
 
 
 class Evaluator:

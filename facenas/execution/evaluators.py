@@ -88,6 +88,7 @@ class TrainAlone(Evaluator):
             train_accuracy=max(epoch["train_accuracy"] for epoch in history),
             images=epochs * task.images,
             history=history,
+            facts=task.facts() if device.is_gpu else {},
         )
 
     def _judged(self, score: Score, network: nn.Module, data: TrainingData) -> TrialResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,7 +28,8 @@ class JointBatchNorm(_BatchNorm):
         mean = _sum(x.sum(dims)) / count
         centred = x - mean.view(shape)
         variance = _sum(centred.square().sum(dims)) / count
-        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        if self.track_running_stats:
+            self._follow(mean.detach(), variance.detach() * count / (count - 1))
         result = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             result = result * self.weight.view(shape) + self.bias.view(shape)
@@ -64,6 +67,19 @@ class _Sum(torch.autograd.Function):
 def _sum(values: Tensor) -> Tensor:
     summed: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return summed
+
+
+@contextmanager
+def unmoved_statistics(network: nn.Module) -> Iterator[None]:
+    """Within it, training leaves the running statistics of BatchNorm as they are."""
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def join_statistics(network: nn.Module) -> nn.Module:

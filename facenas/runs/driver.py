@@ -160,6 +160,7 @@ def _found(strategy: Strategy, log: SearchLog, workers: int) -> dict[str, Any]:
         "search_seconds": trials[-1]["search_seconds"],
         "trial_seconds": round(sum(trial["seconds"] for trial in trials), 3),
         "workers": workers,
+        **trials[-1].get("facts", {}),
     }
 
 

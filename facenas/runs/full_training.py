@@ -48,7 +48,8 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
         task = build_task(
             TaskContext(arch, data, config.data, config.recipe, config.seed, seed, device, final=True)
         )
-        state = TrainState(Trainer(task, config.recipe, epochs, device), path, key)
+        trainer = Trainer(task, config.recipe, epochs, device, config.execution.compile)
+        state = TrainState(trainer, path, key)
         state.restore(checkpoint)
         fit(state, run.folder, "final", on_epoch, lambda: _save_model(run, arch, data, state))
         return _conclude(run, arch, data, state)
@@ -76,6 +77,7 @@ def _conclude(run: Run, arch: Architecture, data: TrainingData, state: TrainStat
         "threads": torch.get_num_threads(),
         "processes": distributed.world(),
         "device": str(trainer.device.torch_device),
+        **(trainer.facts() if trainer.device.is_gpu else {}),
     }
     write_json(run.folder / "train.json", result)
     return result

@@ -30,7 +30,7 @@ MAX_FAILURES_IN_A_ROW = 3
 
 _ELSEWHERE = {"history", "right_bits"}  # parts of a result that the side files hold
 _MEASURED = {field.name for field in fields(TrialResult)} - _ELSEWHERE
-_OPTIONAL = {"values"}  # where nothing but accuracies was measured
+_OPTIONAL = {"values", "facts"}  # only told where there are some
 _FIELDS = {
     "trials.jsonl": _MEASURED - _OPTIONAL | {"trial", "decision", "search_seconds"},
     "ahead.jsonl": _MEASURED - _OPTIONAL | _ELSEWHERE,
@@ -145,8 +145,9 @@ class SearchLog:
         candidate, arch = spec.candidate, spec.candidate.architecture
         parameters = arch.count_parameters()
         measured = {key: value for key, value in result.to_json().items() if key in _MEASURED}
-        if not result.values:
-            del measured["values"]
+        for name in _OPTIONAL:
+            if not measured[name]:
+                del measured[name]
         return {
             "trial": number,
             "phase": candidate.phase,

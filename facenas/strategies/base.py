@@ -48,6 +48,7 @@ class TrialResult:
     key: the trial key, filled in by whoever ran it. values: what else was measured, by name, such as
     `latency` in milliseconds for one image. right_bits: hex of numpy.packbits over the validation images
     (of faces: pairs) in order, 1 where the best epoch was right; `validated` says how many there are.
+    facts: of a trial on a GPU, where its images were and how many bytes they took.
     """
 
     key: str = ""
@@ -63,6 +64,7 @@ class TrialResult:
     history: list[dict[str, Any]] = field(default_factory=list)
     right_bits: str = ""
     values: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `TrialResult(**tree)` is the inverse."""

@@ -113,15 +113,18 @@ class HostOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self.found is None and (self._TAGS.intersection(func.tags) or self._crosses(func, args, result)):
+        if self.found is None and self._waits(
+            func, [x for x in tree_leaves((args, result)) if isinstance(x, Tensor)]
+        ):
             self.found = f"it calls {func}"
         return result
 
-    def _crosses(self, func: Any, args: Any, result: Any) -> bool:
-        if func not in self._COPIES:
-            return False
-        tensors = (leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, Tensor))
-        return len({tensor.device for tensor in tensors}) > 1
+    def _waits(self, func: Any, tensors: list[Tensor]) -> bool:
+        if func == torch.ops.aten.index.Tensor:  # by numbers the host knows how many there are
+            return any(tensor.dtype == torch.bool for tensor in tensors[1:-1])
+        if func in self._COPIES:
+            return len({tensor.device for tensor in tensors}) > 1
+        return bool(self._TAGS.intersection(func.tags))
 
 
 def cuda_graphs(device: torch.device) -> Capture:

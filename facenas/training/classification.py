@@ -19,7 +19,7 @@ from facenas.errors import UserError
 from facenas.training import distributed
 from facenas.training.capture import Batch
 from facenas.training.recipes import Recipe
-from facenas.training.tasks import Score, TaskContext, judge
+from facenas.training.tasks import LossNetwork, Score, TaskContext
 
 EVALUATION_BATCH = 256  # on a CPU
 GPU_PIXELS = 1 << 21  # of a batch: 2,048 images of 32x32; more take memory, and no less time
@@ -63,7 +63,7 @@ class ClassificationTask:
         """Puts another network on the same images; draws begin anew from `seed`."""
         self.generator = torch.Generator().manual_seed(seed)
         self.model = self.device.place(model)
-        self.network = Classifier(self.model)
+        self.network = LossNetwork(self.model)
 
     @property
     def images(self) -> int:
@@ -149,18 +149,6 @@ class ClassificationTask:
 
     def _classes_of(self, images: Tensor) -> Tensor:
         return classify(self.model, images, self.image_set, self.device)
-
-
-class Classifier(nn.Module):
-    """The network with its loss, as the training loop calls them."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (n, c, h, w), labels (n,) -> mean cross-entropy, number of right answers."""
-        return judge(self.model(images), labels)
 
 
 def _split(

@@ -73,6 +73,14 @@ def weight(count: int, device: torch.device) -> float | Tensor:
     return count * world() / total(counts)
 
 
+def average_gradients(network: nn.Module) -> None:
+    """Gradients are the mean over the processes, where `wrap`'s network does not see to it."""
+    if world() > 1:
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad.div_(world()))
+
+
 def wrap(network: nn.Module) -> nn.Module:
     """The network with joint batch statistics, whose gradients are averaged over the processes."""
     if world() == 1:

@@ -32,7 +32,7 @@ from facenas.models.dropout import place_dropout
 from facenas.training import distributed
 from facenas.training.capture import Batch
 from facenas.training.recipes import FaceRecipe
-from facenas.training.tasks import Score, TaskContext, judge
+from facenas.training.tasks import LossNetwork, Score, TaskContext
 
 Indices = NDArray[np.int64]
 Pairs = tuple[Indices, NDArray[np.bool_]]
@@ -92,7 +92,7 @@ class FaceTask:
             self.pixels = self._resident(train)
         # The head's class is known by its settings: a head of one's own needs no line here.
         head = recipe.head.owner(arch.embedding, self.identities, self.seed, recipe.head)
-        self._head: nn.Module = head.to(on)
+        self._head = self.device.place(head)
         self.restart(context.model or arch.build(self.seed), self.seed)
 
     def restart(self, model: nn.Module, seed: int) -> None:
@@ -213,20 +213,21 @@ class FaceTask:
         """See `state_dict`."""
 
 
-class FaceNetwork(nn.Module):
-    """Backbone and head, as the training loop calls them; the head computes in float32."""
+class FaceNetwork(LossNetwork):
+    """Backbone and head; the head computes in float32."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.backbone, self.head = backbone, head
 
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, 3, 112, 112), (n,) -> mean cross-entropy with the margin at the labels, how many are right."""
-        return self.judge(self.backbone(images), labels)
+    def embed(self, inputs: Tensor) -> Tensor:
+        """(n, 3, 112, 112) -> z (n, E)."""
+        z: Tensor = self.backbone(inputs)
+        return z
 
-    def judge(self, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of embeddings (n, E)."""
-        return judge(self.head(z, labels), labels)
+    def judge(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """With the head's margin at the labels."""
+        return super().judge(self.head(outputs, labels), labels)
 
 
 def split_faces(

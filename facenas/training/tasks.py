@@ -28,6 +28,27 @@ class Score:
     right: NDArray[np.bool_]
 
 
+class LossNetwork(nn.Module):
+    """A network with its loss, as the training loop calls them; this one's outputs are logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (n, c, h, w), labels (n,) int64 -> mean loss, number of right answers."""
+        return self.judge(self.embed(inputs), labels)
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """What the network itself makes of the images, each by itself."""
+        outputs: Tensor = self.model(inputs)
+        return outputs
+
+    def judge(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy, in float32, and right answers of what `embed` gave for a whole batch."""
+        return F.cross_entropy(outputs.float(), labels), (outputs.argmax(1) == labels).sum()
+
+
 class Task(Protocol):
     """What is trained, on what: the loop knows nothing else of images or faces.
 
@@ -41,7 +62,7 @@ class Task(Protocol):
         ...
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> LossNetwork:
         """See above."""
         ...
 
@@ -130,8 +151,3 @@ def build_task(context: TaskContext) -> NetworkTask:
         f"{context.recipe.kind} do not fit this data; faces (a store made by `facenas data import`) go with "
         "kind ir, images of classes with others"
     )
-
-
-def judge(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of logits (n, classes), and how many of the n rows are right; in float32."""
-    return F.cross_entropy(logits.float(), labels), (logits.argmax(1) == labels).sum()

@@ -7,8 +7,9 @@ epoch runs at a learning rate of 0; here the first epoch runs at `lr` and a cosi
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,10 +18,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from facenas.device import Device
 from facenas.errors import CandidateError, StoppedError
+from facenas.models.dropout import shift_dropout
+from facenas.models.sync_batchnorm import unmoved_statistics
 from facenas.training import distributed
 from facenas.training.capture import CapturedStep, cuda_graphs, side_stream, stream_of
 from facenas.training.recipes import Optimization
 from facenas.training.tasks import Task
+
+log = logging.getLogger(__name__)
 
 CHECK_EVERY = 200  # steps
 
@@ -32,9 +37,13 @@ class NonFiniteLossError(CandidateError):
 class Trainer:
     """A task on its way. The same arguments and thread count give the same weights, bit for bit."""
 
-    def __init__(self, task: Task, recipe: Optimization, epochs: int, device: Device) -> None:
+    def __init__(
+        self, task: Task, recipe: Optimization, epochs: int, device: Device, compiled: bool = False
+    ) -> None:
+        """compiled: by `torch.compile`, on a GPU; that takes a minute, and so pays for long trainings alone."""
         self.task, self.recipe, self.epochs, self.device = task, recipe, epochs, device
         self.network = distributed.wrap(task.network)
+        self._compiled = torch.compile(self.network, dynamic=False) if compiled and device.is_gpu else None
         self.optimizer = build_optimizer(task.network, recipe, device)
         self._options = [_options(group) for group in self.optimizer.param_groups]
         on = device.torch_device
@@ -69,6 +78,11 @@ class Trainer:
         accuracy = 100 * right / max(seen, 1)
         return {"epoch": epoch + 1, "lr": lr, "train_loss": mean_loss, "train_accuracy": accuracy}
 
+    def facts(self) -> dict[str, Any]:
+        """Where its images are, and how its steps run on a GPU, for the run's facts."""
+        how = {"captured": self.step.graphs > 0, "compiled": self._compiled is not None}
+        return {**self.task.facts(), "bf16": self.device.bf16, **how}
+
     def _step(self, *batch: Tensor) -> None:
         """All that is done with a batch. No wait for the device, no draw: it must be possible to capture it."""
         inputs, labels = self.task.prepare(*batch)
@@ -80,13 +94,64 @@ class Trainer:
         """One step of the optimizer; gives the mean loss and the number of right answers."""
         self.optimizer.zero_grad(set_to_none=True)
         share = distributed.weight(len(labels), inputs.device)
-        with self.device.autocast():
-            loss, hits = self.network(inputs, labels)
-        (loss * share).backward()
+        parts = min(self.recipe.accumulate, len(labels) // 2)
+        if parts > 1:
+            loss, hits = self._learn_in_parts(inputs, labels, parts, share)
+        else:
+            with self.device.autocast():
+                loss, hits = self._forward(inputs, labels)
+            (loss * share).backward()  # type: ignore[no-untyped-call]
         if self.recipe.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.grad_clip)
         self.optimizer.step()
         return loss.detach(), hits
+
+    def _forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and right answers. Another size of batch, as the last, is not worth another compilation."""
+        if self._compiled is None or len(labels) < self.recipe.batch_size // distributed.world():
+            found: tuple[Tensor, Tensor] = self.network(inputs, labels)
+            return found
+        try:
+            found = self._compiled(inputs, labels)
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            log.warning("torch.compile fails and is left out: %s", str(error).splitlines()[0])
+            self._compiled = None
+            found = self.network(inputs, labels)
+        return found
+
+    def _learn_in_parts(
+        self, inputs: Tensor, labels: Tensor, parts: int, share: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of the whole batch with the memory of a part of it.
+
+        The head sees the embeddings of all parts at once, so that statistics of their norms are those of the
+        batch; then every part runs again and is handed its share of the head's gradient ("Scaling Deep
+        Contrastive Learning Batch Size under Memory Limited Setup", arXiv 2101.06983, section 3.2).
+        """
+        network, pieces = self.task.network, inputs.tensor_split(parts)
+        with torch.no_grad(), unmoved_statistics(network):
+            z = torch.cat(list(self._embedded(pieces)))
+        z.requires_grad_()
+        with self.device.autocast():
+            loss, hits = network.judge(z, labels)
+        (loss * share).backward()  # type: ignore[no-untyped-call]
+        assert z.grad is not None
+        for embedding, gradient in zip(self._embedded(pieces), z.grad.tensor_split(parts), strict=True):
+            embedding.backward(gradient)  # type: ignore[no-untyped-call]
+        distributed.average_gradients(network)
+        return loss, hits
+
+    def _embedded(self, pieces: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """Of each piece of a batch; dropout takes the piece's rows of the mask."""
+        network = self.task.network
+        for piece in pieces:
+            with self.device.autocast():
+                embedding = network.embed(piece)
+            shift_dropout(network, len(piece))
+            yield embedding
+        shift_dropout(network, -sum(map(len, pieces)))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later process needs to go on exactly here."""
@@ -157,7 +222,13 @@ def learning_rate(recipe: Optimization, epoch: int, epochs: int) -> float:
 
 def build_optimizer(network: nn.Module, recipe: Optimization, device: Device) -> torch.optim.Optimizer:
     """What the recipe asks for. Fused: on a CPU 3 to 4 times faster than the default."""
-    return torch.optim.SGD(_parameter_groups(network, recipe), recipe.lr, momentum=recipe.momentum, fused=True)
+    groups = _parameter_groups(network, recipe)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, fused=True)
+    adamw = torch.optim.AdamW(groups, recipe.lr, recipe.betas, fused=True, capturable=device.is_gpu)
+    # Else it warns of steps that are not captured: here the first ones are not, and on several GPUs none.
+    adamw._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
+    return adamw
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from facenas.data.config import DataConfig
 from facenas.data.faces.store import open_store
 from facenas.device import pick_device
 from facenas.errors import UserError
+from facenas.models.dropout import shift_dropout
 from facenas.spaces import IRArchitecture
 from facenas.training import distributed
 from facenas.training.faces import FaceTask, split_faces
@@ -139,3 +140,30 @@ def test_two_processes_train_as_one(faces, tmp_path):
     assert len(alone) > 10
     for rank in (0, 1):
         np.testing.assert_allclose(together[rank], alone, rtol=1e-4)
+
+
+def test_a_batch_in_parts_has_the_gradients_and_statistics_of_the_batch(faces):
+    """Against one pass that keeps all parts in memory; the head sees the whole batch, BatchNorm each part."""
+    in_parts, whole = (build(faces) for _ in range(2))
+    recipe = RECIPE.model_copy(update={"accumulate": 3, "grad_clip": None})
+    trainer = Trainer(in_parts, recipe, 1, in_parts.device)
+    trainer.network.train()
+    whole.network.train()
+    batch = next(iter(in_parts.batches(0)))
+    loss, hits = trainer.learn(*in_parts.prepare(*batch))
+
+    images, labels = whole.prepare(*batch)
+    outputs = []
+    for part in images.split(5):
+        outputs.append(whole.model(part))
+        shift_dropout(whole.network, 5)
+    expected, right = whole.network.judge(torch.cat(outputs), labels)
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item())
+    assert hits == right
+    ours, theirs = (dict(task.network.named_parameters()) for task in (in_parts, whole))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name].grad, value.grad, rtol=1e-4, atol=1e-6)
+    ours, theirs = (dict(task.network.named_buffers()) for task in (in_parts, whole))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-6)
