@@ -155,10 +155,10 @@ def test_a_second_evaluation_does_not_run_the_network(run, tmp_path, monkeypatch
     first = run("cplfw", data)
     from facenas.evaluation.embedders.embedder import Embedder
 
-    def refused(self, images):
+    def refused(self, images, mirrored):
         raise AssertionError("the network ran")
 
-    monkeypatch.setattr(Embedder, "__call__", refused)
+    monkeypatch.setattr(Embedder, "begin", refused)
     assert run("cplfw", data) == first
 
 
@@ -169,6 +169,8 @@ FAULTS = {
     "pairs of ijb": ("ijbc", "", ("--pairs", "pairs.txt"), "bench ijbc: has no setting pairs"),
     "pairs of hq": ("hq", "", ("--pairs", "pairs.txt"), "--pairs: hq is five benches"),
     "one class": ("lfw", "genuine.bin", (), "all 10 pairs are genuine"),
+    "precision of onnx": ("lfw", "genuine.bin", ("--precision", "bf16"), "in the precision it was exported in"),
+    "no precision": ("lfw", "genuine.bin", ("--precision", "fp8"), "precision fp8: should be fp32 or bf16"),
     "no numbers": ("lfw", "genuine.bin", ("--std", "0,x"), "--std 0,x: should be one number"),
 }
 

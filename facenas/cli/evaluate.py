@@ -42,7 +42,9 @@ def eval(
         bool | None, typer.Option(help="IJB: weigh images by the detector's score.")
     ] = None,
     keep_norm: Annotated[bool | None, typer.Option(help="IJB: weigh images by their embedding's norm.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images at a time; default: 64, on a GPU 512.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and evaluation.html.")] = None,
     as_json: Json = False,

@@ -217,8 +217,8 @@ def identify(
     with embedder_of(net) as embedder:
         if known.fingerprint != embedder.fingerprint:
             raise UserError(
-                f"{known.path}: its faces were embedded by another network or with other input options (then "
-                f"the network was {known.model}); give the same, or enroll the people anew"
+                f"{known.path}: its faces were embedded by another network or with other input options or "
+                f"precision (then the network was {known.model}); give the same, or enroll the people anew"
             )
         faces = FaceImages(images, detector)
         rows = embed_faces(embedder, faces)

@@ -16,6 +16,7 @@ import pytest
 
 from facenas.errors import UserError
 from facenas.evaluation.embedders.cache import RowFile, extract
+from facenas.evaluation.embedders.embedder import at_once
 
 REPOSITORY = Path(__file__).parents[2]
 SIZE = 8
@@ -40,10 +41,13 @@ class Faces:
 class Network:
     """A sum over the rows of an image, weighted: the mirror image has another. `seen` counts images."""
 
-    name, size, alone, cacheable = "network", SIZE, False, True
+    name, size, alone, batch, cacheable = "network", SIZE, False, 64, True
 
     def __init__(self, fingerprint: str = "network", fail_at: int | None = None):
         self.fingerprint, self.fail_at, self.seen = fingerprint, fail_at, 0
+
+    def begin(self, images, mirrored):
+        return at_once(self)(images, mirrored)
 
     def __call__(self, images):
         self.seen += len(images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +19,69 @@ log = logging.getLogger(__name__)
 
 
 def open_embedder(
-    model: str | Path, options: InputOptions | None = None, device: str | None = None
+    model: str | Path,
+    options: InputOptions | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
 ) -> Embedder:
     """The network in a run's folder, or in a file: .onnx, .ckpt, .pth, .pt or .safetensors.
 
     Checkpoints are those of AdaFace, CVLface and arcface_torch. What is said neither by the file nor by
-    `options` is assumed, and a warning says so. Raises UserError when the file is missing, damaged or no
-    network of faces of 112x112 pixels.
+    `options` is assumed, and a warning says so. precision: fp32, with which figures and fingerprint are the
+    same on every device, or bf16 by autocast, faster on GPUs that compute in it; ONNX computes as it was
+    exported. Raises UserError when the file is missing, damaged or no network of faces of 112x112 pixels.
     """
-    path, options = Path(model).expanduser(), options or InputOptions()
+    path, options, bf16 = Path(model).expanduser(), options or InputOptions(), is_bf16(precision)
     if not path.exists():
         raise UserError(f"{path}: there is no such file or run folder")
     if path.suffix.lower() == ".onnx":
         from facenas.evaluation.embedders.onnx import open_onnx
 
+        if bf16:
+            raise UserError(
+                f"precision bf16: {path} computes in the precision it was exported in; leave it out"
+            )
         opened = open_onnx(path, options, device)
     else:
         from facenas.device import named_device
         from facenas.evaluation.embedders.module import open_checkpoint
 
-        opened = open_checkpoint(path, options, named_device(device))
+        opened = open_checkpoint(path, options, replace(named_device(device), bf16=bf16))
     _tell_assumed(path, opened.facts)
     return opened
 
 
 @contextmanager
-def embedder_of(net: Any, options: InputOptions | None = None, device: str | None = None) -> Iterator[Embedder]:
+def embedder_of(
+    net: Any,
+    options: InputOptions | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
+) -> Iterator[Embedder]:
     """Whatever gives embeddings, as an embedder, for as long as the context lasts.
 
     net: a file or run folder (`open_embedder`), what `facenas.load` gave, an `Embedder`, an `nn.Module`
     (`open_module`), or an object with a method `embed` or any function of (n, 112, 112, 3) uint8 RGB that gives
     (n, E). A module evaluates meanwhile and is afterwards as it was; `device` is that of files alone: a module
-    stays on its own.
-    Raises UserError when it gives no embeddings.
+    stays on its own. precision: see `open_embedder`; with fp32 a module runs in its own dtype, and an
+    `Embedder` is as it was opened. Raises UserError when it gives no embeddings.
     """
+    bf16 = is_bf16(precision)
     if isinstance(net, str | Path):
-        yield open_embedder(net, options, device)
+        yield open_embedder(net, options, device, precision)
         return
     if isinstance(net, Embedder):
         yield net
         return
     from torch import nn
 
-    from facenas.device import named_device
+    from facenas.device import Device
     from facenas.evaluation.embedders import module as torch_nets
     from facenas.evaluation.network import Network
 
     options = options or InputOptions()
     if isinstance(net, Network):  # raw: its own `embed` adds the mirror image, and normalizes
-        place = named_device(str(next(net.parameters()).device))
+        place = Device(next(net.parameters()).device, bf16)
         with torch_nets.evaluation_mode(net):
             yield torch_nets.open_trained(net.trained, options, place)
         return
@@ -77,11 +92,20 @@ def embedder_of(net: Any, options: InputOptions | None = None, device: str | Non
             f"{type(net).__name__}: gives no embeddings; give a file, a module, or a function of images"
         )
     module = isinstance(net, nn.Module)
+    if bf16 and (method or not module):
+        raise UserError(f"precision bf16: {type(net).__name__} computes as it likes; leave it out")
     with torch_nets.evaluation_mode(net) if module else nullcontext():
         if method or not module:
             yield torch_nets.open_callable(method or net, options)
         else:
-            yield torch_nets.open_module(net, options)
+            yield torch_nets.open_module(net, options, bf16)
+
+
+def is_bf16(precision: str) -> bool:
+    """Whether it is bf16, else fp32; raises UserError for another."""
+    if precision not in ("fp32", "bf16"):
+        raise UserError(f"precision {precision}: should be fp32 or bf16")
+    return precision == "bf16"
 
 
 def _tell_assumed(model: Path, facts: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from facenas.data.feed import ahead
 from facenas.device import core_count, threads
 from facenas.errors import SearchStoppedError, UserError
 from facenas.evaluation.benches.images import Images
-from facenas.evaluation.embedders.embedder import Embedder, Rows
+from facenas.evaluation.embedders.embedder import Embedder, Later, Rows
 from facenas.files import write_json
 
 log = logging.getLogger(__name__)
@@ -39,19 +39,19 @@ def extract(
     images: Images,
     *,
     flip: bool = True,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int | None = None,
     cache: Path | None = None,
     keep: bool = True,
 ) -> Rows:
     """(n, E) float32 embeddings of all images, not normalized, read-only; `flip`: plus the mirror images'.
 
-    `workers` threads (by default one a core) each read a batch and run the network on it, so that one
-    decodes while another computes. Rows go to disk as they come, below `cache` (by default facenas' own),
-    in a folder of this network and these images: what is there is not computed again, plain and mirror
-    images apart, and memory does not grow with n. Without `keep`, and for modules and functions, whose code
-    nobody can compare, nothing stays there. Raises UserError when an image cannot be read, an embedding is
-    not finite, or the cache cannot be written.
+    `workers` threads (by default one a core) each read a batch and run the network on it, or hand it to a GPU
+    that computes while they read the next. batch_size: by default what pays there, 64 images, on a GPU 512.
+    Rows go to disk as they come, below `cache` (by default facenas' own), in a folder of this network and these
+    images: what is there is not computed again, plain and mirror images apart, and memory does not grow with n.
+    Without `keep`, and for modules and functions, whose code nobody can compare, nothing stays there.
+    Raises UserError when an image cannot be read, an embedding is not finite, or the cache cannot be written.
     """
     root, keep = cache or default_cache(), keep and embedder.cacheable
     key = f"{_VERSION} {embedder.fingerprint} {images.fingerprint} {len(images)} {embedder.size}"
@@ -62,7 +62,7 @@ def extract(
             stored = {kind: RowFile(folder / f"{kind}.npy", len(images), embedder.size) for kind in kinds}
             # Many calls of one thread are faster than one of many; what runs alone may use all.
             with nullcontext() if embedder.alone else threads(1):
-                _fill(stored, embedder, images, batch_size, workers or core_count())
+                _fill(stored, embedder, images, batch_size or embedder.batch, workers or core_count())
             found = [np.asarray(rows.read()) for rows in stored.values()]
             # Of two their sum. Source: `mk-minchul/AdaFace:utils.py`.
             result = np.add(*found) if flip else found[0] if keep else np.array(found[0])
@@ -126,7 +126,7 @@ def _fill(
     chunks = list(_chunks(stored, len(images), batch_size))
     if not chunks:
         return
-    results = ahead(lambda chunk: _embed(embedder, images, chunk), chunks, workers)
+    results = ahead(lambda chunk: _begun(embedder, images, chunk), chunks, workers)
     bar = tqdm(
         desc=f"embeddings of {embedder.name}",
         total=len(images),
@@ -138,8 +138,8 @@ def _fill(
     saved = time.monotonic()
     try:
         with bar:
-            for chunk, found in zip(chunks, results, strict=True):
-                for kind, rows in found.items():
+            for chunk, later in zip(chunks, results, strict=True):
+                for kind, rows in _rows(embedder, chunk, later).items():
                     stored[kind].append(rows)
                 bar.update(chunk.stop - chunk.start)
                 if time.monotonic() - saved > _SAVE_SECONDS:
@@ -151,12 +151,14 @@ def _fill(
             kept.close()
 
 
-def _embed(embedder: Embedder, images: Images, chunk: _Chunk) -> dict[str, Rows]:
+def _begun(embedder: Embedder, images: Images, chunk: _Chunk) -> Later:
     pixels = images.read(np.arange(chunk.start, chunk.stop))
-    found = {}
-    for kind in chunk.kinds:
-        turned = pixels if kind == PLAIN else np.ascontiguousarray(pixels[:, :, ::-1])
-        found[kind] = rows = embedder(turned)
+    return embedder.begin(pixels, [kind == MIRRORED for kind in chunk.kinds])
+
+
+def _rows(embedder: Embedder, chunk: _Chunk, later: Later) -> dict[str, Rows]:
+    found = dict(zip(chunk.kinds, later(), strict=True))
+    for rows in found.values():
         wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(wrong):
             raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +19,13 @@ from facenas.errors import UserError
 Pixels = NDArray[np.uint8]
 Rows = NDArray[np.float32]
 Outputs = Mapping[str, Any]  # arrays by name
+Mirrored = Sequence[bool]  # what to embed, in this order: images (False), their mirror images (True)
+Later = Callable[[], list[Rows]]  # gives the rows of each of these; a GPU may compute until it is called
 
 # On a CPU so few at a time: what one layer hands to the next stays in the cache (1.2 times faster than 64).
 CPU_PIECE = 8
+# What a thread reads at once. Of a GPU each has 1,024 computed, with the mirror images: less does not fill it.
+BATCH, GPU_BATCH = 64, 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,35 +34,53 @@ class Embedder:
 
     name: of its file or run; fingerprint: sha256 over weights, preprocessing and precision; size: numbers of
     an embedding; facts: what is known of it (parameters, macs, color, mean, std, ...), as JSON has it.
-    run: (k, 112, 112, 3) -> (k, size); piece: the largest k, None for any; fixed: k must be `piece`, so the
-    last image is repeated; alone: one thread at a time, as on a GPU, whose memory may hold one batch only;
-    cacheable: whether the fingerprint stands for all that decides the embeddings, so that they can be kept.
+    run: (k, 112, 112, 3) and what to embed of them -> what gives their rows (k, size), each (`at_once` makes it
+    of a function); piece: the largest k, None for any; fixed: k must be `piece`, so the last image is repeated;
+    alone: one thread at a time, as on a GPU, whose memory may hold one batch only; batch: images at a time
+    that pay; cacheable: whether the fingerprint stands for all that decides the embeddings, so that they can
+    be kept.
     """
 
     name: str
     fingerprint: str
     size: int
     facts: dict[str, Any]
-    run: Callable[[Pixels], Rows]
+    run: Callable[[Pixels, Mirrored], Later]
     piece: int | None = CPU_PIECE
     fixed: bool = False
     alone: bool = False
+    batch: int = BATCH
     cacheable: bool = True
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, images: Pixels) -> Rows:
         """(m, 112, 112, 3) uint8 RGB -> (m, size) float32, not normalized. Several threads may call at once."""
-        found = np.empty((len(images), self.size), np.float32)
+        return self.begin(images)()[0]
+
+    def begin(self, images: Pixels, mirrored: Mirrored = (False,)) -> Later:
+        """Has a GPU begin, a CPU do it; what is given waits for the rows (m, size) float32, not normalized.
+
+        images: (m, 112, 112, 3) uint8 RGB; mirrored: False for their own rows, True for their mirror images'.
+        """
         step = self.piece or max(1, len(images))
         turn: AbstractContextManager[Any] = self._lock if self.alone else nullcontext()
+        parts = []
         for start in range(0, len(images), step):
             part = images[start : start + step]
-            count = len(part)
-            if self.fixed and count < step:
-                part = np.concatenate([part, np.repeat(part[-1:], step - count, axis=0)])
+            if self.fixed and len(part) < step:
+                part = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)])
             with turn:
-                found[start : start + count] = self.run(part)[:count]
-        return found
+                parts.append(self.run(part, mirrored))
+
+        def rows() -> list[Rows]:
+            found = np.empty((len(mirrored), len(images), self.size), np.float32)
+            for number, part in enumerate(parts):
+                places = found[:, number * step : (number + 1) * step]
+                for place, own in zip(places, part(), strict=True):
+                    place[:] = own[: len(place)]
+            return list(found)
+
+        return rows
 
     def embed(self, images: Any) -> Rows:
         """Unit embeddings of image and mirror image together: see `Network.embed`."""
@@ -67,21 +89,39 @@ class Embedder:
         return unit_embeddings(images, self)
 
 
+def at_once(function: Callable[[Pixels], Rows]) -> Callable[[Pixels, Mirrored], Later]:
+    """`Embedder.run` of a function (k, 112, 112, 3) -> (k, size), which is called for each side."""
+
+    def run(images: Pixels, mirrored: Mirrored) -> Later:
+        sides = (np.ascontiguousarray(images[:, :, ::-1]) if turned else images for turned in mirrored)
+        rows = [function(side) for side in sides]
+        return lambda: rows
+
+    return run
+
+
 @dataclass(frozen=True)
 class Selection:
-    """The output `embedding`; AdaFace's networks give a unit vector, and its length as a second output."""
+    """The output `embedding`; AdaFace's networks give a unit vector, and its length as a second output.
+
+    Takes arrays or tensors, float32 if they are floats (`floats`).
+    """
 
     embedding: str
     length: str | None
     size: int
 
-    def __call__(self, outputs: Outputs) -> Rows:
+    def __call__(self, outputs: Mapping[str, Any]) -> Any:
         """(m, size) float32, not normalized."""
-        rows = np.asarray(outputs[self.embedding], np.float32)
+        rows = outputs[self.embedding]
         rows = rows.reshape(len(rows), -1)
-        if self.length is None:
-            return rows
-        return rows * np.asarray(outputs[self.length], np.float32).reshape(-1, 1)
+        return rows if self.length is None else rows * outputs[self.length].reshape(-1, 1)
+
+
+def floats(value: Any) -> NDArray[Any]:
+    """An output as an array, of float32 if it is one of numbers."""
+    found = np.asarray(value)
+    return np.asarray(found, np.float32) if found.dtype.kind in "fiub" else found
 
 
 def probe(

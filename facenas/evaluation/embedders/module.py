@@ -17,13 +17,17 @@ from facenas.data.faces.loader import batches_in_order, to_input
 from facenas.data.faces.store import SIDE, FaceStore
 from facenas.device import Device
 from facenas.errors import UserError
+from facenas.evaluation.embedders.device_batches import DeviceBatches, network_input
 from facenas.evaluation.embedders.embedder import (
+    BATCH,
     CPU_PIECE,
+    GPU_BATCH,
     Embedder,
     Outputs,
     Pixels,
-    Rows,
+    at_once,
     fingerprint,
+    floats,
     probe,
 )
 from facenas.evaluation.embedders.preprocessing import (
@@ -75,15 +79,11 @@ def open_trained(
     chosen = Preprocessing(color, mean, std, FILE, FILE).changed(options)
     given = chosen.turned() if trained.turned else chosen
 
-    def run(images: Pixels) -> Rows:
-        values = network_input(images, given, place)
-        return raw_embeddings(trained.network, values, device).numpy()
-
-    gpu = place.type != "cpu"
+    name, gpu = path.name if path else arch.kind, place.type != "cpu"
     precision = "bfloat16" if device.bf16 else "float32"
     found = digest_of(trained) if content is None else content
     return Embedder(
-        name=path.name if path else arch.kind,
+        name=name,
         fingerprint=fingerprint(found, chosen.identity, color, precision),
         size=arch.embedding,
         facts={
@@ -94,36 +94,54 @@ def open_trained(
             "precision": precision,
             "device": str(place),
         },
-        run=run,
+        run=DeviceBatches(name, trained.network, given, device),
         piece=None if gpu else CPU_PIECE,
         alone=gpu,
+        batch=GPU_BATCH if gpu else BATCH,
     )
 
 
-def open_module(module: nn.Module, options: InputOptions) -> Embedder:
+def open_module(module: nn.Module, options: InputOptions, bf16: bool = False) -> Embedder:
     """A module in memory that takes (n, 3, 112, 112) float RGB in [-1, 1], unless `options` say otherwise.
 
     It gives (n, E), or several outputs as a tuple or dict, named 0, 1, ... or by their keys. It runs on its own
-    device, in its own dtype, one batch at a time; `evaluation_mode` is its caller's to set. Nothing is kept on
-    disk: the code behind the weights may be another tomorrow.
+    device, one batch at a time, in its own dtype or by autocast in bf16; `evaluation_mode` is its caller's to
+    set. Nothing is kept on disk: the code behind the weights may be another tomorrow.
     """
-    first = next(module.parameters(), torch.empty(0))
-    chosen = usual(said_by=USER).changed(options)
+    name, first = type(module).__name__, next(module.parameters(), torch.empty(0))
+    chosen, device = usual(said_by=USER).changed(options), Device(first.device, bf16)
+
+    def outputs(values: Tensor) -> dict[str, Tensor]:
+        return {key: value.float() for key, value in _named(module(values.to(first.dtype))).items()}
 
     @torch.inference_mode()
-    def outputs(images: Pixels) -> Any:
-        return module(network_input(images, chosen, first.device).to(first.dtype))
+    def tried(images: Pixels) -> Outputs:
+        found = outputs(network_input(torch.from_numpy(images).to(first.device), chosen))
+        return {key: value.cpu().numpy() for key, value in found.items()}
 
-    facts = {
-        "format": "torch module",
-        "parameters": sum(p.numel() for p in module.parameters()),
-        **chosen.facts(),
-        "precision": str(first.dtype).removeprefix("torch."),
-        "device": str(first.device),
-    }
-    piece = CPU_PIECE if first.device.type == "cpu" else None
-    identity = digest_of(module), f"{module!r} {chosen.identity}"
-    return _in_memory(type(module).__name__, outputs, options, identity, facts, piece)
+    selection, batch = probe(name, tried, options.embedding, None)
+    dtype = "bfloat16" if bf16 else str(first.dtype).removeprefix("torch.")
+    identity, cpu = f"{module!r} {chosen.identity}", first.device.type == "cpu"
+    return Embedder(
+        name=name,
+        fingerprint=fingerprint(digest_of(module), name, identity, selection, *(["bf16"] if bf16 else [])),
+        size=selection.size,
+        facts={
+            "format": "torch module",
+            "parameters": sum(p.numel() for p in module.parameters()),
+            **chosen.facts(),
+            "precision": dtype,
+            "device": str(first.device),
+        },
+        run=DeviceBatches(
+            name, lambda values: selection(outputs(values)), chosen, device, fixed=batch is not None
+        ),
+        piece=batch or (CPU_PIECE if cpu else None),
+        fixed=batch is not None,
+        alone=True,
+        batch=BATCH if cpu else GPU_BATCH,
+        cacheable=False,
+    )
 
 
 def open_callable(function: Callable[[Pixels], Any], options: InputOptions) -> Embedder:
@@ -132,40 +150,32 @@ def open_callable(function: Callable[[Pixels], Any], options: InputOptions) -> E
     It is called by one thread at a time, and nothing is kept on disk: what it computes may be another tomorrow.
     """
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    identity = b"", getattr(function, "__module__", "")
-    return _in_memory(name, function, options, identity, {"format": "function"}, None)
 
-
-def _in_memory(
-    name: str,
-    function: Callable[[Pixels], Any],
-    options: InputOptions,
-    identity: tuple[bytes, str],
-    facts: dict[str, Any],
-    piece: int | None,
-) -> Embedder:
     def outputs(images: Pixels) -> Outputs:
-        """Arrays by name, of one output or of several in a tuple or dict."""
-        found = function(images)
-        if not isinstance(found, dict):
-            found = dict(enumerate(found if isinstance(found, tuple) else (found,)))
         return {
-            str(key): np.asarray(value.detach().float().cpu() if isinstance(value, Tensor) else value)
-            for key, value in found.items()
+            key: floats(value.detach().float().cpu() if isinstance(value, Tensor) else value)
+            for key, value in _named(function(images)).items()
         }
 
     selection, batch = probe(name, outputs, options.embedding, None)
     return Embedder(
         name=name,
-        fingerprint=fingerprint(identity[0], name, identity[1], selection),
+        fingerprint=fingerprint(b"", name, getattr(function, "__module__", ""), selection),
         size=selection.size,
-        facts=facts,
-        run=lambda images: selection(outputs(images)),
-        piece=batch or piece,
+        facts={"format": "function"},
+        run=at_once(lambda images: selection(outputs(images))),
+        piece=batch,
         fixed=batch is not None,
         alone=True,
         cacheable=False,
     )
+
+
+def _named(found: Any) -> dict[str, Any]:
+    """One output, or several in a tuple or dict, by name."""
+    if not isinstance(found, dict):
+        found = dict(enumerate(found if isinstance(found, tuple) else (found,)))
+    return {str(key): value for key, value in found.items()}
 
 
 def digest_of(module: nn.Module) -> bytes:
@@ -189,23 +199,6 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def network_input(images: Pixels, chosen: Preprocessing, device: torch.device) -> Tensor:
-    """(m, 112, 112, 3) uint8 RGB -> (m, 3, 112, 112) float32 on `device`, as `chosen` says."""
-    if not chosen.unit_range:
-        return torch.from_numpy(chosen.apply(images)).to(device)
-    pixels = np.require(images, requirements=("C", "W"))  # else torch cannot share the memory
-    values = to_input(torch.from_numpy(pixels).to(device))
-    return values if chosen.color == "rgb" else values.flip(1)
-
-
-@torch.inference_mode()
-def raw_embeddings(model: nn.Module, values: Tensor, device: Device) -> Tensor:
-    """(m, 3, 112, 112) on the device -> (m, E) float32 on the CPU, as the model gives them: not normalized."""
-    with device.autocast():
-        outputs: Tensor = model(values)
-    return outputs.float().cpu()
-
-
 def pair_distances(model: nn.Module, store: FaceStore, pairs: NDArray[np.int64], device: Device) -> Floats:
     """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once."""
     images, places = np.unique(pairs, return_inverse=True)
@@ -225,9 +218,7 @@ def summed_embeddings(model: nn.Module, batches: Iterable[Tensor], device: Devic
     found = []
     for batch in batches:
         sides = [batch, batch.flip(2)]
-        if (
-            device.torch_device.type != "cpu"
-        ):  # where one large call is faster, and the last bits are others anyway
+        if batch.device.type != "cpu":  # one large call is faster there; on a CPU it would change the last bits
             sides = [torch.cat(sides)]
         with device.autocast():
             raw = [model(to_input(images)).float() for images in sides]

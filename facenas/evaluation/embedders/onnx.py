@@ -16,8 +16,10 @@ from facenas.evaluation.embedders.embedder import (
     Embedder,
     Outputs,
     Pixels,
+    at_once,
     fingerprint,
     first_line,
+    floats,
     probe,
 )
 from facenas.evaluation.embedders.preprocessing import (
@@ -85,7 +87,7 @@ def open_onnx(path: Path, options: InputOptions, device: str | None) -> Embedder
         pixels = chosen.apply(images)
         ordered = pixels.transpose(0, 2, 3, 1) if entry.last else pixels
         found = session.run(names, {entry.name: np.ascontiguousarray(ordered, entry.dtype)})
-        return dict(zip(names, found, strict=True))
+        return dict(zip(names, map(floats, found), strict=True))
 
     selection, batch = probe(path, run, options.embedding, entry.batch)
     gpu = provider != _CPU
@@ -95,7 +97,7 @@ def open_onnx(path: Path, options: InputOptions, device: str | None) -> Embedder
         fingerprint=fingerprint(content, f"{chosen.identity} {provider}", selection),
         size=selection.size,
         facts=facts,
-        run=lambda images: selection(run(images)),
+        run=at_once(lambda images: selection(run(images))),
         piece=batch or (None if gpu else CPU_PIECE),
         fixed=batch is not None,
         alone=gpu,
