@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from facenas.data.config import DataConfig
 from facenas.data.faces.augment import FaceAugment, FaceDraws
+from facenas.data.faces.batch_augment import BatchAugment
 from facenas.data.faces.loader import FaceLoader, decode_to, to_input
 from facenas.data.faces.splits import (
     draw_pairs,
@@ -86,8 +87,6 @@ class FaceTask:
         self._looked_at: Tensor | None = None
         self._residency = config.residency
         if self.device.is_gpu:
-            from facenas.data.faces.batch_augment import BatchAugment
-
             self._augment = BatchAugment(augment, on)
             self.pixels = self._resident(train)
         # The head's class is known by its settings: a head of one's own needs no line here.
