@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from facenas.data.images import decode_image, find_images, open_image, reason_of, to_pixels
 from facenas.errors import UserError
+from facenas.evaluation.embedders.device_batches import without_tf32
 from facenas.spaces.base import FACE, FACE_SIZE
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ class Network(nn.Module):
     @torch.inference_mode()
     def _outputs(self, pixels: Pixels) -> NDArray[np.float32]:
         device = next(self.parameters()).device
-        outputs = [
-            self(self.trained.normalize(batch.to(device))).float().cpu()
-            for batch in torch.split(torch.from_numpy(pixels), _BATCH)
-        ]
+        with without_tf32(device):
+            outputs = [
+                self(self.trained.normalize(batch.to(device))).float().cpu()
+                for batch in torch.split(torch.from_numpy(pixels), _BATCH)
+            ]
         return torch.cat(outputs).numpy()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +85,73 @@ def test_pixels_are_normalised_on_the_device(color, mean, std, monkeypatch):
         batches = as_on_a_gpu(DeviceBatches("net", ARCH.build(0).eval(), chosen, GPU))
         rows = batches._rows(torch.zeros(5, 112, 112, 3, dtype=torch.uint8, device="cpu"), (False, True))
     assert (rows.shape, str(rows.device)) == ((10, 16), "cuda:0")
+
+
+class Card:
+    """What `torch.cuda` would be told; tensors stay where they are. `told`: in words, in order."""
+
+    def __init__(self, monkeypatch):
+        self.told = told = []
+
+        class Stream:
+            def __init__(self, place=None):
+                self.name = "computing" if place is None else f"uploads of {place}"
+
+            def wait_stream(self, other):
+                told.append(f"{self.name} waits for {other.name}")
+
+        class Event:
+            def __init__(self, blocking):
+                assert blocking
+
+            def record(self, stream):
+                told.append(f"event on {stream.name}")
+
+            def synchronize(self):
+                told.append("waits for the event")
+
+        @contextmanager
+        def within(what):
+            told.append(f"in {getattr(what, 'name', what)}")
+            yield
+            told.append("out")
+
+        def to(tensor, place, non_blocking=False):
+            assert non_blocking
+            told.append(f"{tensor.dtype} to {place}")
+            return tensor
+
+        cuda = {"Stream": Stream, "Event": Event, "stream": within, "device": within}
+        for name, stand_in in {**cuda, "current_stream": lambda place: Stream()}.items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: told.append("pinned") or tensor)
+        monkeypatch.setattr(
+            torch.Tensor, "record_stream", lambda _, stream: told.append(f"kept for {stream.name}")
+        )
+        monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+        monkeypatch.setattr(torch.Tensor, "to", to)
+
+
+def test_what_a_card_is_told(network, monkeypatch):
+    """Nothing waits before the rows are asked for; TF32 is off meanwhile, and afterwards as before."""
+    wanted = DeviceBatches("net", network, usual(), CPU)(IMAGES, (False, True))()
+    tf32 = [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
+    card, seen = Card(monkeypatch), []
+
+    def forward(values):
+        seen.append((len(values), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        card.told.append("computes")
+        return network(values)
+
+    later = DeviceBatches("net", forward, usual(), Device(torch.device("cuda:1"), False))(IMAGES, (False, True))
+    upload = ["in uploads of cuda:1", "torch.uint8 to cuda:1", "out"]
+    handed = ["computing waits for uploads of cuda:1", "kept for computing", "computes"]
+    back = ["torch.float32 to cpu", "event on computing", "out"]
+    assert card.told == ["in cuda:1", "pinned", *upload, *handed, *back]
+    np.testing.assert_allclose(later(), wanted, atol=1e-5 * np.abs(wanted).max())
+    assert card.told[-1] == "waits for the event"
+    assert seen == [(20, False, False)]
+    assert [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32] == tf32
 
 
 class SmallMemory:

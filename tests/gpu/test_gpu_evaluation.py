@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
 import verification
 from test_embedders import make_run
 
+import facenas
 from facenas.device import Device
 from facenas.evaluation import ten_fold
 from facenas.evaluation.embedders import InputOptions, embedder_of, open_embedder
@@ -86,6 +87,12 @@ def test_bf16_is_near(run, tmp_path):
     assert gpu.facts["precision"] == "bfloat16"
     assert cosines(found, wanted).min() >= 0.999
     assert accuracy(found) == pytest.approx(accuracy(wanted), abs=0.02)
+
+
+def test_what_is_loaded_embeds_on_the_card_as_on_the_cpu(run):
+    crops, network = verification.shots()[:20], facenas.load(run / "checkpoints" / "model.pt")
+    wanted = network.embed(crops)
+    assert cosines(network.to("cuda").embed(crops), wanted).min() >= 0.99999
 
 
 def test_a_module_on_the_card(tmp_path):

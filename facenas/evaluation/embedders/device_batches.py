@@ -84,7 +84,7 @@ class DeviceBatches:
         sides = [images.flip(2) if turned else images for turned in mirrored]
         if self._uploads is not None and not self._fixed:  # a GPU is faster at one large call
             sides = [torch.cat(sides)]
-        with self._device.autocast(), _without_tf32(self._place):
+        with self._device.autocast(), without_tf32(self._place):
             return torch.cat([self._forward(network_input(side, self._chosen)).float() for side in sides])
 
     def _uploaded(self, part: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def _on(place: torch.device) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _without_tf32(place: torch.device) -> Iterator[None]:
+def without_tf32(place: torch.device) -> Iterator[None]:
     """Within it, float32 is float32. By default cuDNN rounds to TF32, 10 bits, which a CPU does not know."""
     cudnn, cublas, before = torch.backends.cudnn, torch.backends.cuda.matmul, None
     if place.type == "cuda":
