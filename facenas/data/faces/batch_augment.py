@@ -52,7 +52,7 @@ class BatchAugment:
         rows, weights: (d,) int64, rows of the batch, and (3, 3, d) float32, in each of three rounds the
         weights of the image itself, of its mean luma and of each pixel's luma.
         flip: (n,) bool.
-        c and d depend on n and the probabilities alone, but for about one batch in 30,000 (see `_rows`).
+        c and d depend on n and the probabilities alone, but for less than one batch in 30,000.
         """
         start = np.stack([draws.top, draws.left])
         ends = start + np.stack([draws.height, draws.width])
@@ -128,7 +128,7 @@ def _rows(chosen: NDArray[np.bool_], probability: float) -> NDArray[np.int64]:
     """Rows a step works on: first the chosen ones, then others, which it shall not change, to the usual length.
 
     That is the mean and 4 standard deviations of the binomial distribution, rounded up to a multiple of
-    8 and at most n: one batch in 30,000 has more chosen, and is longer.
+    8 and at most n: less than one batch in 30,000 has more chosen, and is longer.
     """
     count = len(chosen)
     usual = count * probability + 4 * np.sqrt(count * probability * (1 - probability))
