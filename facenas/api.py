@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from facenas.config import Config
 from facenas.errors import SearchStoppedError, UserError
-from facenas.execution import EXECUTORS, Executor
+from facenas.execution import EXECUTORS, Executor, check_execution
 from facenas.runs import Run, create_run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
@@ -112,8 +112,8 @@ def search(
     images, a store of faces, a torch Dataset, or (images n x h x w x c uint8, labels). recipe: a shipped one by
     name, a YAML file, or a `Recipe`. evaluate: one's own measure of a candidate instead of a training; it gets
     what it names of candidate, seed, on_epoch and stop, and returns an accuracy in percent, or a mapping with
-    `accuracy` and other values. workers: trials at once, each in a process of its own; objects that live in a
-    notebook or a script are searched in this process unless workers are asked for. settings: any other by its
+    `accuracy` and other values. workers: trials at once, by default 4 a GPU, else one a core; objects that live in
+    a notebook or a script are searched in this process unless workers are asked for. settings: any other by its
     dotted key (`{"data.data_fraction": 0.5}`). run: the run's name in `runs_dir` (`runs`), or its folder.
 
     Raises UserError for wrong arguments or data, SearchStoppedError when the search cannot go on; a run that
@@ -135,10 +135,7 @@ def search(
     config = _anchored(_configure(preset, settings, overrides))
     if not config.evaluate:
         config.data.check_candidates_are_judged()
-    if config.execution.executor == "process" and "__main__:" in config.model_dump_json():
-        from facenas.execution.processes import check_main
-
-        check_main()  # before a run is made
+    check_execution(config.execution, "__main__:" in config.model_dump_json())
     facts = _facts(config)
     label = str(preset) if preset else "search"
     made = _new_run(config, facts, label, run, runs_dir, command or _python_call("search"))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import runpy
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from facenas.errors import UserError
 
@@ -100,3 +105,45 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def card_memory() -> list[int]:
+    """Free bytes of every NVIDIA card that torch can use, in CUDA's order; [] without one.
+
+    Asks the driver's library, which heeds CUDA_VISIBLE_DEVICES: torch takes seconds to import, and would hold a
+    context on a card. A driver that fails is none.
+    """
+    count = ctypes.c_int()
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+        if not _torch_has_cuda() or cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
+            return []
+        return [_free_bytes(cuda, number) for number in range(count.value)]
+    except (OSError, AttributeError):  # no library, or one that is too old
+        return []
+
+
+def _torch_has_cuda() -> bool:
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    return runpy.run_path(str(Path(spec.origin).with_name("version.py"))).get("cuda") is not None
+
+
+def _free_bytes(cuda: Any, number: int) -> int:
+    """By the management library, which needs no context; all memory of the card where that does not answer."""
+    card, total, name = ctypes.c_int(), ctypes.c_size_t(), (ctypes.c_ubyte * 16)()
+    handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
+    if cuda.cuDeviceGet(ctypes.byref(card), number) or cuda.cuDeviceTotalMem_v2(ctypes.byref(total), card):
+        return 0
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        if cuda.cuDeviceGetUuid(name, card) or nvml.nvmlInit_v2():
+            return total.value
+        told = f"GPU-{uuid.UUID(bytes=bytes(name))}".encode()
+        if nvml.nvmlDeviceGetHandleByUUID(told, ctypes.byref(handle)):
+            return total.value
+        failed = nvml.nvmlDeviceGetMemoryInfo(handle, memory)
+    except (OSError, AttributeError):
+        return total.value
+    return total.value if failed else min(total.value, memory[1])  # of a part of a card (MIG), less than all

@@ -26,10 +26,13 @@ def search(
         str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
-    executor: Annotated[str | None, typer.Option(help="process (default), serial, or module:Class.")] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(help="gpu (default with a card), process (default without), serial, or module:Class."),
+    ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Worker processes; default: one a core, with GPUs at most 4 a card."),
+        typer.Option(help="Trials at once; default: 4 a card, fewer if memory is short; else one a core."),
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run; default: preset, data and time.")] = None,
     runs_dir: RunsDir = RUNS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from facenas.device import card_memory
 from facenas.execution.base import (
     EXECUTORS,
     Evaluator,
@@ -14,7 +15,8 @@ from facenas.execution.base import (
     run_trial,
 )
 from facenas.execution.evaluators import FunctionEvaluator, SupernetPath, SupernetRef, TrainAlone
-from facenas.execution.processes import ProcessExecutor, default_workers
+from facenas.execution.gpu import GpuExecutor, cards
+from facenas.execution.processes import ProcessExecutor, check_main, default_workers
 from facenas.execution.serial import SerialExecutor
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "ExecutionConfig",
     "Executor",
     "FunctionEvaluator",
+    "GpuExecutor",
     "OnEpoch",
     "ProcessExecutor",
     "SerialExecutor",
@@ -39,7 +42,19 @@ __all__ = [
 def build_executor(
     config: ExecutionConfig, evaluator: Evaluator, on_epoch: OnEpoch, import_main: bool = False
 ) -> Executor:
-    """The executor that `config` names; `import_main` as `Executor` tells."""
-    build: Any = EXECUTORS.get(config.executor)
+    """The executor that `config` names; `import_main` as `Executor` tells.
+
+    None is named: `gpu` where there is a card and the evaluator may share a process, else `process`.
+    """
+    on_cards = evaluator.shares_process and bool(card_memory())
+    build: Any = EXECUTORS.get(config.executor or ("gpu" if on_cards else "process"))
     executor: Executor = build(evaluator, on_epoch=on_epoch, workers=config.workers, import_main=import_main)
     return executor
+
+
+def check_execution(config: ExecutionConfig, import_main: bool) -> None:
+    """Raises UserError when the executor that `config` names cannot run here: before a run is made."""
+    if config.executor == "gpu":
+        cards()
+    if import_main and config.executor in (None, "gpu", "process"):
+        check_main()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import AfterValidator, Field
 
@@ -38,9 +38,13 @@ def _known(name: str) -> str:
 
 
 class ExecutionConfig(Config):
-    """Where candidates are trained. `workers` left at null: one for every core; on GPUs set one for each."""
+    """Where candidates are judged. Left at null, both follow from the machine.
 
-    executor: Annotated[str, AfterValidator(_known)] = "process"
+    executor: `gpu` for trainings where there is an NVIDIA card, else `process`. workers: trials at once; 4 a
+    card, fewer where its memory is short, else one for every core.
+    """
+
+    executor: Annotated[str, AfterValidator(_known)] | None = None
     workers: int | None = Field(None, ge=1)
     speculate: bool = True
     compile: bool = True
@@ -50,9 +54,11 @@ class Evaluator:
     """Judges candidates: base of training alone, of paths of a supernet, and of one's own function.
 
     Is pickled into worker processes. `worker` numbers the process it works in (from 0); `quiet()` is a context
-    in which no other trial of the search runs, for what is measured by the clock.
+    in which no other trial of the search runs, for what is measured by the clock. `shares_process` says that
+    copies of it may judge in several threads of one process, as the executor `gpu` has them.
     """
 
+    shares_process: ClassVar[bool] = False
     worker: int = 0
     quiet: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
 
@@ -164,8 +170,14 @@ def _failed(error: Exception) -> TrialResult:
     return TrialResult(status="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+
+
 def _out_of_memory(error: Exception) -> bool:
-    """Torch tells of a full card by a class of its own, of a full host by a RuntimeError like any other."""
+    """Torch tells of a full card by a class of its own, of a full host by a RuntimeError like any other.
+
+    So does what is not allocated by torch itself: a CUDA graph, the workspace of a library.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(told in str(error) for told in _OUT_OF_MEMORY)

@@ -31,6 +31,8 @@ class TrainAlone(Evaluator):
     fingerprint: of the images; split_seed: decides what is held out; latency: whether it is measured too.
     """
 
+    shares_process = True
+
     data_folder: Path
     data: DataConfig
     fingerprint: str

@@ -1,39 +1,32 @@
 """Trials in worker processes: spawned, one thread each, data shared through memory-mapped files.
 
 Two one-thread workers train small networks 2 to 3 times faster than one process with two threads.
-A worker that dies is replaced and its trial is tried once more; so is a trial whose files fail it. One that
+A worker that dies is replaced and its trials are tried once more; so is a trial whose files fail it. One that
 ran out of memory beside others is run again alone: only then is it the candidate's fault.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
-import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from facenas.errors import SearchStoppedError, StoppedError, UserError
-from facenas.execution.base import (
-    EXECUTORS,
-    Evaluator,
-    MemoryShortError,
-    OnEpoch,
-    TrialSpec,
-    run_trial,
-)
+from facenas.errors import SearchStoppedError, UserError
+from facenas.execution.base import EXECUTORS, Evaluator, OnEpoch, TrialSpec
+from facenas.execution.worker import Place, wake, work
 from facenas.strategies.base import TrialResult
 
-_PER_CARD = 4  # workers of one GPU: each holds a CUDA context and a copy of its network
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_CONTEXTS_PER_CARD = 4  # workers of one GPU: each holds a CUDA context and a copy of its network
 TRIES = 2
 
 
@@ -48,28 +41,39 @@ class _Task:
 
 
 class _Worker:
-    """A process, the pipe to it, and what it is busy with."""
+    """A process, the pipe to it, and the trials it is busy with, by the number they have in its messages."""
 
-    def __init__(self, number: int, evaluator: Evaluator, import_main: bool) -> None:
+    _numbers = itertools.count(1)
+
+    def __init__(self, number: int, place: Place, evaluator: Evaluator, import_main: bool) -> None:
         context = multiprocessing.get_context("spawn")
-        self.number = number
+        self.number, self.place = number, place
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
-            target=_work,
-            args=(theirs, evaluator, number),
+            target=work,
+            args=(theirs, evaluator, number, place),
             name=f"facenas-worker-{number}",
             daemon=True,
         )
-        with _one_thread(), _main_as_module(import_main):
+        with _environment(place.environment), _main_as_module(import_main):
             self.process.start()
         theirs.close()
-        self.task: _Task | None = None
+        self.tasks: dict[int, _Task] = {}
+        self.fault: tuple[str, str] | None = None  # what it said before it gave up, and the traceback
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid or 0
 
     def start(self, task: _Task) -> None:
         task.tries += 1
-        self.task = task
-        with suppress(OSError):  # it is dead: `wait` sees the closed pipe and tries the trial again
-            self.pipe.send((task.spec, task.alone))
+        number = next(self._numbers)
+        self.tasks[number] = task
+        self.send("trial", (number, task.spec, task.alone))
+
+    def send(self, kind: str, content: Any) -> None:
+        with suppress(OSError):  # it is dead: `wait` sees the closed pipe and tries its trials again
+            self.pipe.send((kind, content))
 
     def kill(self) -> None:
         self.process.kill()
@@ -87,29 +91,34 @@ class ProcessExecutor:
         workers: int | None = None,
         on_epoch: OnEpoch = lambda _key, _metrics: None,
         import_main: bool = False,
+        places: Sequence[Place] | None = None,
     ) -> None:
         """Starts the workers. Raises UserError when what they need cannot be sent to another process.
 
-        import_main: whether they need classes or functions that are defined in the script that runs.
+        import_main: whether they need classes or functions that are defined in the script that runs; places:
+        where they compute, instead of on `workers` cores.
         """
         if import_main:
             check_main()
-        self.slots = workers = workers or default_workers()
+        if places is None:
+            places = [Place()] * (workers or default_workers())
+        self.slots = sum(place.slots for place in places)
         self._import_main = import_main
         self._evaluator = evaluator
         self._on_epoch = on_epoch
         self._queue: deque[_Task] = deque()
+        self._quiet: deque[_Worker] = deque()  # the first looks at the clock, the others wait to
         _check_sendable(evaluator)
-        self._workers = [_Worker(number, evaluator, import_main) for number in range(workers)]
+        self._workers = [_Worker(number, place, evaluator, import_main) for number, place in enumerate(places)]
 
     def submit(self, spec: TrialSpec) -> None:
-        """Hands the trial to an idle worker, or queues it."""
+        """Hands the trial to a worker with a free slot, or queues it."""
         self._queue.append(_Task(spec))
         self._hand_out()
 
     def wait(self) -> list[TrialResult]:
         """Blocks until a worker finishes a trial for good."""
-        while any(worker.task for worker in self._workers):
+        while any(worker.tasks for worker in self._workers):
             pipes = {worker.pipe: worker for worker in self._workers}
             finished = [self._listen(pipes[pipe]) for pipe in wait(list(pipes))]  # type: ignore[index]
             self._hand_out()
@@ -121,11 +130,10 @@ class ProcessExecutor:
         """Takes the trial off the queue, or tells its worker to drop it at the next batch."""
         self._queue = deque(task for task in self._queue if task.spec.key != key)
         for worker in self._workers:
-            task = worker.task
-            if task and task.spec.key == key and not task.cancelled:
-                task.cancelled = True
-                with suppress(OSError):
-                    worker.pipe.send(None)
+            for number, task in worker.tasks.items():
+                if task.spec.key == key and not task.cancelled:
+                    task.cancelled = True
+                    worker.send("cancel", number)
 
     def close(self) -> None:
         """Kills the workers: nothing they hold is worth waiting for."""
@@ -136,80 +144,97 @@ class ProcessExecutor:
 
     def worker_pids(self) -> list[int]:
         """Process ids, one a worker."""
-        return [worker.process.pid or 0 for worker in self._workers]
+        return [worker.pid for worker in self._workers]
 
     def _hand_out(self) -> None:
-        for worker in self._workers:
-            busy = [other.task for other in self._workers if other.task]
-            if any(task.alone for task in busy) or (self._queue and busy and self._queue[0].alone):
+        """Fills free slots, where the fewest trials are first."""
+        while self._queue:
+            busy = [task for worker in self._workers for task in worker.tasks.values()]
+            free = [worker for worker in self._workers if len(worker.tasks) < worker.place.slots]
+            if any(task.alone for task in busy) or (busy and self._queue[0].alone) or not free:
                 return  # one that has to run alone is under way, or waits until nobody else is
-            if self._queue and worker.task is None:
-                worker.start(self._queue.popleft())
+            min(free, key=lambda worker: len(worker.tasks)).start(self._queue.popleft())
 
     def _listen(self, worker: _Worker) -> TrialResult | None:
-        """One message of a worker: an epoch, a wish for quiet, the end of a trial, its own death."""
+        """One message of a worker: of a trial that goes on, of the end of one, or its own death."""
         try:
-            kind, key, content = worker.pipe.recv()
+            kind, number, content = worker.pipe.recv()
         except (EOFError, OSError):
-            return self._bury(worker)
+            self._bury(worker)
+            return None
         if kind == "epoch":
-            self._on_epoch(key, content)
+            self._on_epoch(worker.tasks[number].spec.key, content)
+        elif kind == "quiet":
+            self._quiet.append(worker)
+            if len(self._quiet) == 1:
+                self._hush()
+        elif kind == "loud":
+            self._quiet.popleft()
+            self._hush()
+        elif kind == "broken":
+            worker.fault = content
+        else:
+            return self._end(worker.tasks.pop(number, None), kind, content)
+        return None
+
+    def _end(self, task: _Task | None, kind: str, content: Any) -> TrialResult | None:
+        if kind == "error" and (task is None or not task.cancelled):
+            self._raise(task, *content)
+        elif task is None or task.cancelled or kind == "dropped":
             return None
-        if kind == "quiet":
-            self._hush(worker)
-            return None
-        task, worker.task = worker.task, None
-        if task is None or task.cancelled or kind == "dropped":
-            return None
-        if kind == "memory":
+        elif kind == "memory":
             task.alone = True
             self._queue.appendleft(task)
-            return None
-        if kind == "error":
-            self._raise(task, *content)
-            return None
-        assert isinstance(content, TrialResult)
-        return content
+        else:
+            assert isinstance(content, TrialResult)
+            return content
+        return None
 
-    def _raise(self, task: _Task, error: BaseException, remote: str) -> None:
-        """An error of a trial that is not its candidate's fault. Files that fail are given one more try."""
-        if isinstance(error, OSError) and task.tries < TRIES:
-            self._queue.appendleft(task)
-            return
-        if isinstance(error, OSError):
+    def _raise(self, task: _Task | None, error: BaseException, remote: str) -> None:
+        """An error that is not the candidate's fault. Files that fail a trial are given one more try."""
+        if task is None or not isinstance(error, OSError):
+            raise error from _RemoteError(remote)
+        if task.tries == TRIES:
             raise SearchStoppedError(
                 f"a trial failed {TRIES} times with {type(error).__name__}: {error}; mend it and resume the run"
             ) from _RemoteError(remote)
-        raise error from _RemoteError(remote)
+        self._queue.appendleft(task)
 
-    def _hush(self, worker: _Worker) -> None:
-        """Stops the other workers while this one looks at the clock; it lets them go on itself."""
-        others = [other for other in self._workers if other is not worker and other.task]
-        pids = [other.process.pid or 0 for other in others] if hasattr(signal, "SIGSTOP") else []
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        with suppress(OSError):
-            worker.pipe.send(pids)
+    def _hush(self) -> None:
+        """Stops all workers but the one whose turn it is to look at the clock; it lets them go on itself."""
+        if not self._quiet:
+            return
+        others = [other.pid for other in self._workers if other is not self._quiet[0]]
+        stopped = others if hasattr(signal, "SIGSTOP") else []
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        self._quiet[0].send("quiet", stopped)
 
-    def _bury(self, worker: _Worker) -> TrialResult | None:
-        """Replaces a dead worker; its trial is queued again in front, the last time alone.
+    def _bury(self, worker: _Worker) -> None:
+        """Replaces a dead worker; its trials are queued again in front, the last time alone.
 
         Raises SearchStoppedError when it dies again: that may be the machine's fault, and blames no candidate.
         """
         worker.kill()
-        _wake(other.process.pid for other in self._workers if other is not worker)
-        task, exit_code = worker.task, worker.process.exitcode
-        self._workers[self._workers.index(worker)] = _Worker(worker.number, self._evaluator, self._import_main)
-        if task is None or task.cancelled:
-            return None
-        if task.tries < TRIES:
+        lost = [task for task in worker.tasks.values() if not task.cancelled]
+        if any(task.tries == TRIES for task in lost):
+            told, remote = worker.fault or (f"exit code {worker.process.exitcode}", "")
+            raise SearchStoppedError(
+                f"the worker process of one trial died {TRIES} times ({told}); if memory is short, use fewer "
+                "workers or a smaller batch, then resume the run"
+            ) from (_RemoteError(remote) if remote else None)
+        for task in reversed(lost):
             task.alone = True  # the system may have killed it because memory was short
             self._queue.appendleft(task)
-            return None
-        raise SearchStoppedError(
-            f"the worker process of one trial died {TRIES} times (exit code {exit_code}); if memory is short, "
-            "use fewer workers or a smaller batch, then resume the run"
-        )
+        position = self._workers.index(worker)
+        self._workers[position] = _Worker(worker.number, worker.place, self._evaluator, self._import_main)
+        if worker in self._quiet:
+            had_the_turn = self._quiet[0] is worker
+            self._quiet.remove(worker)
+            if had_the_turn:
+                wake(other.pid for other in self._workers)
+                self._hush()
 
 
 class _RemoteError(Exception):
@@ -244,73 +269,12 @@ def check_main() -> None:
         )
 
 
-def _wake(pids: Iterable[int | None]) -> None:
-    if hasattr(signal, "SIGCONT"):
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid or 0, signal.SIGCONT)
-
-
 def default_workers() -> int:
-    """One for every core; with GPUs at most 4 a card."""
-    import torch
+    """Processes: one for every core; with GPUs at most 4 a card."""
+    from facenas import device
 
-    from facenas.device import core_count
-
-    if torch.cuda.is_available():
-        return min(core_count(), _PER_CARD * torch.cuda.device_count())
-    return core_count()
-
-
-def _work(pipe: Connection, evaluator: Evaluator, number: int) -> None:
-    """A worker's life: trials come in through the pipe, metrics and results go out.
-
-    While a trial runs, the pipe is readable only when it is cancelled, or when the driver has died. torch is
-    imported by the first trial that needs it, with the one thread that the environment says.
-    """
-
-    @contextmanager
-    def quiet() -> Iterator[None]:
-        pipe.send(("quiet", "", None))
-        pids = pipe.recv()
-        if pids is None:  # a cancellation came first: nobody will hear the result, but the answer comes
-            pids = pipe.recv()
-        try:
-            yield
-        finally:
-            _wake(pids)
-
-    placed = evaluator.placed(number, quiet)
-    with suppress(EOFError, OSError, KeyboardInterrupt):  # the driver is gone: so are we
-        while True:
-            message = pipe.recv()
-            if message is not None:  # None: a cancellation that came after its trial had ended
-                spec, alone = message
-                pipe.send(_answer(pipe, placed, spec, alone))
-
-
-def _answer(pipe: Connection, evaluator: Evaluator, spec: TrialSpec, alone: bool) -> tuple[str, str, Any]:
-    def tell(metrics: dict[str, Any]) -> None:
-        pipe.send(("epoch", spec.key, metrics))
-
-    try:
-        return "result", spec.key, run_trial(evaluator, spec, tell, pipe.poll, alone)
-    except StoppedError:
-        pipe.recv()  # the cancellation; raises EOFError when it was the driver's death
-        return "dropped", spec.key, None
-    except MemoryShortError:
-        return "memory", spec.key, None
-    except Exception as error:  # ours, or the author's of a space or a measure: told where it can be read
-        return "error", spec.key, (_sendable(error), traceback.format_exc())
-
-
-def _sendable(error: Exception) -> Exception:
-    """The error itself, or its text when it cannot be pickled."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    cards = len(device.card_memory())
+    return min(device.core_count(), _CONTEXTS_PER_CARD * cards) if cards else device.core_count()
 
 
 @contextmanager
@@ -328,10 +292,10 @@ def _main_as_module(import_main: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """The environment a child starts with: torch reads the thread variables when it is imported."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """The environment a child starts with."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ without values, on the device "meta". Most built-in kinds count by formula; test
 from __future__ import annotations
 
 import importlib
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -22,11 +23,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from facenas.spaces import Architecture
 
+_DRAWING = threading.RLock()  # torch has one generator for all threads: they would draw from each other's seed
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within, torch's generator of the CPU draws from `seed`; afterwards it goes on as if nothing had been."""
-    with torch.random.fork_rng(devices=[]):
+    """Within, torch's generator of the CPU draws from `seed`; afterwards it goes on as if nothing had been.
+
+    One thread at a time: others wait.
+    """
+    with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed takes GPUs too
         yield
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 
 from facenas.errors import SearchStoppedError
 from facenas.execution import Evaluator, ProcessExecutor, TrialSpec
+from facenas.execution.worker import Place
 from facenas.spaces import PlainArchitecture
 from facenas.strategies import Budget, Candidate, TrialResult
 
@@ -62,40 +64,59 @@ class Stopwatch(Evaluator):
         return {}
 
     def __call__(self, candidate, seed, on_epoch, stop):
-        if candidate.reason == "measures":
-            time.sleep(0.5)  # until the other is well under way
-            with self.quiet():
-                started = time.monotonic()
-                time.sleep(0.5)
-                self._write("quiet", started, time.monotonic())
-            return TrialResult(accuracy=1.0)
-        for _ in range(60):
-            self._write("work", time.monotonic(), time.monotonic())
-            time.sleep(0.03)
-        return TrialResult(accuracy=2.0)
+        if candidate.reason == "works":
+            for _ in range(40):
+                stop()
+                self._write("work", time.monotonic(), time.monotonic())
+                time.sleep(0.03)
+            return TrialResult(accuracy=2.0)
+        while candidate.reason == "measures" and not self.log.exists():
+            time.sleep(0.01)  # until the other is under way
+        on_epoch({"epoch": 1})
+        with self.quiet():
+            started = time.monotonic()
+            time.sleep(0.3)
+            self._write("quiet", started, time.monotonic())
+        return TrialResult(accuracy=1.0)
 
     def _write(self, *words):
         with self.log.open("a") as file:
             file.write(" ".join(map(str, words)) + "\n")
 
 
-def test_nobody_works_while_a_clock_is_looked_at(tmp_path):
-    """Latency depends on what else runs: the other workers stand still, and go on afterwards."""
-    log = tmp_path / "log"
-    executor = ProcessExecutor(Stopwatch(log), 2)
+def stopwatch_lines(tmp_path, reasons, places, on_epoch=lambda *_: None):
+    """What trials of these reasons write: (kind, from, to)."""
+    executor = ProcessExecutor(Stopwatch(tmp_path / "log"), None, on_epoch, places=places)
     arch = PlainArchitecture.uniform(3, 4, 1, 10)
-    for reason in ("works", "measures"):
+    for reason in reasons:
         executor.submit(TrialSpec(Candidate(arch, Budget(1), "p", reason), {"reason": reason}))
-    results = executor.wait() + executor.wait()
+    while executor.wait():
+        pass
     executor.close()
-    assert sorted(result.accuracy for result in results) == [1.0, 2.0]
-    lines = [line.split() for line in log.read_text().splitlines()]
-    ((start, end),) = [(float(a), float(b)) for kind, a, b in lines if kind == "quiet"]
-    worked = [float(a) for kind, a, _ in lines if kind == "work"]
-    assert len(worked) == 60
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    return [(kind, float(start), float(end)) for kind, start, end in lines]
+
+
+@pytest.mark.parametrize("places", [[Place(), Place()], [Place(slots=2)]], ids=["processes", "slots"])
+def test_nobody_works_while_a_clock_is_looked_at(tmp_path, places):
+    """Latency depends on what else runs: the other workers stand still, and go on afterwards."""
+    lines = stopwatch_lines(tmp_path, ["works", "measures"], places)
+    ((start, end),) = [(start, end) for kind, start, end in lines if kind == "quiet"]
+    worked = [start for kind, start, _ in lines if kind == "work"]
+    assert len(worked) == 40
     assert not [moment for moment in worked if start < moment < end]
     assert min(worked) < start
     assert max(worked) > end
+
+
+def test_two_who_want_to_look_at_the_clock_at_once_take_turns(tmp_path):
+    """Each would stop the other, and nobody would be left to let them go on."""
+    both_have_asked = lambda key, metrics: time.sleep(0.5)  # noqa: E731  (while the driver hears neither)
+    places = [Place(), Place(slots=2)]
+    lines = stopwatch_lines(tmp_path, ["first", "second", "third"], places, both_have_asked)
+    turns = sorted((start, end) for _, start, end in lines)
+    assert len(turns) == 3
+    assert all(end <= start for (_, end), (start, _) in pairwise(turns))
 
 
 def test_workers_have_one_thread_and_share_the_pixels(make_evaluator, make_spec):
