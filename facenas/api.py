@@ -112,8 +112,8 @@ def search(
     images, a store of faces, a torch Dataset, or (images n x h x w x c uint8, labels). recipe: a shipped one by
     name, a YAML file, or a `Recipe`. evaluate: one's own measure of a candidate instead of a training; it gets
     what it names of candidate, seed, on_epoch and stop, and returns an accuracy in percent, or a mapping with
-    `accuracy` and other values. workers: trials at once, by default 4 a GPU, else one a core; objects that live in
-    a notebook or a script are searched in this process unless workers are asked for. settings: any other by its
+    `accuracy` and other values. workers: trials at once, by default 4 a GPU, else one a core; what lives in a
+    notebook or a script is searched in this process unless workers are asked for. settings: any other by its
     dotted key (`{"data.data_fraction": 0.5}`). run: the run's name in `runs_dir` (`runs`), or its folder.
 
     Raises UserError for wrong arguments or data, SearchStoppedError when the search cannot go on; a run that

@@ -111,9 +111,15 @@ def test_nobody_works_while_a_clock_is_looked_at(tmp_path, places):
 
 def test_two_who_want_to_look_at_the_clock_at_once_take_turns(tmp_path):
     """Each would stop the other, and nobody would be left to let them go on."""
-    both_have_asked = lambda key, metrics: time.sleep(0.5)  # noqa: E731  (while the driver hears neither)
+    heard = []
+
+    def until_both_have_asked(key, metrics):
+        heard.append(key)
+        if len(heard) == 1:
+            time.sleep(1)
+
     places = [Place(), Place(slots=2)]
-    lines = stopwatch_lines(tmp_path, ["first", "second", "third"], places, both_have_asked)
+    lines = stopwatch_lines(tmp_path, ["first", "second", "third"], places, until_both_have_asked)
     turns = sorted((start, end) for _, start, end in lines)
     assert len(turns) == 3
     assert all(end <= start for (_, end), (start, _) in pairwise(turns))
