@@ -319,9 +319,7 @@ def _find_data(config: RunConfig) -> TrainingData:
         needed = "faces" if faces else "classification"
         raise UserError(f"{config.data.name}: is {what}, but the recipe is for {needed}")
     if isinstance(data, ImageSet) and not isinstance(config.recipe, FaceRecipe):
-        from facenas.data.augment import crop_side  # with torch
-
-        crop_side(config.recipe, data)  # a recipe that does not fit would fail every trial
+        data.crop_side(config.recipe.pad, config.recipe.crop)  # one that does not fit would fail every trial
     return data
 
 

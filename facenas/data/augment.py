@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facenas.data.cache import ImageSet
-from facenas.errors import UserError
 
 
 class Augmentation(Protocol):
@@ -29,17 +28,6 @@ class Augmentation(Protocol):
     def flip(self) -> bool | None: ...
     @property
     def cutout(self) -> int: ...
-
-
-def crop_side(recipe: Augmentation, image_set: ImageSet) -> int:
-    """Side of the training crops in pixels; raises UserError when the padded images are smaller."""
-    crop, size = recipe.crop or image_set.crop_size, image_set.image_size
-    if crop > size + 2 * recipe.pad:
-        raise UserError(
-            f"recipe.crop {crop}: images of {size} pixels padded by {recipe.pad} are smaller; "
-            "raise recipe.pad or lower recipe.crop"
-        )
-    return crop
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Augment:
 
     def __init__(self, recipe: Augmentation, image_set: ImageSet, device: torch.device) -> None:
         """Raises UserError when the crop is larger than the padded image."""
-        self.pad, self.crop = recipe.pad, crop_side(recipe, image_set)
+        self.pad, self.crop = recipe.pad, image_set.crop_side(recipe.pad, recipe.crop)
         self.flip = image_set.flip if recipe.flip is None else recipe.flip
         self.cutout = recipe.cutout
         self.corners = image_set.image_size + 2 * self.pad - self.crop + 1

@@ -68,6 +68,16 @@ class ImageSet:
         """Side of the stored images, in pixels."""
         return int(self.train_images.shape[1])
 
+    def crop_side(self, pad: int, crop: int | None) -> int:
+        """Side of training crops in pixels, `crop` or its own; raises UserError when padded images are smaller."""
+        side = crop or self.crop_size
+        if side > self.image_size + 2 * pad:
+            raise UserError(
+                f"recipe.crop {side}: images of {self.image_size} pixels padded by {pad} are smaller; "
+                "raise recipe.pad or lower recipe.crop"
+            )
+        return side
+
 
 class Images(Protocol):
     """Images that may not be in memory: an array (n, h, w, c) uint8 as far as its shape and slices go."""
