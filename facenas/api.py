@@ -307,6 +307,7 @@ def _facts(config: RunConfig) -> dict[str, Any]:
 
 def _find_data(config: RunConfig) -> TrainingData:
     from facenas.data import ImageSet, open_data, prepare
+    from facenas.data.cache import crop_side
     from facenas.data.datasets import HOW_TO_GET_FACES
     from facenas.training.recipes import FaceRecipe
 
@@ -319,7 +320,7 @@ def _find_data(config: RunConfig) -> TrainingData:
         needed = "faces" if faces else "classification"
         raise UserError(f"{config.data.name}: is {what}, but the recipe is for {needed}")
     if isinstance(data, ImageSet) and not isinstance(config.recipe, FaceRecipe):
-        data.crop_side(config.recipe.pad, config.recipe.crop)  # one that does not fit would fail every trial
+        crop_side(data, config.recipe.pad, config.recipe.crop)  # one that does not fit would fail every trial
     return data
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facenas.data.cache import ImageSet
+from facenas.data.cache import ImageSet, crop_side
 
 
 class Augmentation(Protocol):
@@ -56,7 +56,7 @@ class Augment:
 
     def __init__(self, recipe: Augmentation, image_set: ImageSet, device: torch.device) -> None:
         """Raises UserError when the crop is larger than the padded image."""
-        self.pad, self.crop = recipe.pad, image_set.crop_side(recipe.pad, recipe.crop)
+        self.pad, self.crop = recipe.pad, crop_side(image_set, recipe.pad, recipe.crop)
         self.flip = image_set.flip if recipe.flip is None else recipe.flip
         self.cutout = recipe.cutout
         self.corners = image_set.image_size + 2 * self.pad - self.crop + 1

@@ -68,15 +68,16 @@ class ImageSet:
         """Side of the stored images, in pixels."""
         return int(self.train_images.shape[1])
 
-    def crop_side(self, pad: int, crop: int | None) -> int:
-        """Side of training crops in pixels, `crop` or its own; raises UserError when padded images are smaller."""
-        side = crop or self.crop_size
-        if side > self.image_size + 2 * pad:
-            raise UserError(
-                f"recipe.crop {side}: images of {self.image_size} pixels padded by {pad} are smaller; "
-                "raise recipe.pad or lower recipe.crop"
-            )
-        return side
+
+def crop_side(image_set: ImageSet, pad: int, crop: int | None) -> int:
+    """Side of the training crops in pixels; raises UserError when the padded images are smaller."""
+    side, size = crop or image_set.crop_size, image_set.image_size
+    if side > size + 2 * pad:
+        raise UserError(
+            f"recipe.crop {side}: images of {size} pixels padded by {pad} are smaller; "
+            "raise recipe.pad or lower recipe.crop"
+        )
+    return side
 
 
 class Images(Protocol):
