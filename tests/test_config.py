@@ -166,9 +166,10 @@ def test_a_preset_of_ones_own_names_a_shipped_recipe(tmp_path):
 def test_another_head_begins_with_its_own_settings():
     """`demo` has an AdaFace head of margin 0.2 and scale 32, which mean nothing to ArcFace."""
     head = loaded("recipe.head.kind=arcface", preset="demo").recipe.model_dump()["head"]
-    assert head == {"kind": "arcface", "margin": 0.5, "scale": 64}
+    assert head == {"kind": "arcface", "margin": 0.5, "scale": 64, "sample_rate": 1}
     head = loaded("recipe.head.kind=adaface", preset="demo").recipe.model_dump()["head"]
-    assert head == {"kind": "adaface", "margin": 0.2, "scale": 32, "h": 0.333, "t_alpha": 0.01}
+    own = {"margin": 0.2, "scale": 32, "sample_rate": 1, "h": 0.333, "t_alpha": 0.01}
+    assert head == {"kind": "adaface", **own}
     settings = ["recipe.head.kind=arcface", "recipe.head.margin=0.3"]
     assert loaded(*settings, preset="demo").recipe.head.margin == 0.3
     with pytest.raises(UserError, match=r"head.h: is not a known setting"):
@@ -182,7 +183,7 @@ def test_a_space_a_strategy_and_a_head_may_be_objects_settings_or_classes():
     for strategy in (RandomSearch, RandomSearch(), RandomSearch.Settings()):
         assert RunConfig(space=Cells, search=strategy) == by_name
     head = FaceRecipe(head=HEADS.get("arcface")).model_dump()["head"]
-    assert head == {"kind": "arcface", "margin": 0.5, "scale": 64}
+    assert head == {"kind": "arcface", "margin": 0.5, "scale": 64, "sample_rate": 1}
 
 
 # Unknown keys and wrong values.

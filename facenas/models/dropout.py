@@ -45,7 +45,7 @@ class SeededDropout(nn.Module):
             return nn.functional.dropout(input, self.p)
         key, start, number = self._place
         numbers = torch.arange(input.numel(), device=input.device).add_(start * input[0].numel())
-        kept = _hashed(numbers, key, number) >= int(self.p * 2**32)
+        kept = hashed(numbers, key, number) >= int(self.p * 2**32)
         return input * kept.view(input.shape).to(input.dtype).div_(1 - self.p)
 
     def extra_repr(self) -> str:
@@ -69,7 +69,7 @@ def _layers(network: nn.Module) -> list[SeededDropout]:
     return [module for module in network.modules() if isinstance(module, SeededDropout)]
 
 
-def _hashed(numbers: Tensor, key: Tensor, layer: int) -> Tensor:
+def hashed(numbers: Tensor, key: Tensor, layer: int) -> Tensor:
     """(n,) int64 in [0, 2^32): evenly distributed, for numbers below 2^32; changes `numbers`.
 
     A step through all residues by the key, then the finalizer found by `skeeto/hash-prospector` (#19), whose

@@ -24,10 +24,10 @@ class JointBatchNorm(_BatchNorm):
             return super().forward(input)
         x = input if input.dtype == torch.float64 else input.float()
         dims, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
-        count = _sum(x.new_tensor(x.numel() / x.shape[1]))
-        mean = _sum(x.sum(dims)) / count
+        count = joint_sum(x.new_tensor(x.numel() / x.shape[1]))
+        mean = joint_sum(x.sum(dims)) / count
         centred = x - mean.view(shape)
-        variance = _sum(centred.square().sum(dims)) / count
+        variance = joint_sum(centred.square().sum(dims)) / count
         if self.track_running_stats:
             self._follow(mean.detach(), variance.detach() * count / (count - 1))
         result = centred * torch.rsqrt(variance + self.eps).view(shape)
@@ -49,23 +49,26 @@ class JointBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes. Every loss depends on every process's values: gradients are summed too."""
-
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
         summed = values.clone()
         dist.all_reduce(summed)
         return summed
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         summed = gradients[0].contiguous().clone()
         dist.all_reduce(summed)
-        return summed
+        return summed * ctx.factor, None
 
 
-def _sum(values: Tensor) -> Tensor:
-    summed: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+def joint_sum(values: Tensor, factor: float = 1.0) -> Tensor:
+    """The sum over all processes. Every loss depends on every process's values: gradients are summed too.
+
+    The values get `factor` times that sum.
+    """
+    summed: Tensor = _Sum.apply(values, factor)  # type: ignore[no-untyped-call]
     return summed
 
 

@@ -3,12 +3,18 @@
 Each process takes its slice of every joint batch. Batch statistics, dropout masks, the head's norm
 statistics and the loss are those of the joint batch, so the result does not depend on how many
 processes share it (up to rounding). Without `torchrun`, all of this does nothing.
+
+Every process has the whole network, but for the columns of a head that is split (`facenas.models.heads.split`):
+these have no copies to average gradients with, count for the norm of gradients, and are saved as one.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from copy import copy
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from facenas.device import Device
+from facenas.models.heads.base import Head
+from facenas.models.heads.split import Share
 from facenas.models.sync_batchnorm import join_statistics
 
 
@@ -86,4 +94,72 @@ def wrap(network: nn.Module) -> nn.Module:
     if world() == 1:
         return network
     join_statistics(network)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+        network, list(shares(network))
+    )
     return DistributedDataParallel(network)
+
+
+def shares(network: nn.Module) -> dict[str, Share]:
+    """The parameters of which this process has some columns alone, by name."""
+    heads = ((name, module) for name, module in network.named_modules() if isinstance(module, Head))
+    split = ((name, head, head.share) for name, head in heads if head.share is not None)
+    return {inner: share for name, head, share in split for inner, _ in head.named_parameters(name)}
+
+
+def clip_gradients(network: nn.Module, norm: float) -> None:
+    """Makes gradients smaller, where those of all parameters together are longer than `norm`."""
+    split = shares(network)
+    if not split:
+        nn.utils.clip_grad_norm_(network.parameters(), norm)
+        return
+    found = [(name in split, p.grad) for name, p in network.named_parameters() if p.grad is not None]
+    own, common = ([gradient for mine, gradient in found if mine is which] for which in (True, False))
+    length = (total(_squares(own)) + _squares(common)).sqrt()
+    factor = (norm / (length + 1e-6)).clamp_max(1)  # as torch's own
+    for _, gradient in found:
+        gradient.mul_(factor)
+
+
+def _squares(gradients: list[Tensor]) -> Tensor:
+    return torch.stack([torch.linalg.vector_norm(gradient).square() for gradient in gradients]).sum()
+
+
+def whole_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The states of both as one process would have them, for the first process to write; all call it together.
+
+    Split columns are gathered on its CPU, one share after another. Others get what is of no use.
+    """
+    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+    return _converted(network, optimizer, state, Share.whole)
+
+
+def load_whole_state(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Goes on from what `whole_state` gave, whatever the number of processes was."""
+    own = _converted(network, optimizer, state, Share.part)
+    network.load_state_dict(own["network"])
+    optimizer.load_state_dict(own["optimizer"])
+
+
+def _converted(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    convert: Callable[[Share, Tensor], Tensor],
+) -> dict[str, Any]:
+    """`state`, but for split columns in it: weights, and what the optimizer keeps for each of them."""
+    weights, kept = copy(state["network"]), dict(state["optimizer"]["state"])
+    parameters = dict(network.named_parameters())
+    numbers = {id(p): number for number, p in enumerate(_in_order(optimizer))}
+    for name, share in shares(network).items():
+        weights[name] = convert(share, weights[name])
+        number, axes = numbers[id(parameters[name])], parameters[name].dim()
+        if number in kept:
+            values = kept[number].items()  # such as momentum; the number of steps has no axes
+            kept[number] = {key: convert(share, v) if v.dim() == axes else v for key, v in values}
+    return {"network": weights, "optimizer": {**state["optimizer"], "state": kept}}
+
+
+def _in_order(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The parameters as the optimizer's state numbers them."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -6,14 +6,18 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.nn import functional as F
 
 from facenas.config import validate
 from facenas.errors import UserError
 from facenas.models.heads import HEADS
 from facenas.models.heads.adaface import AdaFace
 from facenas.models.heads.base import Head
+from facenas.training.capture import HostOperations
 from facenas.training.recipes import FaceRecipe
 
 E, C, N = 24, 40, 32
@@ -180,10 +184,85 @@ def test_the_kernel_has_unit_columns_from_the_seed_alone(kind):
     assert not torch.equal(first.kernel, other.kernel)
 
 
+def placed(kind: str, rate: float, key: tuple[int, int] = (12345, 678)) -> Head:
+    """A head that may sample, before a batch of N."""
+    head = build(kind, 1, **({"sample_rate": rate} if rate < 1 else {})).train()
+    head.place(torch.tensor(key), 0, N)
+    return head
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_judge_is_the_cross_entropy_and_counts_what_is_right(kind):
+    heads = [build(kind, 1).train() for _ in range(2)]
+    z, labels = batch(heads[0].kernel, 2)
+    loss, hits = heads[0].judge(z, labels)
+    logits = heads[1](z, labels)
+    assert loss == F.cross_entropy(logits, labels)
+    assert hits == (logits.argmax(1) == labels).sum() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_a_sampled_step_is_that_of_a_head_with_fewer_columns(kind):
+    head = placed(kind, 0.9)
+    z, labels = batch(head.kernel, 2)
+    loss, _ = head.judge(z, labels)
+    loss.backward()
+    columns = head.sample(labels)
+    assert len(columns) == len(columns.unique()) == 36
+    fewer = build(kind, 1).train()
+    fewer.kernel.data = head.kernel.data[:, columns]
+    expected = F.cross_entropy(
+        fewer(z, torch.searchsorted(columns, labels)), torch.searchsorted(columns, labels)
+    )
+    torch.testing.assert_close(loss, expected)
+    expected.backward()
+    torch.testing.assert_close(head.kernel.grad[:, columns], fewer.kernel.grad)
+    head.kernel.grad[:, columns] = 0
+    assert not head.kernel.grad.any()
+    assert head.eval().judge(z, labels)[0] == F.cross_entropy(head(z, labels), labels)  # of all columns
+
+
+def test_the_key_decides_what_is_sampled():
+    draws = torch.zeros(C)
+    labels = torch.tensor([3, 3, 17, -1])
+    head = placed("cosface", 0.25)
+    for number in range(1000):
+        head.place(torch.from_numpy(np.random.default_rng(number).integers(2**31, size=2) | [1, 0]), 0, N)
+        columns = head.sample(labels)
+        assert torch.equal(columns, head.sample(labels))
+        assert len(columns) == 10
+        draws[columns] += 1
+    assert (draws[[3, 17]] == 1000).all()
+    others = draws[[number for number in range(C) if number not in (3, 17)]]
+    assert (others - 1000 * 8 / 38).abs().max() < 5 * (1000 * 8 / 38 * 30 / 38) ** 0.5  # standard deviations
+    # Those in the batch are all there, also where they are more than the rate allows.
+    assert set(range(0, C, 2)) <= set(placed("cosface", 0.1).sample(torch.arange(0, C, 2)).tolist())
+    with pytest.raises(RuntimeError, match="needs `place` before each batch"):
+        build("cosface", sample_rate=0.5).train().judge(torch.ones(1, E), torch.zeros(1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(("kind", "rate"), [*((kind, 1.0) for kind in KINDS), ("adaface", 0.5)])
+def test_a_step_on_a_gpu_can_be_captured(kind, rate):
+    head = placed(kind, rate)
+    z, labels = batch(head.kernel, 2)
+    with HostOperations() as watch:
+        head.judge(z.requires_grad_(), labels)[0].backward()
+    assert watch.found is None
+    # Tensors that only say that they are on a GPU: to read one, or to mix devices, raises.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for name, tensor in [*head.named_parameters(), *head.named_buffers()]:
+            delattr(head, name)
+            setattr(head, name, torch.empty(tensor.shape, device="cuda:0"))
+        head.place(torch.ones(2, dtype=torch.int64, device="cuda:0"), 0, N)
+        z, labels = torch.ones(N, E, device="cuda:0"), torch.ones(N, dtype=torch.int64, device="cuda:0")
+        loss, hits = head.judge(z, labels)
+    assert loss.device == hits.device == torch.device("cuda:0")
+
+
 DEFAULTS = {
-    "adaface": {"margin": 0.4, "scale": 64, "h": 0.333, "t_alpha": 0.01},
-    "arcface": {"margin": 0.5, "scale": 64},
-    "cosface": {"margin": 0.4, "scale": 64},
+    "adaface": {"margin": 0.4, "scale": 64, "sample_rate": 1, "h": 0.333, "t_alpha": 0.01},
+    "arcface": {"margin": 0.5, "scale": 64, "sample_rate": 1},
+    "cosface": {"margin": 0.4, "scale": 64, "sample_rate": 1},
     "softmax": {},
 }
 
@@ -196,6 +275,9 @@ def test_every_shipped_head_is_known_by_name():
 def test_a_head_has_its_own_settings_and_refuses_others(kind):
     assert build(kind).settings.model_dump() == DEFAULTS[kind]
     assert FaceRecipe(head={"kind": kind}).model_dump()["head"] == {"kind": kind, **DEFAULTS[kind]}
+    assert FaceRecipe(head={"kind": kind}).deciding()["head"].keys() == {"kind", *DEFAULTS[kind]} - {
+        "sample_rate"
+    }
     for name in DEFAULTS["adaface"].keys() - DEFAULTS[kind].keys():
         with pytest.raises(UserError, match=f"head.{name}: is not a known setting"):
             validate(FaceRecipe, {"kind": "faces", "head": {"kind": kind, name: 0.1}}, "here")

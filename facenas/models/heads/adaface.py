@@ -30,6 +30,7 @@ class AdaFace(MarginHead):
         t_alpha: float = Field(0.01, gt=0, le=1)
 
     settings: Settings
+    separable = True
     eps = 1e-3
     t: Tensor  # unused, but in the peers' checkpoints
     batch_mean: Tensor
@@ -55,7 +56,8 @@ class AdaFace(MarginHead):
         """Moves the statistics towards mean and unbiased deviation of the joint batch of all processes."""
         values, t_alpha = norms.double(), self.settings.t_alpha
         sums = torch.stack([torch.ones_like(values), values, values**2]).sum(1)
-        if dist.is_available() and dist.is_initialized():
+        # A head that is split has the norms of the joint batch already.
+        if self.share is None and dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
         count, total, squares = sums
         variance = (squares - total**2 / count).clamp_min(0) / (count - 1)

@@ -18,6 +18,8 @@ class ArcFace(MarginHead):
 
         margin: float = Field(0.5, ge=0)
 
+    separable = True
+
     def apply_margin(self, cosines: Tensor, norms: Tensor) -> Tensor:
         """cos(theta + margin)."""
         return self.widen(cosines, self.settings.margin)

@@ -12,6 +12,8 @@ from facenas.models.heads.base import MarginHead
 class CosFace(MarginHead):
     """The cosine at the label is `margin` smaller."""
 
+    separable = True
+
     def apply_margin(self, cosines: Tensor, norms: Tensor) -> Tensor:
         """cos(theta) - margin."""
         return cosines - self.settings.margin

@@ -14,6 +14,8 @@ from facenas.models.heads.base import Head
 class Softmax(Head):
     """A linear layer over z: no margin, no normalization."""
 
+    separable = True
+
     def __init__(self, embedding: int, identities: int, seed: int, settings: Config | None = None) -> None:
         super().__init__(embedding, identities, seed, settings)
         self.bias = nn.Parameter(torch.zeros(identities))
