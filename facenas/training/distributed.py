@@ -84,8 +84,9 @@ def weight(count: int, device: torch.device) -> float | Tensor:
 def average_gradients(network: nn.Module) -> None:
     """Gradients are the mean over the processes, where `wrap`'s network does not see to it."""
     if world() > 1:
-        for parameter in network.parameters():
-            if parameter.grad is not None:
+        split = shares(network)
+        for name, parameter in network.named_parameters():
+            if parameter.grad is not None and name not in split:
                 dist.all_reduce(parameter.grad.div_(world()))
 
 

@@ -57,7 +57,9 @@ class Training:
 
     def __init__(self, kind: str, head: Head) -> None:
         self.network = Network(head).train()
-        self.wrapped = distributed.wrap(self.network)
+        # One as the trainer does it for a batch in parts.
+        self.averages = kind == "cosface"
+        self.wrapped = self.network if self.averages else distributed.wrap(self.network)
         optimizer, options = CASES[kind][1:]
         self.optimizer = optimizer(self.network.parameters(), lr=0.1, **options)
 
@@ -72,6 +74,8 @@ class Training:
         loss, hits = self.wrapped(x[own], labels[own])
         rows = len(labels[own])
         (loss * distributed.weight(rows, x.device)).backward()
+        if self.averages:
+            distributed.average_gradients(self.network)
         gradient = head.share.whole(head.kernel.grad) if head.share else head.kernel.grad
         gradients = [self.network.backbone.weight.grad.clone(), gradient.clone()]
         distributed.clip_gradients(self.network, 1.0)
