@@ -29,8 +29,10 @@ def draw_kernel(embedding: int, identities: int, seed: int, columns: slice = sli
     They are drawn row by row, so that nobody holds more than what is asked for.
     """
     generator = torch.Generator().manual_seed(seed)
-    rows = (torch.empty(identities).uniform_(-1, 1, generator=generator) for _ in range(embedding))
-    return F.normalize(torch.stack([row[columns].clone() for row in rows]), dim=0)
+    kernel = torch.empty(embedding, len(range(identities)[columns]))
+    for row in kernel:
+        row.copy_(torch.empty(identities).uniform_(-1, 1, generator=generator)[columns])
+    return F.normalize(kernel, dim=0)
 
 
 class Head(nn.Module, ABC):

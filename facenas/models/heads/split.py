@@ -23,7 +23,10 @@ MANY = 100_000  # identities from which on a head is split: fewer cost less than
 
 
 def build_head(embedding: int, identities: int, seed: int, settings: Config) -> Head:
-    """The head of these settings; among several processes split, when it can be and is large or sampled."""
+    """The head of these settings; among several processes split, when it is large or sampled, and separable.
+
+    A sampled head that is not separable samples in each process for the rows there.
+    """
     owner: type[Head] = settings.owner
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     large = identities >= MANY or getattr(settings, "sample_rate", 1) < 1
