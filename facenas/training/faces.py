@@ -30,6 +30,8 @@ from facenas.evaluation.metrics.checks import Floats
 from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
 from facenas.evaluation.metrics.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout
+from facenas.models.heads.base import Head
+from facenas.models.heads.split import build_head
 from facenas.training import distributed
 from facenas.training.capture import Batch
 from facenas.training.recipes import FaceRecipe
@@ -90,8 +92,8 @@ class FaceTask:
             self._augment = BatchAugment(augment, on)
             self.pixels = self._resident(train)
         # The head's class is known by its settings: a head of one's own needs no line here.
-        head = recipe.head.owner(arch.embedding, self.identities, self.seed, recipe.head)
-        self._head = self.device.place(head)
+        self._head = build_head(arch.embedding, self.identities, self.seed, recipe.head)
+        self.device.place(self._head)
         self.restart(context.model or arch.build(self.seed), self.seed)
 
     def restart(self, model: nn.Module, seed: int) -> None:
@@ -99,7 +101,7 @@ class FaceTask:
         self.seed = self.loader.seed = seed
         self.model = self.device.place(model)
         self.network = FaceNetwork(self.model, self._head)
-        self._first_row = 0
+        self._place = 0, 0
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Of this process's slices of the joint batches: images, labels (m,), and what chance decides.
@@ -108,7 +110,7 @@ class FaceTask:
         (2,) int64, then, on a GPU, what `BatchAugment.plan` gives.
         """
         for number, batch in enumerate(self._feed(epoch)):
-            self._first_row, _ = self.loader.place(number)
+            self._place = self.loader.place(number)
             yield batch
 
     def _feed(self, epoch: int) -> Iterator[Batch]:
@@ -137,9 +139,11 @@ class FaceTask:
         return torch.from_numpy(key | [1, 0])
 
     def prepare(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (m, 3, 112, 112) float32 in [-1, 1], and labels; dropout is told which rows they are."""
+        """Inputs (m, 3, 112, 112) float32 in [-1, 1], and labels; dropout and head are told their rows."""
         images, labels, key, *plan = batch
-        place_dropout(self.network, key, self._first_row)
+        start, total = self._place
+        place_dropout(self.network, key, start)
+        self._head.place(key, start, total)
         if not self.device.is_gpu:
             return to_input(images), labels
         pixels = images if self.pixels is None else self.pixels[images]
@@ -172,7 +176,7 @@ class FaceTask:
         tested = verification is not None and verification["identities"] == "test"
         return {
             "test_accuracy": verification["accuracy"] if verification and tested else None,
-            "head_parameters": sum(p.numel() for p in self.network.head.parameters()),
+            "head_parameters": self._head.size,
             "identities": self.identities,
             "verification": verification,
         }
@@ -215,7 +219,7 @@ class FaceTask:
 class FaceNetwork(LossNetwork):
     """Backbone and head; the head computes in float32."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
         nn.Module.__init__(self)
         self.backbone, self.head = backbone, head
 
@@ -226,7 +230,8 @@ class FaceNetwork(LossNetwork):
 
     def judge(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """With the head's margin at the labels."""
-        return super().judge(self.head(outputs, labels), labels)
+        found: tuple[Tensor, Tensor] = self.head.judge(outputs, labels)
+        return found
 
 
 def split_faces(

@@ -102,7 +102,7 @@ class Trainer:
                 loss, hits = self._forward(inputs, labels)
             (loss * share).backward()  # type: ignore[no-untyped-call]
         if self.recipe.grad_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.grad_clip)
+            distributed.clip_gradients(self.task.network, self.recipe.grad_clip)
         self.optimizer.step()
         return loss.detach(), hits
 
@@ -156,15 +156,13 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """All that a later process needs to go on exactly here."""
         return {
-            "network": self.task.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **distributed.whole_state(self.task.network, self.optimizer),
             "task": self.task.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state_dict` told, also on another device."""
-        self.task.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Goes on from what `state_dict` told, also on another device or with more or fewer processes."""
+        distributed.load_whole_state(self.task.network, self.optimizer, state)
         for group, options in zip(self.optimizer.param_groups, self._options, strict=True):
             group.update(options)
         self.task.load_state_dict(state["task"])
