@@ -18,6 +18,7 @@ Each figure is of one run of `--seconds`, after the steps that warm up and captu
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,14 @@ from facenas.training.recipes import FaceRecipe, Recipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
 
+RECORDED = Path(__file__).parent.parent / "tests" / "recorded_searches"
+TRAIN_IMAGES = {
+    "CIFAR10": 50_000,
+    "CIFAR100": 50_000,
+    "EMNIST": 112_800,
+    "FashionMNIST": 60_000,
+    "KMNIST": 60_000,
+}
 CANDIDATES = ((10, 64), (20, 64), (40, 32))
 FACES = {
     "face candidate, 16 wide, 20 blocks": (IRArchitecture.uniform(16, (5, 5, 5, 5)), 64),
@@ -302,7 +311,7 @@ def memory(device: Device) -> float:
 def bench_candidates(
     seconds: float, device: Device, sizes: tuple = CANDIDATES, count: int = IMAGES
 ) -> list[str]:
-    images = make_images(count)
+    images, rates, gain = make_images(count), {}, 1.0
     lines = [
         "| candidate | MACs | authors' way | one, captured | x | four slots | x | cuDNN free | GB |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -325,7 +334,9 @@ def bench_candidates(
             f"| {four:,.0f} | {four / theirs:.1f} | {free:,.0f} | {peak:.1f} |"
         )
         print(lines[-1], file=sys.stderr, flush=True)
-    return lines
+        rates[depth, width] = one
+        gain = four / one if (depth, width) == CANDIDATES[1] else gain
+    return [*lines, "", *recorded_costs(rates, gain)]
 
 
 def bench_faces(
@@ -356,6 +367,34 @@ def bench_faces(
             )
             print(lines[-1], file=sys.stderr, flush=True)
     return lines
+
+
+def recorded_costs(rates: dict[tuple[int, int], float], four: float) -> list[str]:
+    """What the authors' recorded searches would take here.
+
+    rates: images per second by depth and width. A step's time is fitted as that of so many layers and so many
+    multiply-accumulates; four: how many times the rate of one slot four have together.
+    """
+    rows = [(depth, PlainArchitecture.uniform(depth, width, 3, 10).count_macs(32)) for depth, width in rates]
+    fit, *_ = np.linalg.lstsq(np.array(rows, float), 1 / np.array(list(rates.values())), rcond=None)
+    lines = ["| recorded search | trials | on their card | one slot | four slots |", "|---|---|---|---|---|"]
+    for path in sorted(RECORDED.glob("*-tiny.json")):
+        log = json.loads(path.read_text(encoding="utf-8"))
+        images = TRAIN_IMAGES[log["dataset"]]
+        shapes = ((trial["depth"], macs_of(trial, log["input_channels"])) for trial in log["trials"])
+        epochs = (trial["epochs"] for trial in log["trials"])
+        seconds = sum(images * count * float(fit @ shape) for shape, count in zip(shapes, epochs, strict=True))
+        hours = log["final"]["search_seconds"] / 3600
+        lines.append(
+            f"| {log['name']} | {len(log['trials'])} | {hours:.2f} h | {seconds / 60:.0f} min "
+            f"| {seconds / 60 / four:.0f} min |"
+        )
+    return lines
+
+
+def macs_of(trial: dict[str, Any], channels: int) -> int:
+    operations, kernels = tuple(trial["ops"]), tuple(trial["kernels"])
+    return PlainArchitecture(trial["width"], operations, kernels, channels, 10).count_macs(32)
 
 
 def bench_search(preset: str = "demo-digits") -> list[str]:
