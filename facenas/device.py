@@ -85,6 +85,23 @@ def named_device(name: str | None) -> Device:
     return pick_device(int(number or 0))
 
 
+def stream_beside(stream: torch.cuda.Stream) -> torch.cuda.Stream:
+    """Another stream for who works on `stream`, and always the same one.
+
+    torch has 32 and hands them out in turn: if each training took new ones, they would soon be those of other
+    slots, one of which may just be captured and would swallow what comes in between.
+    """
+    import torch
+
+    key = stream.device, stream.cuda_stream
+    if key not in _BESIDE:
+        _BESIDE[key] = torch.cuda.Stream(stream.device)  # type: ignore[no-untyped-call]
+    return _BESIDE[key]
+
+
+_BESIDE: dict[tuple[torch.device, int], torch.cuda.Stream] = {}
+
+
 def core_count() -> int:
     """Cores this process may use: fewer than the machine has in a container or under a batch system."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

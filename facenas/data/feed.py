@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from facenas.device import core_count
+from facenas.device import core_count, stream_beside
 from facenas.errors import UserError
 
 Residency = Literal["auto", "device", "host"]
@@ -123,16 +123,26 @@ def _room(tensor: Tensor) -> int:
     return -(-tensor.nbytes // _ALIGNED) * _ALIGNED
 
 
-def uploaded_ahead(batches: Iterable[Tensors], device: torch.device) -> Iterator[Tensors]:
-    """Batches on the device, copied on a stream of their own while the last one is worked on."""
+def streamed(
+    read: Callable[[Job], Tensors], jobs: Iterable[Job], device: torch.device, readers: int
+) -> Iterator[Tensors]:
+    """What `read` makes of each job, on the device: read by threads, copied while the last is worked on."""
     if device.type != "cuda":
-        yield from batches
+        yield from ahead(read, jobs, readers)
         return
-    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    yield from _copied_ahead(ahead(lambda job: _pinned(read(job)), jobs, readers), device)
+
+
+def _pinned(batch: Tensors) -> Tensors:
+    return tuple(tensor.pin_memory() for tensor in batch)
+
+
+def _copied_ahead(batches: Iterable[Tensors], device: torch.device) -> Iterator[Tensors]:
+    copying = stream_beside(torch.cuda.current_stream(device))
     waiting: tuple[Tensors, torch.cuda.Event] | None = None
     for batch in batches:
         with torch.cuda.stream(copying):
-            moved = tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch)
+            moved = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
             arrived = copying.record_event()
         if waiting is not None:
             yield _arrived(*waiting)

@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from facenas.device import stream_beside
+
 log = logging.getLogger(__name__)
 
 # All that chance and the order of images decide for one step, as tensors on the device.
@@ -165,10 +167,8 @@ def side_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
 
 
 def stream_of(device: torch.device) -> torch.cuda.Stream | None:
-    """The stream to train on: the current one, or another when that is the default; None on a CPU."""
+    """The stream of captured steps: the current one, or another when that is the default; None on a CPU."""
     if device.type != "cuda":
         return None
     current = torch.cuda.current_stream(device)
-    if current != torch.cuda.default_stream(device):
-        return current
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream_beside(current) if current == torch.cuda.default_stream(device) else current

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from facenas.data import ImageSet, split_indices
 from facenas.data.augment import Augment, Draws, Normalize
 from facenas.data.config import DataConfig
-from facenas.data.feed import ahead, images_at, readers, resident, upload, uploaded_ahead
+from facenas.data.feed import images_at, readers, resident, streamed, upload
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.training import distributed
@@ -85,7 +85,7 @@ class ClassificationTask:
             while some := list(islice(plans, PLANNED)):
                 yield from upload(some, on)
         else:
-            yield from uploaded_ahead(ahead(self._read, plans, readers(on, distributed.world())), on)
+            yield from streamed(self._read, plans, on, readers(on, distributed.world()))
 
     def _plans(self, joint: Iterable[Tensor]) -> Iterator[Batch]:
         rank, world = distributed.rank(), distributed.world()

@@ -24,7 +24,7 @@ from facenas.data.faces.splits import (
     stratified_subset,
 )
 from facenas.data.faces.store import SIDE, FaceStore
-from facenas.data.feed import ahead, images_at, readers, resident, upload, uploaded_ahead
+from facenas.data.feed import images_at, readers, resident, streamed, upload
 from facenas.evaluation.embedders.module import pair_distances, squared_distances_of, summed_embeddings
 from facenas.evaluation.metrics.checks import Floats
 from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
@@ -121,8 +121,7 @@ class FaceTask:
             return
         drawn = enumerate(self.loader.drawn(epoch))
         if self.pixels is None:
-            batches = ahead(lambda job: self._plan(epoch, *job), drawn, self.loader.readers)
-            yield from uploaded_ahead(batches, on)
+            yield from streamed(lambda job: self._plan(epoch, *job), drawn, on, self.loader.readers)
         else:
             while some := [self._plan(epoch, *job) for job in islice(drawn, PLANNED)]:
                 yield from upload(some, on)

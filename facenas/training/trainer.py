@@ -43,7 +43,7 @@ class Trainer:
         """compiled: by `torch.compile`, on a GPU; that takes a minute, and so pays for long trainings alone."""
         self.task, self.recipe, self.epochs, self.device = task, recipe, epochs, device
         self.network = distributed.wrap(task.network)
-        self._compiled = torch.compile(self.network, dynamic=False) if compiled and device.is_gpu else None
+        self._compiled = compile_network(self.network) if compiled and device.is_gpu else None
         self.optimizer = build_optimizer(task.network, recipe, device)
         self._options = [_options(group) for group in self.optimizer.param_groups]
         on = device.torch_device
@@ -51,8 +51,8 @@ class Trainer:
         self._rate = torch.zeros((), device=on) if device.is_gpu else None
         # Of this epoch: loss, right answers, images; float64: exact over any number of processes.
         self._sums = torch.zeros(3, dtype=torch.float64, device=on)
-        self._stream = stream_of(on)
         captured = device.is_gpu and task.capturable and distributed.world() == 1
+        self._stream = stream_of(on) if captured else None
         self.step = CapturedStep(self._step, cuda_graphs(on) if captured else None)
 
     def run_epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -216,6 +216,15 @@ def learning_rate(recipe: Optimization, epoch: int, epochs: int) -> float:
         return recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
     passed = sum(epoch * recipe.final_epochs >= m * epochs for m in recipe.milestones)
     return float(recipe.lr * recipe.gamma**passed)
+
+
+def compile_network(network: nn.Module) -> Callable[..., Any]:
+    """The network by `torch.compile`, for batches of one size."""
+    import torch._functorch.config as functorch
+
+    # Else the backward pass is traced in bf16, that of heads too, which compute in float32.
+    functorch.backward_pass_autocast = "off"  # type: ignore[assignment]
+    return torch.compile(network, dynamic=False)
 
 
 def build_optimizer(network: nn.Module, recipe: Optimization, device: Device) -> torch.optim.Optimizer:
