@@ -60,6 +60,7 @@ TRAIN_IMAGES = {
     "FashionMNIST": 60_000,
     "KMNIST": 60_000,
 }
+CASIA = 490_623  # images of CASIA-WebFace
 CANDIDATES = ((10, 64), (20, 64), (40, 32))
 FACES = {
     "face candidate, 16 wide, 20 blocks": (IRArchitecture.uniform(16, (5, 5, 5, 5)), 64),
@@ -342,7 +343,7 @@ def bench_candidates(
 def bench_faces(
     seconds: float, device: Device, networks: dict[str, tuple[IRArchitecture, int]], count: int
 ) -> list[str]:
-    jpegs = make_up(min(count, MADE)) * max(1, count // MADE)
+    jpegs, rates = make_up(min(count, MADE)) * max(1, count // MADE), []
     lines = [
         "| faces | MACs | AdaFace's way | ours, JPEG | x | ours, resident | x | batch stays | of it | GB |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -366,7 +367,20 @@ def bench_faces(
                 f"| {resident / limit:.2f} | {peak:.1f} |"
             )
             print(lines[-1], file=sys.stderr, flush=True)
-    return lines
+            rates.append(resident)
+    epochs = [trial["epochs"] for trial in macro_trials(RECORDED / "cifar10-tiny.json")]
+    hours = CASIA * sum(epochs) / rates[0] / 3600
+    return [
+        *lines,
+        "",
+        f"`small` on {CASIA:,} images, if it goes as cifar10-tiny's macro search ({len(epochs)} trials, "
+        f"{sum(epochs):,} epochs) with candidates like {next(iter(networks))}: {hours:.0f} h in one slot.",
+    ]
+
+
+def macro_trials(path: Path) -> list[dict[str, Any]]:
+    log = json.loads(path.read_text(encoding="utf-8"))
+    return [trial for trial in log["trials"] if trial["phase"] in ("depth", "width")]
 
 
 def recorded_costs(rates: dict[tuple[int, int], float], four: float) -> list[str]:
