@@ -47,7 +47,7 @@ from facenas.device import Device, named_device
 from facenas.models.heads import HEADS
 from facenas.spaces import IRArchitecture, PlainArchitecture
 from facenas.spaces.ir import NAMED
-from facenas.training.capture import CapturedStep, cuda_graphs, side_stream, stream_of
+from facenas.training.capture import CapturedSteps, cuda_graphs, side_stream, stream_of
 from facenas.training.recipes import FaceRecipe, Recipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
@@ -243,12 +243,12 @@ def staying(trainer: Trainer, steps: int) -> Callable[[], int]:
         inputs, labels = trainer.task.prepare(*next(iter(trainer.task.batches(0))))
         trainer.network.train()
     capture = cuda_graphs(on) if trainer.device.is_gpu else None
-    step = CapturedStep(lambda: trainer.learn(inputs, labels), capture)
+    captured = CapturedSteps(capture)
 
     def some() -> int:
         with side_stream(stream):
             for _ in range(steps):
-                step(())
+                captured(lambda: trainer.learn(inputs, labels), ())
         return steps * len(labels)
 
     return some
@@ -325,7 +325,7 @@ def bench_candidates(
         memory(device)
         trainer = make()
         one = rate(epochs_of(trainer), seconds)
-        note = "" if trainer.step.graphs or not device.is_gpu else " (not captured)"
+        note = "" if trainer.steps.graphs or not device.is_gpu else " (not captured)"
         four = slots(make, SLOTS, seconds, device)
         peak = memory(device)
         with cudnn_free():

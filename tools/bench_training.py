@@ -63,7 +63,7 @@ def ours(depth: int, width: int, seconds: float, start: float) -> float:
         while True:
             yield from task.batches(0)
 
-    return _rate(batches(), lambda batch: training._step(*batch), seconds, start)
+    return _rate(batches(), lambda batch: training.step(*batch), seconds, start)
 
 
 def theirs(depth: int, width: int, seconds: float, threads: int) -> float:

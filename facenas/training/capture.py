@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 # All that chance and the order of images decide for one step, as tensors on the device.
 Batch = tuple[Tensor, ...]
+Step = Callable[..., None]
 # Records what a function launches and gives what launches it again.
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
@@ -38,28 +39,29 @@ WARM_UP = 3
 _ONE_AT_A_TIME = threading.RLock()
 
 
-class CapturedStep:
-    """`step(*batch)`, captured for each shape of batch once it was seen `WARM_UP` times.
+class CapturedSteps:
+    """Runs `step(*batch)`, captured for each shape of batch once it was seen `WARM_UP` times.
 
     Where `capture` is None (on a CPU, among processes that train as one), or the step does what a graph cannot
-    hold, it runs operation by operation; the latter is said in the log.
+    hold, it runs operation by operation; the latter is said in the log. The step is handed over each time: kept
+    here it would keep its owner, and all that it has on the card, until the garbage is collected.
     """
 
-    def __init__(self, step: Callable[..., None], capture: Capture | None) -> None:
-        self._step, self._capture = step, capture
+    def __init__(self, capture: Capture | None) -> None:
+        self._capture = capture
         self._seen: Counter[tuple[torch.Size, ...]] = Counter()
         self._graphs: dict[tuple[torch.Size, ...], tuple[Batch, Callable[[], None]]] = {}
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, step: Step, batch: Batch) -> None:
         """One step."""
         if self._capture is None:
-            self._step(*batch)
+            step(*batch)
             return
         shape = tuple(tensor.shape for tensor in batch)
         if shape not in self._graphs:
             with _ONE_AT_A_TIME:
-                if self._seen[shape] < WARM_UP or not self._captured(shape, batch):
-                    self._warm_up(batch)
+                if self._seen[shape] < WARM_UP or not self._captured(shape, step, batch):
+                    self._warm_up(step, batch)
                     self._seen[shape] += 1
                     return
         buffers, replay = self._graphs[shape]
@@ -77,20 +79,20 @@ class CapturedStep:
         """How many shapes are captured."""
         return len(self._graphs)
 
-    def _warm_up(self, batch: Batch) -> None:
+    def _warm_up(self, step: Step, batch: Batch) -> None:
         if self._seen:
-            self._step(*batch)
+            step(*batch)
             return
         with HostOperations() as watch:  # type: ignore[no-untyped-call]
-            self._step(*batch)
+            step(*batch)
         if watch.found:
             self._refuse(watch.found)
 
-    def _captured(self, shape: tuple[torch.Size, ...], batch: Batch) -> bool:
+    def _captured(self, shape: tuple[torch.Size, ...], step: Step, batch: Batch) -> bool:
         assert self._capture is not None
         buffers = tuple(tensor.clone() for tensor in batch)
         try:
-            self._graphs[shape] = buffers, self._capture(lambda: self._step(*buffers))
+            self._graphs[shape] = buffers, self._capture(lambda: step(*buffers))
         except RuntimeError as error:  # of CUDA; out of memory too, for a step without a graph needs less
             self._refuse(str(error).splitlines()[0])
         return shape in self._graphs

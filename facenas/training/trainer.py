@@ -21,7 +21,7 @@ from facenas.errors import CandidateError, StoppedError
 from facenas.models.dropout import shift_dropout
 from facenas.models.sync_batchnorm import unmoved_statistics
 from facenas.training import distributed
-from facenas.training.capture import CapturedStep, cuda_graphs, side_stream, stream_of
+from facenas.training.capture import CapturedSteps, cuda_graphs, side_stream, stream_of
 from facenas.training.recipes import Optimization
 from facenas.training.tasks import Task
 
@@ -53,7 +53,7 @@ class Trainer:
         self._sums = torch.zeros(3, dtype=torch.float64, device=on)
         captured = device.is_gpu and task.capturable and distributed.world() == 1
         self._stream = stream_of(on) if captured else None
-        self.step = CapturedStep(self._step, cuda_graphs(on) if captured else None)
+        self.steps = CapturedSteps(cuda_graphs(on) if captured else None)
 
     def run_epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """Trains epoch number `epoch` (from 0) and returns its metrics; accuracy in percent.
@@ -70,7 +70,7 @@ class Trainer:
             for batch in self.task.batches(epoch):
                 if stop():
                     raise StoppedError
-                self.step(batch)
+                self.steps(self.step, batch)
                 watch.step(self._sums[0])
         loss_sum, right, seen = distributed.total(self._sums).tolist()
         mean_loss = loss_sum / max(seen, 1)
@@ -80,10 +80,10 @@ class Trainer:
 
     def facts(self) -> dict[str, Any]:
         """Where its images are, and how its steps run on a GPU, for the run's facts."""
-        how = {"captured": self.step.graphs > 0, "compiled": self._compiled is not None}
+        how = {"captured": self.steps.graphs > 0, "compiled": self._compiled is not None}
         return {**self.task.facts(), "bf16": self.device.bf16, **how}
 
-    def _step(self, *batch: Tensor) -> None:
+    def step(self, *batch: Tensor) -> None:
         """All that is done with a batch. No wait for the device, no draw: it must be possible to capture it."""
         inputs, labels = self.task.prepare(*batch)
         loss, hits = self.learn(inputs, labels)
@@ -166,7 +166,7 @@ class Trainer:
         for group, options in zip(self.optimizer.param_groups, self._options, strict=True):
             group.update(options)
         self.task.load_state_dict(state["task"])
-        self.step.forget()
+        self.steps.forget()
 
     def _set_rate(self, lr: float) -> None:
         if self._rate is not None:

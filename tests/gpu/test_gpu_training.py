@@ -29,7 +29,7 @@ from facenas.device import Device, pick_device
 from facenas.models.heads import HEADS
 from facenas.spaces import SPACES, ImageFacts, IRArchitecture
 from facenas.training import trainer as training
-from facenas.training.capture import CapturedStep, side_stream
+from facenas.training.capture import CapturedSteps, side_stream
 from facenas.training.recipes import FaceRecipe, Recipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
@@ -70,7 +70,7 @@ def context_of(kind, head, device, faces, residency="auto"):
 def trainer_of(context, captured=True):
     trainer = Trainer(build_task(context), context.recipe, 100, context.device)
     if not captured:
-        trainer.step = CapturedStep(trainer._step, None)
+        trainer.steps = CapturedSteps(None)
     return trainer
 
 
@@ -82,7 +82,7 @@ def losses(trainer, steps):
         trainer._set_rate(trainer.recipe.lr)
         for batch in islice((batch for epoch in count() for batch in trainer.task.batches(epoch)), steps):
             trainer._sums.zero_()
-            trainer.step(batch)
+            trainer.steps(trainer.step, batch)
             found.append(trainer._sums[0] / trainer._sums[2])
     return torch.stack(found).tolist()
 
@@ -93,7 +93,7 @@ def test_captured_steps_give_the_losses_of_steps_that_are_not(kind, head, faces)
     context = context_of(kind, head, float32(), faces)
     captured = trainer_of(context)
     found = losses(captured, 50)
-    assert captured.step.graphs >= 1
+    assert captured.steps.graphs >= 1
     assert found == pytest.approx(losses(trainer_of(context, captured=False), 50), rel=1e-3)
     on_cpu = replace(context, device=float32("cpu"))
     # Low resolution is within 2 grey levels; and TF32 is on for convolutions.
@@ -106,7 +106,7 @@ def test_no_step_waits_for_the_card(kind, head, residency, faces, monkeypatch):
     trainer = trainer_of(context_of(kind, head, pick_device(), faces, residency))
     for epoch in range(5):  # whole and last batches are captured after three
         trainer.run_epoch(epoch)
-    assert trainer.step.graphs >= 1
+    assert trainer.steps.graphs >= 1
     assert trainer.task.facts()["images_on"] == ("cuda:0" if residency == "device" else "cpu")
 
     def total(values):  # the end of an epoch, where it may wait

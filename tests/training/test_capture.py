@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from facenas.device import Device, pick_device
 from facenas.models.heads import HEADS
 from facenas.spaces import SPACES, ImageFacts, IRArchitecture
 from facenas.training import trainer as training
-from facenas.training.capture import WARM_UP, CapturedStep, HostOperations
+from facenas.training.capture import WARM_UP, CapturedSteps, HostOperations
 from facenas.training.recipes import FaceRecipe, Recipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
@@ -62,14 +64,14 @@ def test_replays_train_to_the_same_bits_as_steps_that_are_not_captured(kind, car
     context = context_of(kind, card, digits, faces)
     epochs = WARM_UP + 2
     captured, plain = (Trainer(build_task(context), context.recipe, epochs, card) for _ in range(2))
-    plain.step = CapturedStep(plain._step, None)
+    plain.steps = CapturedSteps(None)
     first = []
     for epoch in range(epochs):
         metrics = captured.run_epoch(epoch)
         assert metrics == plain.run_epoch(epoch)
         first.append(metrics["train_loss"])
-    assert captured.step.graphs == 2
-    assert plain.step.graphs == 0
+    assert captured.steps.graphs == 2
+    assert plain.steps.graphs == 0
     assert torch.equal(weights(captured), weights(plain))
     assert captured.task.score().accuracy == plain.task.score().accuracy
     on_cpu = replace(context, device=pick_device())
@@ -88,11 +90,11 @@ def test_a_resumed_training_is_captured_anew_and_goes_on(card, digits, tmp_path)
     torch.save(first.state_dict(), tmp_path / "state.pt")
     second.run_epoch(4)
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert second.step.graphs == 0
+    assert second.steps.graphs == 0
     for epoch in range(4, 8):
         whole.run_epoch(epoch)
         second.run_epoch(epoch)
-    assert second.step.graphs == 2
+    assert second.steps.graphs == 2
     assert torch.equal(weights(whole), weights(second))
     on_cpu = replace(context, device=pick_device())
     moved = Trainer(build_task(on_cpu), recipe, 8, on_cpu.device)
@@ -110,7 +112,7 @@ def test_a_step_neither_draws_nor_waits(kind, head, card, digits, faces):
     batch = next(iter(trainer.task.batches(0)))
     before = torch.get_rng_state()
     with HostOperations() as watch:
-        trainer._step(*batch)
+        trainer.step(*batch)
     assert watch.found is None
     assert torch.equal(before, torch.get_rng_state())
 
@@ -136,10 +138,10 @@ def test_what_cannot_be_captured_is_said_once_and_runs(layer, caplog):
     def step(x):
         seen.append(network(x))
 
-    steps = CapturedStep(step, lambda function: pytest.fail("it is captured"))
+    steps = CapturedSteps(lambda function: pytest.fail("it is captured"))
     with caplog.at_level(logging.WARNING):
         for _ in range(6):
-            steps((torch.ones(4),))
+            steps(step, (torch.ones(4),))
     assert len(seen) == 6
     assert [record.message for record in caplog.records] == [caplog.records[0].message]
     assert "cannot be captured as a CUDA graph and runs slower: it calls aten." in caplog.text
@@ -149,14 +151,28 @@ def test_a_capture_that_fails_runs_the_step_all_the_same(caplog):
     def capture(step):
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
 
-    seen = []
-    steps = CapturedStep(lambda x: seen.append(x.item()), None)
-    steps._capture = capture
-    steps._warm_up = lambda batch: seen.append(float(batch[0]))
+    seen, steps = torch.zeros(1), CapturedSteps(capture)
     for number in range(6):
-        steps((torch.tensor(float(number)),))
-    assert seen == [0, 1, 2, 3, 4, 5]
+        steps(seen.add_, (torch.tensor(float(number)),))
+    assert seen == 0 + 1 + 2 + 3 + 4 + 5
     assert caplog.text.count("operation not permitted when stream is capturing") == 1
+
+
+def test_what_a_training_has_on_the_card_is_freed_at_once(digits, monkeypatch):
+    """Not when Python next looks for cycles: the next candidate needs the memory."""
+    monkeypatch.setattr(training, "cuda_graphs", lambda device: lambda step: step() or (lambda: None))
+    card = Card(torch.device("cpu"), False)
+    trainer = Trainer(build_task(context_of("plain", card, digits)), RECIPE, 4, card)
+    for epoch in range(3):
+        trainer.run_epoch(epoch)
+    assert trainer.steps.graphs
+    alive = weakref.ref(trainer.network)
+    gc.disable()
+    try:
+        del trainer
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 class FakeCard(Device):
@@ -200,6 +216,6 @@ def test_on_a_card_every_tensor_of_a_step_is_there(kind, head, digits, faces, mo
         trainer.network.train()
         batch = next(iter(trainer.task.batches(0)))
         with HostOperations() as watch:
-            trainer.step(batch)
+            trainer.steps(trainer.step, batch)
     assert watch.found is None
     assert {value.device for value in [*parameters, trainer._sums]} == {card.torch_device}
