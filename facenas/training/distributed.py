@@ -110,7 +110,7 @@ def shares(network: nn.Module) -> dict[str, Share]:
 
 def clip_gradients(network: nn.Module, norm: float) -> None:
     """Makes gradients smaller, where those of all parameters together are longer than `norm`."""
-    split = shares(network)
+    split = shares(network) if world() > 1 else {}
     if not split:
         nn.utils.clip_grad_norm_(network.parameters(), norm)
         return
