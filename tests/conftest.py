@@ -9,6 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A time limit for an example would fail on a busy machine.
+settings.register_profile("facenas", deadline=None)
+settings.load_profile("facenas")
 
 ROOT = Path(__file__).parent.parent
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # gw0, gw1, ...

@@ -220,6 +220,7 @@ def test_a_head_in_one_file_trains(tmp_path, faces, kind, start):
         "kind": kind,
         "margin": 1.5,
         "scale": 16.0,
+        "sample_rate": 1.0,
     }
     losses = [epoch["train_loss"] for epoch in lines(tmp_path / "runs" / "net" / "metrics.jsonl")]
     assert losses[-1] < losses[0] - 1
