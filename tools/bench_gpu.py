@@ -1,6 +1,6 @@
 """What a card gives: our training against the scripts that it replaces, in one table and under 150 seconds.
 
-    python tools/bench_gpu.py [--seconds 3] [--device cuda] [--out table.md]
+    python tools/bench_gpu.py [--seconds 2] [--device cuda] [--out table.md]
 
 Images per second of whole training steps, and how many times those of the peer.
 * Candidates (depth x width, plain, all separable 3x3; batch 64 of 32x32 color images). Peer: the authors'
@@ -434,7 +434,7 @@ def about(device: Device) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
