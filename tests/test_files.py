@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from facenas.errors import SearchStoppedError, UserError
-from facenas.files import publish_folder, read_json, write_atomically, write_json, write_text
+from facenas.files import (
+    publish_folder,
+    read_json,
+    walk_files,
+    write_atomically,
+    write_json,
+    write_text,
+)
 
 
 def half(error: Exception):
@@ -190,3 +198,33 @@ def test_killed_between_two_renames_nothing_is_lost(tmp_path, renames):
     publish_folder(path, filled("newest"), replace=False)  # the old one has its name back, and stays
     assert contents(tmp_path) == {"cache/a": "old", "cache/below/b": "old"}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes links and a pipe")
+def test_each_folder_is_walked_once_and_regular_files_alone(tmp_path):
+    root = tmp_path / "set"
+    for name in ("set/b/1.jpg", "set/b/c/2.jpg", "set/.hidden/3.jpg", "else/where/4.jpg", "set/5.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    links = {"a": "b", "b/loop": ".", "b/up": "..", "d": "../else", "e": "../else/where", "out": ".."}
+    links |= {"f.jpg": "5.jpg", "gone": "nothing", "round": "round", "null.jpg": os.devnull}
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+    (tmp_path / "else/on").symlink_to(tmp_path)  # above the root, met through a link
+    os.mkfifo(root / "pipe.jpg")
+    found = walk_files(root)
+    assert found.files == ["5.jpg", "b/1.jpg", "b/c/2.jpg", "d/where/4.jpg", "f.jpg"]
+    assert dict(found.skipped) == {
+        "a": "is the folder b again",
+        "b/loop": "is a link to a folder above it",
+        "b/up": "is a link to a folder above it",
+        "d/on": "is a link to a folder above it",
+        "e": "is the folder d/where again",
+        "gone": "is a link to nothing",
+        "null.jpg": "is no regular file",
+        "out": "is a link to a folder above it",
+        "pipe.jpg": "is no regular file",
+        "round": "is a link to nothing",
+    }
+    with pytest.raises(UserError, match=r"b/1\.jpg: cannot be listed \(Not a directory\)"):
+        walk_files(root / "b/1.jpg")
