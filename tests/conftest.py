@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked_cli import Commands
 from hypothesis import settings
 
 # A time limit for an example would fail on a busy machine.
@@ -120,14 +121,23 @@ def lfw(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def commands(_own_cache: None) -> Iterator[Commands]:
+    """Runs command lines, each in a process of its own."""
+    started = Commands()
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def facenas(tmp_path: Path) -> Callable:
+def facenas(commands: Commands, tmp_path: Path) -> Callable:
     """Runs the command line in a process of its own, in `tmp_path`."""
 
-    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+    def run(*arguments: str, cwd: Path = tmp_path, **options: object) -> subprocess.CompletedProcess:
+        if not options:
+            return commands.run(arguments, cwd)
         command = [sys.executable, "-m", "facenas.cli", *arguments]
-        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 240}
-        return subprocess.run(command, **{**settings, **options})
+        return subprocess.run(command, cwd=cwd, timeout=240, capture_output=True, text=True, **options)
 
     return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -33,12 +32,11 @@ def decisions(run: Path) -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory, faces) -> Path:
+def searched(tmp_path_factory, commands, faces) -> Path:
     """A micro search by two workers; the folder it ran in."""
     folder = tmp_path_factory.mktemp("searched")
     settings = ["--data", str(faces), "--set", "micro=true", "--workers", "2", "--run", "two"]
-    command = [sys.executable, "-m", "facenas.cli", *small_faces(*settings), "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+    done = commands.run([*small_faces(*settings), "--json"], folder)
     assert done.returncode == 0, done.stderr
     (folder / "found.json").write_text(done.stdout.splitlines()[-1])
     return folder
@@ -99,19 +97,16 @@ def train(store: Path, run: str, *more: str) -> list[str]:
     return ["train", "net.json", "--data", str(store), "--run", run, "--epochs", "4", *SPLIT, *more]
 
 
-def test_killed_and_resumed_gives_the_same_bits(facenas, tmp_path, faces):
+def test_killed_and_resumed_gives_the_same_bits(facenas, commands, tmp_path, faces):
     (tmp_path / "net.json").write_text(json.dumps(ARCH.to_json()))
     assert facenas(*train(faces, "whole")).returncode == 0
     runs = tmp_path / "runs"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "facenas.cli", *train(faces, "killed")],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = commands.start(train(faces, "killed"), tmp_path)
     metrics = runs / "killed" / "metrics.jsonl"
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < 2:
         assert process.poll() is None
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (runs / "killed" / "train.json").exists()
     assert facenas("train", "killed", "--epochs", "4").returncode == 0

@@ -77,21 +77,18 @@ def test_any_number_of_workers_finds_the_same(facenas, tmp_path, reference):
     assert front(tmp_path / "runs" / "w") == front(run)
 
 
-def test_kill_9_and_resume_give_the_same_front(facenas, tmp_path, reference):
+def test_kill_9_and_resume_give_the_same_front(facenas, commands, tmp_path, reference):
     """Killed before the first trial (in the supernet's training, if there is one) and in a generation."""
     preset, run, _ = reference
     killed = tmp_path / "runs" / "killed"
     command = search(preset, "--run", "killed", "--workers", "1")
     watched = {"pareto-demo": killed / "checkpoints" / "supernet.pt"}.get(preset, killed / "run.yaml")
     for path, lines in ((watched, 0), (killed / "trials.jsonl", TRIALS[preset] - 3)):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "facenas.cli", *command],
-            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = commands.start(command, tmp_path)
         while not path.exists() or (lines and path.read_bytes().count(b"\n") < lines):
             assert process.poll() is None, "the search ended before it could be killed"
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         command = ["resume", "killed"]
     done = facenas(*command)
@@ -107,7 +104,7 @@ def test_a_supernet_is_trained_once_for_all_runs_of_a_folder(facenas, tmp_path, 
     shutil.copytree(run, tmp_path / "runs" / "first")
     (tmp_path / "runs" / "damaged" / "checkpoints").mkdir(parents=True)
     (tmp_path / "runs" / "damaged" / "checkpoints" / "supernet.pt").write_bytes(b"PK")
-    random = ["--set", "search.strategy=random"]
+    random = ["--set", "search.strategy=random", "--executor", "serial"]
     done = facenas(*search(preset, "--run", "second", *random))
     assert done.returncode == 0, done.stderr
     assert "supernet: trained already, in run first" in done.stderr
@@ -172,13 +169,13 @@ def test_memory_is_an_objective_of_cells(facenas):
     assert all(member["memory"] > 4 * 1000 for member in front)  # float32 weights and activations
 
 
-def test_a_full_disk_while_trials_run_leaves_the_supernets_epochs_whole(facenas, tmp_path):
+@pytest.mark.parametrize("reference", ["pareto-demo"], indirect=True)
+def test_a_full_disk_while_trials_run_leaves_the_supernets_epochs_whole(facenas, tmp_path, reference):
     """The log of a search is opened after the supernet has written its own lines into metrics.jsonl."""
     import resource
 
-    done = facenas(*search("pareto-demo", "--run", "first", "--executor", "serial"))
-    assert done.returncode == 0, done.stderr
-    whole = (tmp_path / "runs" / "first" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    _, first, _ = reference
+    whole = (first / "metrics.jsonl").read_text().splitlines(keepends=True)
     supernet = "".join(line for line in whole if '"supernet"' in line)
     room = len(supernet.encode()) + 40  # for a part of the first trial's line
 
@@ -188,7 +185,7 @@ def test_a_full_disk_while_trials_run_leaves_the_supernets_epochs_whole(facenas,
 
     # Its supernet is trained already: no large file has to be written but a copy of that, before the limit.
     folder = tmp_path / "runs" / "full"
-    shutil.copytree(tmp_path / "runs" / "first", folder)
+    shutil.copytree(first, folder)
     for name in ("best.json", "trials.jsonl", "right.jsonl", "report.html"):
         (folder / name).unlink()
     (folder / "metrics.jsonl").write_text(supernet)
@@ -197,7 +194,7 @@ def test_a_full_disk_while_trials_run_leaves_the_supernets_epochs_whole(facenas,
     assert "cannot be written" in done.stderr
     assert (folder / "metrics.jsonl").read_text().startswith(supernet)
     assert facenas("resume", "full").returncode == 0
-    assert epochs_of_supernet(folder) == epochs_of_supernet(tmp_path / "runs" / "first")
+    assert epochs_of_supernet(folder) == epochs_of_supernet(first)
 
 
 def test_faces_are_searched_by_the_same_preset(facenas, faces, lfw):
@@ -206,7 +203,9 @@ def test_faces_are_searched_by_the_same_preset(facenas, faces, lfw):
              "space.depth_multipliers=[1]", "data.validation_fraction=0.4", "data.pairs=20",
              "recipe.batch_size=16", "recipe.flip=true"]  # fmt: skip
     settings = [part for setting in small for part in ("--set", setting)]
-    arguments = search("pareto-demo", "--task", "face", "--data", str(faces), "--run", "f")
+    arguments = search(
+        "pareto-demo", "--task", "face", "--data", str(faces), "--run", "f", "--executor", "serial"
+    )
     done = facenas(*arguments, *settings, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -39,18 +36,15 @@ def untimed(run):
     return {key: value for key, value in result.items() if key != "seconds"}
 
 
-def test_killed_and_resumed_gives_the_same_bits(facenas, tmp_path, arch_file):
+def test_killed_and_resumed_gives_the_same_bits(facenas, commands, tmp_path, arch_file):
     assert facenas(*arguments("whole")).returncode == 0
     runs = tmp_path / "runs"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "facenas.cli", *arguments("killed")],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = commands.start(arguments("killed"), tmp_path)
     metrics = runs / "killed" / "metrics.jsonl"
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < 4:
         assert process.poll() is None
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (runs / "killed" / "train.json").exists()
     assert facenas("train", "killed", "--epochs", "5").returncode == 2  # another training
