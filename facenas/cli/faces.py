@@ -20,7 +20,10 @@ REMEDY = "give --threshold, or measure one by `facenas eval --bench lfw --model 
 
 Detector = Annotated[
     Path | None,
-    typer.Option(help="YuNet's .onnx file; default: the one in the cache, else it is fetched."),
+    typer.Option(help="YuNet's .onnx file; default: the one in the cache."),
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the detector (227 KiB, MIT) if it is not in the cache.")
 ]
 Cosine = Annotated[
     float | None, typer.Option(help="One person above this cosine; default: the last evaluation's.")
@@ -35,6 +38,7 @@ def align(
         str, typer.Option(help="largest: one crop an image; all: name_1.jpg, name_2.jpg, ...")
     ] = "largest",
     detector: Detector = None,
+    download: Download = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -44,6 +48,7 @@ def align(
     """
     from facenas.data.faces.align import align_photographs
 
+    _fetch(detector, download)
     show(align_photographs(source, out, detector, faces, workers), as_json)
 
 
@@ -53,6 +58,7 @@ def embed(
     model: ModelOptions,
     out: Annotated[Path, typer.Option(help="The .npz to write: names, and unit embeddings.")],
     detector: Detector = None,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Write the embeddings of faces: 112x112 crops as they are, photographs after alignment."""
@@ -64,6 +70,7 @@ def embed(
     started = time.perf_counter()
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: should end in .npz")
+    _fetch(detector, download)
     faces = FaceImages(images, detector)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -89,11 +96,13 @@ def verify(
     threshold: Cosine = None,
     results: Results = None,
     detector: Detector = None,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Tell how alike two faces are, and whether that is one person."""
     from facenas.evaluation import identify as faces
 
+    _fetch(detector, download)
     with model.open() as embedder:
         limit = _find_threshold(threshold, results, embedder, model)
         found = faces.verify(embedder, first, second, limit, detector)
@@ -115,12 +124,14 @@ def enroll(
         bool, typer.Option("--overwrite", help="Replace the gallery when the new one is whole.")
     ] = False,
     detector: Detector = None,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Make a gallery of known people, for facenas identify."""
     from facenas.evaluation import identify as faces
 
     started = time.perf_counter()
+    _fetch(detector, download)
     with model.open() as embedder:
         made = faces.enroll(
             *(embedder, folder, gallery),
@@ -149,6 +160,7 @@ def identify(
         float | None, typer.Option(help="A known person above this cosine; default: the gallery's.")
     ] = None,
     detector: Detector = None,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Name the people of a gallery who are most like a face; unknown below the threshold."""
@@ -158,6 +170,7 @@ def identify(
     known = open_gallery(gallery)
     own = faces.gallery_threshold(known)
     limit = own if threshold is None else faces.Threshold(threshold, "--threshold")
+    _fetch(detector, download)
     with model.open() as embedder:
         found = faces.identify(*(embedder, images, known), threshold=limit, top_k=top_k, detector=detector)
     remedy = f"give --threshold; a gallery of {LEAST_PEOPLE} people or more has one of its own"
@@ -185,6 +198,14 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: facenas verify a.jpg b.jpg --model final")(verify)
     app.command(epilog="Example: facenas enroll people people.gallery --model final")(enroll)
     app.command(epilog="Example: facenas identify a.jpg --gallery people.gallery --model final")(identify)
+
+
+def _fetch(detector: Path | None, download: bool) -> None:
+    """The detector into the cache, when it is asked for and no other is given."""
+    if download and detector is None:
+        from facenas.data.faces.detection import fetch_detector
+
+        fetch_detector()
 
 
 def _find_threshold(

@@ -4,9 +4,9 @@ The detector is YuNet (Wu et al., Machine Intelligence Research 2023) as OpenCV 
 about 10 to 300 pixels, so every photograph is looked at twice, as it is and small with a border; and what
 was small in a photograph that had to be shrunk is looked at once more by itself.
 
-Its file is YuNet of March 2023, 232,589 bytes, MIT license: given, found in the cache, or fetched once. The
-sha256 is the one that `opencv/opencv_zoo:models/face_detection_yunet/face_detection_yunet_2023mar.onnx` (a
-Git LFS pointer) states.
+Its file is YuNet of March 2023, 232,589 bytes, MIT license: given, or found in the cache, where it is fetched
+when somebody asks for it. The sha256 is the one that
+`opencv/opencv_zoo:models/face_detection_yunet/face_detection_yunet_2023mar.onnx` (a Git LFS pointer) states.
 """
 
 from __future__ import annotations
@@ -140,11 +140,10 @@ class Detector:
 
 
 def find_detector(given: Path | None = None) -> Path:
-    """The detector's file: `given`, else the one in the cache, fetched there when it is missing.
+    """The detector's file: `given`, else the one in the cache; nothing is fetched (`fetch_detector` does).
 
-    Raises UserError when `given` is no file, and when there is none in the cache and it cannot be
-    fetched; SearchStoppedError when the cache cannot be written. What is fetched or found in the
-    cache has the pinned sha256; `given` may be another one.
+    What is found in the cache has the pinned sha256; `given` may be another one. Raises UserError when there
+    is none.
     """
     if given is not None:
         if not given.is_file():
@@ -152,9 +151,23 @@ def find_detector(given: Path | None = None) -> Path:
         return given
     path = default_cache() / NAME
     if not path.is_file():
+        raise UserError(
+            f"{path}: the face detector is not there; let it be fetched once (--download; 227 KiB, MIT "
+            f"license), or get {URL} and give it as the detector"
+        )
+    if sha256_of(path) != SHA256:
+        raise UserError(f"{path}: is damaged; delete it and have it fetched anew (--download)")
+    return path
+
+
+def fetch_detector() -> Path:
+    """The detector's file in the cache, fetched from its public address unless it is there and whole.
+
+    Raises UserError when it cannot be fetched, SearchStoppedError when the cache cannot be written.
+    """
+    path = default_cache() / NAME
+    if not (path.is_file() and sha256_of(path) == SHA256):
         _fetch(path)
-    elif sha256_of(path) != SHA256:
-        raise UserError(f"{path}: is damaged; delete it to have it fetched anew")
     return path
 
 
@@ -200,7 +213,7 @@ def _fetch(path: Path) -> None:
         cause = getattr(error, "reason", error)  # URLError's
         reason = getattr(cause, "strerror", None) or cause
         raise UserError(
-            f"the face detector is not at hand and cannot be fetched ({reason}); get {URL} and give "
+            f"the face detector cannot be fetched ({reason}); get {URL} and give "
             f"it as the detector, or put it at {path}"
         ) from None
     if hashlib.sha256(data).hexdigest() != SHA256:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from facenas.data.faces import detection
 from facenas.data.faces.align import REFERENCE, align, crop_face
-from facenas.data.faces.detection import NAME, SHA256, URL, Detector, find_detector
+from facenas.data.faces.detection import NAME, SHA256, URL, Detector, fetch_detector, find_detector
 from facenas.data.faces.store import decode_jpeg
 from facenas.data.images import decode_image
 from facenas.errors import SearchStoppedError, UserError
@@ -242,24 +242,26 @@ def served(tmp_path, monkeypatch):
 
 def test_it_is_fetched_once_and_checked(served, tmp_path, monkeypatch):
     (served / NAME).write_bytes(b"the detector")
+    with pytest.raises(UserError, match=r"is not there; let it be fetched once \(--download"):
+        find_detector()  # never fetches
     with pytest.raises(UserError, match="gave another file than expected"):
-        find_detector()
+        fetch_detector()
     assert not (tmp_path / "cache").exists()
     monkeypatch.setattr(detection, "SHA256", hashlib.sha256(b"the detector").hexdigest())
-    path = find_detector()
+    path = fetch_detector()
     assert path == tmp_path / "cache" / NAME
     assert path.read_bytes() == b"the detector"
     assert [entry.name for entry in path.parent.iterdir()] == [NAME]
     (served / NAME).unlink()
-    assert find_detector() == path
+    assert fetch_detector() == find_detector() == path
 
 
 def test_it_cannot_be_fetched(served, monkeypatch):
     with pytest.raises(UserError, match=r"cannot be fetched \(File not found\); get .* as the detector"):
-        find_detector()
+        fetch_detector()
     monkeypatch.setattr(detection, "URL", "http://127.0.0.1:9/nobody/listens")
     with pytest.raises(UserError, match=r"cannot be fetched .*refused"):
-        find_detector()
+        fetch_detector()
 
 
 def test_the_cache_cannot_be_written(served, tmp_path, monkeypatch):
@@ -267,7 +269,7 @@ def test_the_cache_cannot_be_written(served, tmp_path, monkeypatch):
     monkeypatch.setattr(detection, "SHA256", hashlib.sha256(b"the detector").hexdigest())
     (tmp_path / "cache").write_bytes(b"a file in its place")
     with pytest.raises(SearchStoppedError, match=r"cannot be written .* set FACENAS_CACHE"):
-        find_detector()
+        fetch_detector()
 
 
 def test_the_public_address_names_the_pinned_file():
