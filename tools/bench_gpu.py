@@ -1,6 +1,6 @@
 """What a card gives: our training against the scripts that it replaces, in one table and under 150 seconds.
 
-    python tools/bench_gpu.py [--seconds 2] [--device cuda] [--out table.md]
+    python tools/bench_gpu.py [--seconds 1.5] [--device cuda] [--out table.md]
 
 Images per second of whole training steps, and how many times those of the peer.
 * Candidates (depth x width, plain, all separable 3x3; batch 64 of 32x32 color images). Peer: the authors'
@@ -137,15 +137,19 @@ def epochs_of(trainer: Trainer) -> Callable[[], int]:
 
 def slots(make: Callable[[], Trainer], count: int, seconds: float, device: Device) -> float:
     """Images per second of `count` trainings at once, in threads with a stream each."""
-    ready, rates = threading.Barrier(count), []
+    ready, rates = threading.Barrier(count, timeout=60), []
 
     def slot() -> None:
         stream = torch.cuda.Stream(device.torch_device) if device.is_gpu else None
-        with side_stream(stream):
-            epoch = epochs_of(make())
-            epoch()
-            ready.wait()
-            rates.append(rate(epoch, seconds))
+        try:
+            with side_stream(stream):
+                epoch = epochs_of(make())
+                epoch()
+                ready.wait()
+                rates.append(rate(epoch, seconds))
+        except BaseException:
+            ready.abort()
+            raise
 
     threads = [threading.Thread(target=slot) for _ in range(count)]
     for thread in threads:
@@ -358,9 +362,11 @@ def bench_faces(
             memory(device)
             build = lambda where, arch=arch, batch=batch: face_trainer(arch, batch, store, device, where)  # noqa: E731
             host = rate(epochs_of(build("host")), seconds)
-            resident = rate(epochs_of(build("device")), seconds)
+            trainer = build("device")
+            resident = rate(epochs_of(trainer), seconds)
             peak = memory(device)
-            limit = rate(waited(staying(build("device"), steps), device), seconds)
+            limit = rate(waited(staying(trainer, steps), device), seconds)
+            del trainer
             lines.append(
                 f"| {name}, batch {batch} | {arch.count_macs(112) / 1e6:,.0f} M | {theirs:,.0f} | {host:,.0f} "
                 f"| {host / theirs:.1f} | {resident:,.0f} | {resident / theirs:.1f} | {limit:,.0f} "
@@ -434,7 +440,7 @@ def about(device: Device) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

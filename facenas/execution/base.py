@@ -170,7 +170,13 @@ def _failed(error: Exception) -> TrialResult:
     return TrialResult(status="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY = (
+    "unable to find an engine",
+    "_STATUS_NOT_INITIALIZED",
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",
+)
 
 
 def _out_of_memory(error: Exception) -> bool:

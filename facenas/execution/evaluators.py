@@ -39,6 +39,8 @@ class TrainAlone(Evaluator):
     recipe: Recipe | FaceRecipe
     split_seed: int
     latency: bool = False
+    # What the last trial had on the card, until the next one has found it there.
+    _images: Any = field(default=None, init=False, repr=False, compare=False)
 
     def identity(self, candidate: Candidate) -> dict[str, Any]:
         """Data, recipe and seed; where the images were found does not matter."""
@@ -72,6 +74,7 @@ class TrainAlone(Evaluator):
                 device,
             )
         )
+        self._images = getattr(task, "pixels", None) if device.is_gpu else None
         trainer = Trainer(task, self.recipe, epochs, device)
         history: list[dict[str, Any]] = []
         best: Score | None = None

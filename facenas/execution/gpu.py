@@ -8,7 +8,9 @@ context, import torch, and take turns on the card.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -44,6 +46,8 @@ class Card(Place):
                 "the driver finds a GPU, but torch cannot use it: install a torch for the driver's version of "
                 "CUDA, or search with the executor 'process'"
             )
+        # The first optimizer imports it, which takes seconds: meanwhile the card can be made ready.
+        threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
 
     def slot(self) -> AbstractContextManager[Any]:
         """All that the thread does is queued on a stream of its own."""

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 class CapturedSteps:
-    """Runs `step(*batch)`, captured for each shape of batch once it was seen `WARM_UP` times.
+    """Runs `step(*batch)`, captured for each shape of batch once it has run as it is, `WARM_UP` times the first one.
 
     Where `capture` is None (on a CPU, among processes that train as one), or the step does what a graph cannot
     hold, it runs operation by operation; the latter is said in the log. The step is handed over each time: kept
@@ -48,19 +48,21 @@ class CapturedSteps:
     """
 
     def __init__(self, capture: Capture | None) -> None:
-        self._capture = capture
+        self._capture, self._refused, self._failures = capture, False, 0
         self._seen: Counter[tuple[torch.Size, ...]] = Counter()
         self._graphs: dict[tuple[torch.Size, ...], tuple[Batch, Callable[[], None]]] = {}
 
     def __call__(self, step: Step, batch: Batch) -> None:
         """One step."""
         if self._capture is None:
-            step(*batch)
+            # One that draws would fail while another thread captures.
+            with _ONE_AT_A_TIME if self._refused else nullcontext():
+                step(*batch)
             return
         shape = tuple(tensor.shape for tensor in batch)
         if shape not in self._graphs:
             with _ONE_AT_A_TIME:
-                if self._seen[shape] < WARM_UP or not self._captured(shape, step, batch):
+                if not self._is_warm(shape) or not self._captured(shape, step, batch):
                     self._warm_up(step, batch)
                     self._seen[shape] += 1
                     return
@@ -79,6 +81,11 @@ class CapturedSteps:
         """How many shapes are captured."""
         return len(self._graphs)
 
+    def _is_warm(self, shape: tuple[torch.Size, ...]) -> bool:
+        """Shapes after the first find the optimizer's buffers made: they need one step."""
+        first = next(iter(self._seen), shape)
+        return self._seen[shape] >= (WARM_UP if shape == first else 1)
+
     def _warm_up(self, step: Step, batch: Batch) -> None:
         if self._seen:
             step(*batch)
@@ -93,12 +100,15 @@ class CapturedSteps:
         buffers = tuple(tensor.clone() for tensor in batch)
         try:
             self._graphs[shape] = buffers, self._capture(lambda: step(*buffers))
-        except RuntimeError as error:  # of CUDA; out of memory too, for a step without a graph needs less
-            self._refuse(str(error).splitlines()[0])
+        except RuntimeError as error:
+            self._failures += 1
+            # A step without a graph needs less memory; and another thread may have disturbed the first try.
+            if self._failures > 1 or isinstance(error, torch.OutOfMemoryError):
+                self._refuse(str(error).splitlines()[0])
         return shape in self._graphs
 
     def _refuse(self, reason: str) -> None:
-        self._capture = None
+        self._capture, self._refused = None, True
         log.warning("the training step cannot be captured as a CUDA graph and runs slower: %s", reason)
 
 
@@ -136,7 +146,8 @@ def cuda_graphs(device: torch.device) -> Capture:
     alive: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
 
     def capture(step: Callable[[], None]) -> Callable[[], None]:
-        graph, pool = torch.cuda.CUDAGraph(), next((other.pool() for other in alive), None)
+        graph = torch.cuda.CUDAGraph()
+        pool = next((other.pool() for other in alive), None) or torch.cuda.graph_pool_handle()
         with torch.cuda.device(device):
             # Not `torch.cuda.graph`: it waits for the whole card, other slots too, and empties the cache.
             # A graph needs memory of its own, as much as the steps before it left in the cache.
@@ -148,7 +159,13 @@ def cuda_graphs(device: torch.device) -> Capture:
             try:
                 step()
             finally:
-                graph.capture_end()
+                try:
+                    graph.capture_end()
+                except RuntimeError:
+                    # torch leaves the allocator in the capture that failed: its cache is not emptied any more.
+                    with suppress(RuntimeError):
+                        torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+                    raise
         alive.add(graph)
         return graph.replay
 
@@ -163,9 +180,11 @@ def side_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
         return
     outer = torch.cuda.current_stream(stream.device)
     stream.wait_stream(outer)
-    with torch.cuda.stream(stream):
-        yield
-    outer.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:  # after an error too: what it frees must not be used while steps are still under way
+        outer.wait_stream(stream)
 
 
 def stream_of(device: torch.device) -> torch.cuda.Stream | None:

@@ -110,8 +110,9 @@ def supernet_trainer(
     trainer = Trainer(whole, context.recipe, settings.epochs, context.device)
     # torch's fused SGD cannot begin with some gradients missing, as those off the path are; a momentum of 0
     # gives the same first step.
-    for parameter in whole.network.parameters():
-        trainer.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    if context.recipe.optimizer == "sgd":
+        for parameter in whole.network.parameters():
+            trainer.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return trainer, paths.supernet
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from facenas.device import Device
 from facenas.errors import CandidateError, StoppedError
@@ -114,7 +115,9 @@ class Trainer:
 
     def _forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and right answers. Another size of batch, as the last, is not worth another compilation."""
-        if self._compiled is None or len(labels) < self.recipe.batch_size // distributed.world():
+        # Before 2.14, torch never compiles code that it first met under a dispatch mode (pytorch#190286).
+        watched = _get_current_dispatch_mode() is not None
+        if watched or self._compiled is None or len(labels) < self.recipe.batch_size // distributed.world():
             found: tuple[Tensor, Tensor] = self.network(inputs, labels)
             return found
         try:

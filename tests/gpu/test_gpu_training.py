@@ -42,7 +42,7 @@ KINDS = [*((kind, None) for kind in ("plain", "cells", "graph")), *(("face", hea
 
 
 def float32(kind="cuda"):
-    return Device(torch.device("cuda", 0) if kind == "cuda" else torch.device("cpu"), False)
+    return replace(pick_device(), bf16=False) if kind == "cuda" else Device(torch.device("cpu"), False)
 
 
 def images(number=3200):
@@ -149,8 +149,11 @@ def test_a_resumed_training_goes_on_to_the_same_bits(faces, tmp_path):
 
 def test_compiled_steps_learn_as_the_others(faces):
     context = context_of("face", "adaface", float32(), faces)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     compiled = Trainer(build_task(context), context.recipe, 100, context.device, compiled=True)
     assert losses(compiled, 20) == pytest.approx(losses(trainer_of(context), 20), rel=1e-2)
+    assert torch._dynamo.utils.counters["frames"]["ok"]
     assert compiled.facts() | {"captured": True, "compiled": True} == compiled.facts()
 
 

@@ -41,6 +41,18 @@ def trained(request, digits, faces, tmp_path_factory):
     return context, space, path
 
 
+def test_adamw_trains_a_supernet_too(digits):
+    """Parameters off the path have no gradient in a step; what fused SGD needs for it, AdamW must not have."""
+    space = Graph(widths=(4, 8), max_blocks=1).bind(ImageFacts(1, 10, 8))
+    recipe = Recipe(batch_size=50, pad=1, cutout=2, optimizer="adamw", lr=1e-3)
+    context = TaskContext(
+        space.largest(), open_data(digits), DataConfig(data_fraction=0.1), recipe, 0, 7, pick_device()
+    )
+    trainer, _ = supernet_trainer(context, space, SETTINGS)
+    assert all(trainer.run_epoch(epoch)["train_loss"] < 3 for epoch in range(2))
+    assert "momentum_buffer" not in {key for state in trainer.optimizer.state.values() for key in state}
+
+
 def test_a_judge_of_many_says_what_a_judge_of_each_says(trained, monkeypatch):
     context, space, path = trained
     candidates = [(space.sample(random.Random(seed)), seed) for seed in range(4)]
