@@ -40,7 +40,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 class CapturedSteps:
-    """Runs `step(*batch)`, captured for each shape of batch after it has run as it is, at first `WARM_UP` times.
+    """Runs `step(*batch)`, captured for each shape of batch after `WARM_UP` times; later shapes after one.
 
     Where `capture` is None (on a CPU, among processes that train as one), or the step does what a graph cannot
     hold, it runs operation by operation; the latter is said in the log. The step is handed over each time: kept
