@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import json
 import os
+import re
 import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from facenas.errors import SearchStoppedError, UserError
@@ -24,7 +27,7 @@ def write_atomically(
 
     Raises SearchStoppedError, with `remedy`, when it cannot be written; then `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_for(path)
     try:
         write(temporary)
         _sync(temporary)
@@ -35,6 +38,39 @@ def write_atomically(
     finally:
         with suppress(OSError):  # gone already when all went well
             temporary.unlink()
+
+
+def temporary_for(path: Path) -> Path:
+    """A hidden name beside `path`, of this process; what killed ones left beside it is removed."""
+    if path.parent not in _SWEPT:
+        _SWEPT.add(path.parent)
+        sweep(path.parent)
+    return path.with_name(f"{_mark(path)}{os.getpid()}.tmp")
+
+
+_SWEPT: set[Path] = set()
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes of this machine left there, of `temporary_for` and `scratch_folder`."""
+    host = re.escape(socket.gethostname())
+    with suppress(OSError):  # whoever writes there is told what is wrong with the folder
+        for left in folder.iterdir():
+            found = re.fullmatch(rf"\..+\.{host}-(\d+)\.tmp|{_SCRATCH}{host}-(\d+)-.*", left.name)
+            if found and not _runs(int(found[1] or found[2])):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+_SCRATCH = "scratch-"
+
+
+@contextmanager
+def scratch_folder(root: Path) -> Iterator[Path]:
+    """A folder in `root` that is gone afterwards; after a kill, at the next call there."""
+    root.mkdir(parents=True, exist_ok=True)
+    sweep(root)
+    with TemporaryDirectory(prefix=f"{_SCRATCH}{socket.gethostname()}-{os.getpid()}-", dir=root) as folder:
+        yield Path(folder)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -171,8 +207,8 @@ def folder_beside(path: Path) -> Path:
 def put_in_place(folder: Path, path: Path, *, replace: bool = True) -> None:
     """Forces a folder of `folder_beside` to disk and renames it to `path`; raises OSError.
 
-    An older folder steps aside first and is deleted last, so at every moment one of them is whole.
-    `replace` as in `publish_folder`.
+    An older folder changes places with it in one step, where the system can do so; else it steps aside first.
+    It is deleted last, so at every moment one of them is whole. `replace` as in `publish_folder`.
     """
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -180,6 +216,9 @@ def put_in_place(folder: Path, path: Path, *, replace: bool = True) -> None:
         _sync(Path(parent))
     aside = folder.with_suffix(".old")
     if replace and path.is_dir():
+        if _exchanged(folder, path):
+            shutil.rmtree(folder, ignore_errors=True)
+            return
         path.rename(aside)
     try:
         folder.rename(path)
@@ -190,6 +229,13 @@ def put_in_place(folder: Path, path: Path, *, replace: bool = True) -> None:
             return
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two folders have swapped their names, in one step: Linux can, on most file systems."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(swap and swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def tidy_beside(path: Path) -> None:

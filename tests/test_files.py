@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -172,8 +173,10 @@ def test_a_folder_cannot_take_the_place_of_a_file(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
+from facenas import files
 from facenas.files import publish_folder
 
+files._exchanged = lambda *_: False  # as on a file system that cannot
 renames = []
 rename = Path.rename
 def counted(self, target):
@@ -198,6 +201,56 @@ def test_killed_between_two_renames_nothing_is_lost(tmp_path, renames):
     publish_folder(path, filled("newest"), replace=False)  # the old one has its name back, and stays
     assert contents(tmp_path) == {"cache/a": "old", "cache/below/b": "old"}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+KILLED_AFTER_THE_EXCHANGE = """
+import os, shutil, sys
+from pathlib import Path
+from facenas.files import publish_folder
+
+shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), 9)
+publish_folder(Path(sys.argv[1]), lambda folder: (folder / "a").write_text("new"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges folders in one step")
+def test_folders_change_places_in_one_step(tmp_path):
+    path = tmp_path / "cache"
+    publish_folder(path, filled("old"))
+    done = subprocess.run([sys.executable, "-c", KILLED_AFTER_THE_EXCHANGE, str(path)], check=False)
+    assert done.returncode == -9
+    assert contents(path) == {"a": "new"}
+    assert len(list(tmp_path.iterdir())) == 2  # the old one waits for the next call
+    publish_folder(path, filled("newest"))
+    assert contents(tmp_path) == {"cache/a": "newest", "cache/below/b": "newest"}
+
+
+LEFT = """
+import os, sys
+from pathlib import Path
+from facenas.files import scratch_folder, write_atomically
+
+def die(temporary):
+    temporary.write_text("half")
+    with scratch_folder(Path(sys.argv[1])) as folder:
+        (folder / "rows.npy").write_text("a face")
+        os.kill(os.getpid(), 9)
+
+write_atomically(Path(sys.argv[1], "best.json"), die)
+"""
+
+
+def test_what_killed_processes_left_is_removed_by_the_next(tmp_path):
+    """Not what one that lives has, nor one of another machine that shares the folder."""
+    done = subprocess.run([sys.executable, "-c", LEFT, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    host, pid = socket.gethostname(), os.getppid()
+    kept = {f".a.{host}-{pid}.tmp", f"scratch-{host}-{pid}-x", ".a.another-2.tmp", ".a.tmp", "scratch-1"}
+    for name in kept:
+        (tmp_path / name).touch()
+    write_text(tmp_path / "best.json", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"best.json"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="makes links and a pipe")

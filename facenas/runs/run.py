@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from facenas.config import read_yaml, validate
 from facenas.data import TrainingData, open_data, prepare
 from facenas.errors import UnknownClassError, UserError
-from facenas.files import read_json, write_json, write_text
+from facenas.files import read_json, temporary_for, write_json, write_text
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 
@@ -107,7 +107,7 @@ def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any
     if folder.exists():
         raise UserError(f"{folder}: exists already; resume it, remove it, or choose another name")
     about = _about(name, config, data, command)
-    temporary = runs_dir / f".{name}.{os.getpid()}.tmp"
+    temporary = temporary_for(folder)
     try:
         temporary.mkdir(parents=True)
         text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True)

@@ -28,7 +28,7 @@ from facenas.data.faces.store import SIDE, encode_jpeg, is_face_jpeg
 from facenas.data.images import Files, Pixels, decode_image, find_images, reason_of
 from facenas.device import core_count
 from facenas.errors import UserError
-from facenas.files import read_json, write_bytes, write_json, write_text
+from facenas.files import read_json, sweep, write_bytes, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -234,6 +234,7 @@ def _claim(out: Path, source: Path, faces: str, detector: str) -> None:
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
+        sweep(out)  # an earlier call may have been killed while it wrote its note
         taken = any(out.iterdir())
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from None

@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from facenas.device import core_count, threads
 from facenas.errors import SearchStoppedError, UserError
 from facenas.evaluation.benches.images import Images
 from facenas.evaluation.embedders.embedder import Embedder, Later, Rows
-from facenas.files import write_json
+from facenas.files import scratch_folder, write_json
 
 log = logging.getLogger(__name__)
 # Raise it when the same network and images would give other embeddings: old ones are then not used.
@@ -79,10 +78,9 @@ def extract(
 @contextmanager
 def _folder(root: Path, name: str, keep: bool) -> Iterator[Path]:
     """One process at a time has it; another waits, and then finds the work done."""
-    root.mkdir(parents=True, exist_ok=True)
     if not keep:
-        with TemporaryDirectory(prefix="embeddings-", dir=root) as scratch:
-            yield Path(scratch)
+        with scratch_folder(root) as scratch:
+            yield scratch
         return
     folder = root / "embeddings" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,15 @@
 """Landmarks to the template: against Umeyama's formula with an SVD, and against plain least squares."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facenas.data.faces.align import REFERENCE, align, similarity
+from facenas.data.faces.align import NOTE, REFERENCE, _claim, align, similarity
 
 COORDINATES = st.lists(st.floats(-2000, 2000, width=32), min_size=10, max_size=10)
 
@@ -138,3 +141,15 @@ def test_what_is_no_image(image):
 def test_an_image_too_long_for_opencv():
     with pytest.raises(ValueError, match="32766"):
         align(np.zeros((2, 32_767, 3), np.uint8), REFERENCE)
+
+
+def test_a_call_killed_while_it_noted_what_a_folder_is_for_is_gone_on_with(tmp_path):
+    """The note under its temporary name is nobody's file."""
+    out = tmp_path / "crops"
+    out.mkdir()
+    die = "import os, sys; from pathlib import Path; from facenas.files import write_atomically"
+    die += "; write_atomically(Path(sys.argv[1]), lambda t: (t.touch(), os.kill(os.getpid(), 9)))"
+    assert subprocess.run([sys.executable, "-c", die, out / NOTE], check=False).returncode == -9
+    assert len(list(out.iterdir())) == 1
+    _claim(out, tmp_path / "photos", "largest", "detector")
+    assert [path.name for path in out.iterdir()] == [NOTE]
