@@ -1,6 +1,7 @@
 """`facenas align`: crops, what is skipped, going on, and faults; with YuNet on LFW when they are at hand."""
 
 import csv
+import errno
 import io
 import json
 import zipfile
@@ -19,6 +20,7 @@ from facenas.data.faces.align import REFERENCE, crop_names
 from facenas.data.faces.detection import Face
 from facenas.data.faces.importing import import_faces
 from facenas.data.faces.store import decode_jpeg, encode_jpeg
+from facenas.data.images import FolderFiles
 from facenas.errors import UserError
 
 SHARED = Path(__file__).parents[1].parent / "shared/data"
@@ -148,6 +150,23 @@ def test_it_goes_on_where_it_was_stopped(grey, monkeypatch):
     assert (told["images"], told["faces"], told["kept"], told["skipped"]) == (5, 5, 2, 2)
     assert "text.jpg" not in skipped(grey / "out")
     assert decode_jpeg((grey / "out/b/c/three_1.jpg").read_bytes()).shape == (112, 112, 3)
+
+
+def test_a_machine_that_fails_ends_it_and_it_goes_on(grey, monkeypatch):
+    read = FolderFiles.read
+
+    def failing(self, name):
+        if name == "b/one.png":
+            raise OSError(errno.EMFILE, "Too many open files", name)
+        return read(self, name)
+
+    command = ("photos", "out", "--detector", "yunet.onnx", "--workers", "1")
+    monkeypatch.setattr(FolderFiles, "read", failing)
+    with pytest.raises(UserError, match=r"one\.png: cannot be read \(Too many open files\); this machine"):
+        run(*command)
+    monkeypatch.setattr(FolderFiles, "read", read)
+    told = run(*command)
+    assert (told["faces"], told["kept"], told["skipped"]) == (3, 2, 3)
 
 
 def test_a_list_of_skipped_images_goes_when_there_are_none(grey):

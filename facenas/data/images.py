@@ -6,6 +6,7 @@ and fast, have `facenas.data.faces.store` besides.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -25,6 +26,11 @@ Pixels = NDArray[np.uint8]
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 8 * MAX_PIXELS  # 4 channels of 16 bits, not compressed
+_MACHINE = tuple(
+    getattr(errno, name)
+    for name in ("EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EROFS", "ESTALE")
+    if hasattr(errno, name)
+)
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits a pixel, "I" in PGM files
 
 
@@ -199,7 +205,14 @@ def resize(image: Image.Image, size: int) -> Image.Image:
 
 
 def reason_of(error: Exception) -> str:
-    """What was wrong with an image that could not be read or decoded, in a few words."""
+    """What was wrong with an image that could not be read or decoded, in a few words.
+
+    Raises UserError when the image is not to blame: the disk fails, or memory or open files have run out.
+    """
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _MACHINE:
+        what = getattr(error, "filename", None) or "an image"
+        reason = getattr(error, "strerror", None) or "out of memory"
+        raise UserError(f"{what}: cannot be read ({reason}); this machine failed, not the image") from error
     if isinstance(error, UnidentifiedImageError):  # its own words hold a memory address
         return "it is no image"
     if isinstance(error, OSError) and error.strerror:

@@ -1,6 +1,7 @@
 """Importing folders, .zip files and lists: what is kept, what is changed, what is skipped and told."""
 
 import csv
+import errno
 import os
 import struct
 import zlib
@@ -11,6 +12,7 @@ from face_files import decoded, encoded, jpeg, picture, write
 
 from facenas.data.faces.importing import import_faces
 from facenas.data.faces.store import check, open_store
+from facenas.data.images import FolderFiles
 from facenas.errors import UserError
 
 
@@ -201,3 +203,24 @@ def test_file_names_that_are_no_unicode(tmp_path, out):
     assert import_faces(tmp_path / "people", out)["images"] == 1
     assert list(open_store(out).names) == [r"caf\udce9"]
     assert list(skipped(out)) == [r"caf\udce9/\udcff.jpg"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()], ids=repr)
+def test_a_machine_that_fails_makes_no_smaller_store(tmp_path, out, error, monkeypatch):
+    source, read = write(tmp_path / "people", people()), FolderFiles.read
+    import_faces(source, out)
+
+    def failing(self, name):
+        if name == "a-b/1.jpg":
+            raise error
+        return read(self, name)
+
+    monkeypatch.setattr(FolderFiles, "read", failing)
+    for overwrite in (False, True):
+        target = out if overwrite else tmp_path / "new.zarr"
+        with pytest.raises(
+            UserError, match=r"read \((Input/output error|out of memory)\); this machine"
+        ):
+            import_faces(source, target, overwrite=overwrite)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "people"]
+    assert check(out)["images"] == 6
