@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from forked_cli import Commands
+from forked_python import Python
 from hypothesis import settings
 
 # A time limit for an example would fail on a busy machine.
@@ -122,20 +122,20 @@ def lfw(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def commands(_own_cache: None) -> Iterator[Commands]:
-    """Runs command lines, each in a process of its own."""
-    started = Commands()
+def python(_own_cache: None) -> Iterator[Python]:
+    """Runs `python ...`, each in a process of its own that need not import torch."""
+    started = Python()
     yield started
     started.close()
 
 
 @pytest.fixture
-def facenas(commands: Commands, tmp_path: Path) -> Callable:
+def facenas(python: Python, tmp_path: Path) -> Callable:
     """Runs the command line in a process of its own, in `tmp_path`."""
 
     def run(*arguments: str, cwd: Path = tmp_path, **options: object) -> subprocess.CompletedProcess:
         if not options:
-            return commands.run(arguments, cwd)
+            return python.run("-m", "facenas.cli", *arguments, cwd=cwd)
         command = [sys.executable, "-m", "facenas.cli", *arguments]
         return subprocess.run(command, cwd=cwd, timeout=240, capture_output=True, text=True, **options)
 

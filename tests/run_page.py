@@ -17,22 +17,28 @@ from unittest.mock import patch
 
 ROOT = Path(__file__).parent.parent
 PAGE = os.environ["PAGE"]
+HALVING = ["--set", "search.networks=2", "--set", "data.data_fraction=0.3"]
 FACES, YUNET = os.environ["PAGE_FACES"], Path(os.environ["PAGE_YUNET"])
 
 
 def scaled_down(words: list[str]) -> list[str]:
-    """What is added to the words of a facenas command."""
+    """What is added to the words of a facenas command: small trainings by the serial executor."""
     from test_configs import scaled_down as scaled
+    from test_configs import serial
 
     if words[0] == "search":
         preset = words[words.index("--preset") + 1]
-        own = preset.endswith(".yaml") or any(word.startswith("space.kind=") for word in words)
-        executor = [] if "--executor" in words else ["--executor", "serial"]
-        return [*([] if own else scaled(["facenas", *words], Path(FACES))), *executor]
+        if preset.endswith(".yaml"):
+            return serial(words)
+        if "search.strategy=halving:Halving" in words:
+            return [*HALVING, *serial(words)]
+        return scaled(["facenas", *words], Path(FACES))
     if words[0] == "train":
         return scaled(["facenas", *words], Path(FACES))
     if words[0] == "identify" and "--threshold" not in words:
         return ["--threshold", "0.3"]  # a gallery of few people has none of its own
+    if words[:2] == ["data", "demo"]:
+        return ["--identities", "4", "--images", "2"]
     if words[0] == "align":
         return ["--detector", str(YUNET)] if YUNET.exists() else ["--help"]
     return []
@@ -42,9 +48,11 @@ def run_command(words: list[str]) -> int:
     """One command of a sh block; gives its exit code."""
     match words:
         case ["facenas", *rest]:
+            if rest[:2] == ["train", "ir18"] and PAGE != "README.md":  # once is enough: it takes ten seconds
+                rest[1] = "tiny.json"
             return run_facenas([*rest, *scaled_down(rest)])
         case ["torchrun", "--nproc-per-node", _, "-m", "--", "facenas.cli", *rest]:
-            few = ["train", "ir18", *rest[2:]]  # a smaller network, by two processes
+            few = ["train", "tiny.json", *rest[2:]]  # a smaller network, by two processes
             command = ["torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "facenas.cli"]
             return run([sys.executable, "-m", *command, *few, *scaled_down(few)])
         case ["make", *rest]:

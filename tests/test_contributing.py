@@ -14,6 +14,7 @@ import time
 import pytest
 from conftest import ROOT, SMALL_FACES
 from documents import blocks, write_files
+from forked_python import Python
 from test_configs import unpack
 
 pytestmark = pytest.mark.timeout(600)
@@ -21,7 +22,7 @@ OWN = [
     "space.kind=pyramids:Pyramids",
     "search.strategy=halving:Halving",
     "search.networks=4",
-    "data.data_fraction=0.3",
+    "data.data_fraction=0.1",
 ]
 
 
@@ -100,7 +101,7 @@ def test_the_head_trains_and_the_bench_measures(facenas, tmp_path, faces):
     assert result["images"] == 14 * 8
 
 
-def test_dropped_into_the_package_they_are_found_by_name(tmp_path, faces):
+def test_dropped_into_the_package_they_are_found_by_name(tmp_path, faces, monkeypatch):
     """In a copy of the package, with the decorator of the table above the class, and nothing else edited."""
     package = tmp_path / "copy" / "facenas"
     shutil.copytree(ROOT / "facenas", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -125,17 +126,15 @@ def test_dropped_into_the_package_they_are_found_by_name(tmp_path, faces):
     (tmp_path / "probe.py").write_text(files["probe.py"])
     unpack(faces, tmp_path / "people")
 
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "copy"))
+    python = Python()  # another one than that of the other tests: with the copy of the package
+
     def facenas(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "copy")}
-        done = subprocess.run(
-            [sys.executable, "-m", "facenas.cli", *arguments],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
+        done = python.run("-m", "facenas.cli", *arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        return done.stdout
 
     own = ["space.kind=pyramids", "search.strategy=halving", "search.networks=2"]
-    facenas(*search("--workers", "2", "--run", "r", own=own))
+    facenas(*search("--workers", "1", "--run", "r", own=own))
     assert "strategy: halving" in (tmp_path / "runs" / "r" / "run.yaml").read_text()
     facenas("train", "r", "--epochs", "1")
     facenas(*search("--executor", "jobs", "--run", "p", own=[*own, "evaluate=probe:evaluate"]))
@@ -149,3 +148,4 @@ def test_dropped_into_the_package_they_are_found_by_name(tmp_path, faces):
         *settings(*few, "recipe.head={kind: combined, margin: 0.2}"),
     )  # fmt: skip
     facenas("eval", "--bench", "people.yaml", "--data", "people", "--model", "f")
+    python.close()

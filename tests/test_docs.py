@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -98,7 +97,7 @@ def photographs(home: Path) -> None:  # noqa: F811
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_of_a_page_runs(page, home, faces, lfw):  # noqa: F811
+def test_every_block_of_a_page_runs(python, page, home, faces, lfw):  # noqa: F811
     furnish(home, faces, lfw)
     if page in ("docs/evaluation.md", "docs/identification.md"):
         trained_networks(home)
@@ -106,18 +105,16 @@ def test_every_block_of_a_page_runs(page, home, faces, lfw):  # noqa: F811
         photographs(home)
     wanted = [block for block in blocks(page) if block.language in ("sh", "python") or block.title]
     (home / "steps.json").write_text(json.dumps([vars(block) for block in wanted]))
-    environment = {
-        **os.environ,
-        "HOME": str(home),
-        "PYTHONPATH": f"{home}:{ROOT / 'tests'}:{os.environ.get('PYTHONPATH', '')}",
-        "PAGE": page,
-        "PAGE_FACES": str(faces),
-        "PAGE_YUNET": str(YUNET),
-    }
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "run_page.py")],
-        cwd=home, env=environment, capture_output=True, text=True, timeout=580,
-    )  # fmt: skip
+    done = python.run(
+        str(ROOT / "tests" / "run_page.py"),
+        cwd=home,
+        timeout=580,
+        HOME=str(home),
+        PYTHONPATH=f"{home}:{ROOT / 'tests'}:{os.environ.get('PYTHONPATH', '')}",
+        PAGE=page,
+        PAGE_FACES=str(faces),
+        PAGE_YUNET=str(YUNET),
+    )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 

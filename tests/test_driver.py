@@ -92,6 +92,10 @@ def test_our_own_journal_can_be_replayed(facenas, reference):
     assert told["final_matches"] is True
 
 
+def start(python, folder, *arguments):
+    return python.start("-m", "facenas.cli", *arguments, cwd=folder)
+
+
 def wait_for_lines(path, count, process):
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None, "the search ended before it could be killed"
@@ -99,10 +103,10 @@ def wait_for_lines(path, count, process):
 
 
 @pytest.mark.parametrize(("workers", "kills"), [(1, (2, 7)), (2, (4,))])
-def test_kill_9_and_resume_again_and_again(facenas, commands, tmp_path, reference, workers, kills):
+def test_kill_9_and_resume_again_and_again(facenas, python, tmp_path, reference, workers, kills):
     """Killed after so many trials; the last time the journal's last line is torn as well."""
     run = tmp_path / "runs" / "killed"
-    process = commands.start(small_search("--run", "killed", "--workers", str(workers)), tmp_path)
+    process = start(python, tmp_path, *small_search("--run", "killed", "--workers", str(workers)))
     for lines in kills:
         wait_for_lines(run / "trials.jsonl", lines, process)
         process.kill()
@@ -112,7 +116,7 @@ def test_kill_9_and_resume_again_and_again(facenas, commands, tmp_path, referenc
             with (run / "trials.jsonl").open("a") as file:
                 file.write(before.splitlines()[-1][:50])
             break
-        process = commands.start(["resume", "killed"], tmp_path)
+        process = start(python, tmp_path, "resume", "killed")
     done = facenas("resume", "killed", "--json")
     assert done.returncode == 0, done.stderr
     assert "a torn last line (50 bytes) is dropped" in done.stderr
@@ -135,8 +139,8 @@ def test_ctrl_c_says_how_to_go_on(facenas, tmp_path):
     assert facenas("resume", "c").returncode == 0
 
 
-def test_two_processes_on_one_run_the_second_is_refused(facenas, commands, tmp_path):
-    process = commands.start(small_search("--run", "busy", "--executor", "serial"), tmp_path)
+def test_two_processes_on_one_run_the_second_is_refused(facenas, python, tmp_path):
+    process = start(python, tmp_path, *small_search("--run", "busy", "--executor", "serial"))
     try:
         wait_for_lines(tmp_path / "runs" / "busy" / "trials.jsonl", 1, process)
         second = facenas("resume", "busy")

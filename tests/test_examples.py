@@ -26,25 +26,17 @@ def arguments(faces, tmp_path):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_it_runs_as_a_cell(example, arguments, tmp_path):
+def test_it_runs_as_a_cell(python, example, arguments, tmp_path):
     source = example.read_text()
     assert len(source.splitlines()) <= 100
-    done = subprocess.run(
-        [sys.executable, "-", *arguments(example.name)],
-        input=source, cwd=tmp_path, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
+    done = python.run("-c", source, *arguments(example.name), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
 def test_one_runs_as_a_script(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES[2])],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+    command = [sys.executable, str(EXAMPLES[2])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
 
 

@@ -32,11 +32,11 @@ def decisions(run: Path) -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory, commands, faces) -> Path:
+def searched(tmp_path_factory, python, faces) -> Path:
     """A micro search by two workers; the folder it ran in."""
     folder = tmp_path_factory.mktemp("searched")
     settings = ["--data", str(faces), "--set", "micro=true", "--workers", "2", "--run", "two"]
-    done = commands.run([*small_faces(*settings), "--json"], folder)
+    done = python.run("-m", "facenas.cli", *small_faces(*settings), "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "found.json").write_text(done.stdout.splitlines()[-1])
     return folder
@@ -97,11 +97,11 @@ def train(store: Path, run: str, *more: str) -> list[str]:
     return ["train", "net.json", "--data", str(store), "--run", run, "--epochs", "4", *SPLIT, *more]
 
 
-def test_killed_and_resumed_gives_the_same_bits(facenas, commands, tmp_path, faces):
+def test_killed_and_resumed_gives_the_same_bits(facenas, python, tmp_path, faces):
     (tmp_path / "net.json").write_text(json.dumps(ARCH.to_json()))
     assert facenas(*train(faces, "whole")).returncode == 0
     runs = tmp_path / "runs"
-    process = commands.start(train(faces, "killed"), tmp_path)
+    process = python.start("-m", "facenas.cli", *train(faces, "killed"), cwd=tmp_path)
     metrics = runs / "killed" / "metrics.jsonl"
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < 2:
         assert process.poll() is None
@@ -203,12 +203,11 @@ class SphereFace(MarginHead):
                               "from facenas.cli import main; main()"]),
     ],
 )  # fmt: skip
-def test_a_head_in_one_file_trains(tmp_path, faces, kind, start):
+def test_a_head_in_one_file_trains(python, tmp_path, faces, kind, start):
     (tmp_path / "net.json").write_text(json.dumps(ARCH.to_json()))
     (tmp_path / "own.py").write_text(SPHEREFACE)
     head = ["--set", f"recipe.head.kind={kind}", "--set", "recipe.head.scale=16"]
-    command = [sys.executable, *start, *train(faces, "net", *head)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = python.run(*start, *train(faces, "net", *head), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = (tmp_path / "runs" / "net" / "run.yaml").read_text()
     assert yaml.safe_load(told)["config"]["recipe"]["head"] == {

@@ -77,14 +77,14 @@ def test_any_number_of_workers_finds_the_same(facenas, tmp_path, reference):
     assert front(tmp_path / "runs" / "w") == front(run)
 
 
-def test_kill_9_and_resume_give_the_same_front(facenas, commands, tmp_path, reference):
+def test_kill_9_and_resume_give_the_same_front(facenas, python, tmp_path, reference):
     """Killed before the first trial (in the supernet's training, if there is one) and in a generation."""
     preset, run, _ = reference
     killed = tmp_path / "runs" / "killed"
     command = search(preset, "--run", "killed", "--workers", "1")
     watched = {"pareto-demo": killed / "checkpoints" / "supernet.pt"}.get(preset, killed / "run.yaml")
     for path, lines in ((watched, 0), (killed / "trials.jsonl", TRIALS[preset] - 3)):
-        process = commands.start(command, tmp_path)
+        process = python.start("-m", "facenas.cli", *command, cwd=tmp_path)
         while not path.exists() or (lines and path.read_bytes().count(b"\n") < lines):
             assert process.poll() is None, "the search ended before it could be killed"
             time.sleep(0.01)

@@ -36,10 +36,10 @@ def untimed(run):
     return {key: value for key, value in result.items() if key != "seconds"}
 
 
-def test_killed_and_resumed_gives_the_same_bits(facenas, commands, tmp_path, arch_file):
+def test_killed_and_resumed_gives_the_same_bits(facenas, python, tmp_path, arch_file):
     assert facenas(*arguments("whole")).returncode == 0
     runs = tmp_path / "runs"
-    process = commands.start(arguments("killed"), tmp_path)
+    process = python.start("-m", "facenas.cli", *arguments("killed"), cwd=tmp_path)
     metrics = runs / "killed" / "metrics.jsonl"
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < 4:
         assert process.poll() is None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import random
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,27 +55,17 @@ def _expected(name):
     return {option for word, option in words.items() if word in name}
 
 
-def test_an_ablation_from_a_search_to_its_table(facenas, tmp_path):
+def test_an_ablation_from_a_search_to_its_table(facenas, python, tmp_path):
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    searched = facenas("search", "--preset", "cells-demo", "--run", "r", *settings)
+    searched = facenas("search", "--preset", "cells-demo", "--run", "r", "--executor", "serial", *settings)
     assert searched.returncode == 0, searched.stderr
-    command = [
-        sys.executable,
-        str(TOOLS / "ablate_cells.py"),
-        "runs/r",
-        "--epochs",
-        "1",
-        "--seeds",
-        "2",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    command = [str(TOOLS / "ablate_cells.py"), "runs/r", "--epochs", "1", "--seeds", "2"]
+    done = python.run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert rows[0].startswith("| as found |")
     assert rows[0].endswith("| +0.00 |")
     assert len(rows) > 5
-    strange = subprocess.run(
-        [*command, "--pick", "999"], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    strange = python.run(*command, "--pick", "999", cwd=tmp_path)
     assert (strange.returncode, strange.stderr.count("\n")) == (1, 1)
     assert "--pick 999: is not on the front" in strange.stderr

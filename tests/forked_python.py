@@ -1,6 +1,6 @@
-"""Command lines in copies of one process that has imported torch: each a process of its own, 3 s sooner.
+"""Python in copies of one process that has imported torch: each command a process of its own, 3 s sooner.
 
-The one process reads lines of JSON from stdin and answers each: `{arguments, cwd, environment, stdout, stderr}`
+The one process reads lines of JSON from stdin and answers each: `{words, cwd, environment, stdout, stderr}`
 (the last two: paths of files) by the process id of the copy, `{ended: id}` by its exit code or null.
 """
 
@@ -19,8 +19,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 # What searches, trainings and their reports import; importing it starts no thread and draws nothing.
@@ -34,8 +34,8 @@ IMPORTED = (
 class Command:
     """A copy that runs, as a `subprocess.Popen`."""
 
-    def __init__(self, commands: Commands, order: dict) -> None:
-        self._ask = commands.ask
+    def __init__(self, python: Python, order: dict) -> None:
+        self._ask = python.ask
         self.pid = self._ask(order)
         self.returncode: int | None = None
 
@@ -61,8 +61,8 @@ class Command:
             os.kill(self.pid, signal.SIGKILL)
 
 
-class Commands:
-    """Starts the process that is copied with the first command."""
+class Python:
+    """An interpreter: what is said of `facenas` is that of the environment of the first command."""
 
     process: subprocess.Popen | None = None
 
@@ -75,18 +75,21 @@ class Commands:
         return json.loads(self.process.stdout.readline())
 
     def start(
-        self, arguments: Sequence[str], cwd: Path, stdout: str = os.devnull, stderr: str = os.devnull
+        self, *words: str, cwd: Path, stdout: str = os.devnull, stderr: str = os.devnull, **environment: str
     ) -> Command:
-        """`python -m facenas.cli ARGUMENTS`, with an empty stdin."""
-        order = {"arguments": arguments, "cwd": str(cwd), "environment": dict(os.environ)}
+        """`python WORDS` with an empty stdin; words: `-m MODULE ...`, `-c TEXT ...` or `FILE ...`."""
+        order = {"words": words, "cwd": str(cwd), "environment": {**os.environ, **environment}}
         return Command(self, order | {"stdout": stdout, "stderr": stderr})
 
-    def run(self, arguments: Sequence[str], cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess:
+    def run(
+        self, *words: str, cwd: Path, timeout: float = 280, **environment: str
+    ) -> subprocess.CompletedProcess:
         """The same to its end, as `subprocess.run` with `capture_output` and `text`."""
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "stdout"), Path(folder, "stderr")
-            code = self.start(arguments, cwd, str(out), str(err)).wait(timeout)
-            return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+            copy = self.start(*words, cwd=cwd, stdout=str(out), stderr=str(err), **environment)
+            code = copy.wait(timeout)
+            return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
 
     def close(self) -> None:
         """Ends the process that is copied."""
@@ -95,7 +98,7 @@ class Commands:
 
 
 def become(order: dict) -> int:
-    """Runs what was ordered as `python -m facenas.cli` does; gives the exit code."""
+    """Runs what was ordered; gives the exit code."""
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])
@@ -106,16 +109,32 @@ def become(order: dict) -> int:
         opened = os.open(path, flags)
         os.dup2(opened, number)
         os.close(opened)
-    sys.argv = ["facenas", *order["arguments"]]
-    sys.path[0] = order["cwd"]
     try:
-        runpy.run_module("facenas.cli", run_name="__main__", alter_sys=True)
+        run(order["words"], order["environment"].get("PYTHONPATH", "").split(":"))
     except SystemExit as ended:
-        return int(ended.code or 0)
+        if not isinstance(ended.code, str):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
     except BaseException:
         traceback.print_exc()
         return 1
     return 0
+
+
+def run(words: list[str], path: list[str]) -> None:
+    """As the interpreter does what it was started with; path: further folders of modules."""
+    match words:
+        case ["-m", module, *_]:
+            sys.argv, sys.path[:1] = words[1:], [os.getcwd(), *path]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case ["-c", text, *_]:
+            sys.argv, sys.path[:1] = ["-c", *words[2:]], ["", *path]
+            sys.modules["__main__"] = module = ModuleType("__main__")
+            exec(compile(text, "<string>", "exec"), vars(module))
+        case [file, *_]:
+            sys.argv, sys.path[:1] = words, [str(Path(file).parent), *path]
+            runpy.run_path(file, run_name="__main__")
 
 
 def leave(code: int) -> NoReturn:
