@@ -15,7 +15,7 @@ import typer
 
 from facenas._version import __version__
 from facenas.cli import search, train
-from facenas.cli.data import data_app
+from facenas.cli.data import cache, data_app
 from facenas.cli.evaluate import eval
 from facenas.cli.faces import register
 from facenas.errors import SearchStoppedError, UserError
@@ -41,6 +41,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     train.models: "facenas models --json",
     eval: "facenas eval --bench lfw --model final --data lfw_112x112.zip",
 }
+_EXAMPLES[cache] = "facenas cache --limit 20GB"
 for command, example in _EXAMPLES.items():
     app.command(epilog=f"Example: {example}")(command)
 app.add_typer(data_app, name="data")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from facenas.cli.output import Json, show
+from facenas.cli.output import Json, show, table
 from facenas.errors import UserError
 
 data_app = typer.Typer(no_args_is_help=True, help="Stores of face images: import, generate, look, check.")
@@ -17,6 +18,40 @@ Out = Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to writ
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the store OUT.zarr when the new one is whole.")
 ]
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove everything.")] = False,
+    limit: Annotated[
+        str | None, typer.Option(help="Remove the least recently used until so much is left, as 20GB.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what is kept to save work: decoded data sets, embeddings, crops. All of it can be made again."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from facenas.data.cache import default_cache, kept, shrink
+
+    try:
+        most = None if limit is None else int(TypeAdapter(ByteSize).validate_python(limit))
+    except ValidationError:
+        raise UserError(f"--limit {limit}: should be a size, as 20GB or 500MB") from None
+    removed = [] if most is None and not clear else shrink(0 if clear else most or 0)
+    left = kept()
+    if not as_json and left:
+        rows = [
+            {
+                "kind": entry.kind,
+                "name": entry.path.name,
+                "MB": entry.bytes / 1e6,
+                "last_used": f"{day:%Y-%m-%d}",
+            }
+            for entry in left
+            for day in [datetime.fromtimestamp(entry.used)]
+        ]
+        table(rows, ("kind", "name", "MB", "last_used"))
+    told = {"cache": str(default_cache()), "entries": len(left), "bytes": sum(e.bytes for e in left)}
+    show(told | {"removed": len(removed), "removed_bytes": sum(e.bytes for e in removed)}, as_json)
 
 
 @data_app.command("import", epilog="Example: facenas data import faces_webface_112x112 casia.zarr")

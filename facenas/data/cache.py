@@ -11,12 +11,15 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
@@ -128,7 +131,74 @@ def cached(name: str, identity: list[Any], decode: Callable[[], Decoded], cache:
             replace=False,
             remedy="set FACENAS_CACHE to another folder",
         )
+    used(entry)
     return entry
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something in the cache: what it is, its bytes on disk, when it was last used (seconds since 1970)."""
+
+    path: Path
+    kind: str
+    bytes: int
+    used: float
+
+
+# What facenas names so, and nothing else in the folder, is its own.
+_KINDS = (
+    ("crops", re.compile(r".+-crops-[0-9a-f]{16}\.zarr")),
+    ("generated faces", re.compile(r"generated-.+\.zarr")),
+    ("data set", re.compile(r".+-[0-9a-f]{16}")),
+    ("face detector", re.compile(r"face_detection_yunet_\w+\.onnx")),
+    ("embeddings", re.compile(r"[0-9a-f]{32}")),
+)
+
+
+def kept(cache: Path | None = None) -> list[Kept]:
+    """All that is in the cache, the least recently used first."""
+    cache = cache or default_cache()
+    found = []
+    for path in [*cache.glob("*"), *cache.glob("embeddings/*")]:
+        for kind, pattern in _KINDS:
+            if pattern.fullmatch(path.name) and (kind == "embeddings") == (path.parent != cache):
+                files = [path, *path.rglob("*")] if path.is_dir() else [path]
+                status = [file.stat() for file in files]
+                size = sum(s.st_size for f, s in zip(files, status, strict=True) if f.is_file())
+                found.append(Kept(path, kind, size, max(s.st_mtime for s in status)))
+                break
+    return sorted(found, key=lambda entry: entry.used)
+
+
+def shrink(limit: int, cache: Path | None = None) -> list[Kept]:
+    """Removes the least recently used until at most `limit` bytes are left; gives what it removed.
+
+    Embeddings that a process is computing stay.
+    """
+    entries, removed = kept(cache), []
+    total = sum(entry.bytes for entry in entries)
+    for entry in entries:
+        if total <= limit or (entry.kind == "embeddings" and _is_locked(entry.path)):
+            continue
+        shutil.rmtree(entry.path) if entry.path.is_dir() else entry.path.unlink()
+        total -= entry.bytes
+        removed.append(entry)
+    return removed
+
+
+def _is_locked(folder: Path) -> bool:
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def used(entry: Path) -> None:
+    """Notes that somebody uses an entry: the least recently used goes first."""
+    with suppress(OSError):  # of somebody else, or on a disk that is read only
+        os.utime(entry)
 
 
 def stamp(path: Path) -> list[Any]:

@@ -7,16 +7,19 @@ whose next candidates were judged ahead on idle workers, take the same path as a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from facenas.errors import SearchStoppedError
 from facenas.execution import Evaluator, Executor, TrialSpec, build_executor
 from facenas.runs.evaluator import build_evaluator
-from facenas.runs.run import Run
+from facenas.runs.run import Run, other_versions
 from facenas.runs.search_log import MAX_FAILURES_IN_A_ROW, SearchLog
 from facenas.spaces import Architecture, from_json
 from facenas.strategies import Candidate, Decision, Strategy, TrialResult
+
+logger = logging.getLogger(__name__)
 
 
 class Observer:
@@ -129,7 +132,13 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     space = run.config.build_space(run.about["data"])
     strategy = run.config.build_strategy(space)
     evaluator = build_evaluator(run, space, observer.preparing)
-    log = SearchLog(run.folder, space.images.image_size)
+    others = other_versions(run.about)
+    log = SearchLog(run.folder, space.images.image_size, others)
+    if others and log.journaled:
+        told = ", ".join(f"{name} {run.about['versions'][name]} (now {now})" for name, now in others.items())
+        logger.warning(
+            "%s: was begun with %s; what is trained from here on may round otherwise", run.name, told
+        )
     execution = run.config.execution
     # A class or function of the script that runs: workers have to import it too.
     import_main = "__main__:" in run.config.model_dump_json()

@@ -137,6 +137,13 @@ def _about(name: str, config: RunConfig, data: dict[str, Any], command: str) -> 
     }
 
 
+def other_versions(about: dict[str, Any]) -> dict[str, str | None]:
+    """The versions now of those packages that decide results and are others than `run.yaml` says."""
+    then = about.get("versions", {})
+    now = {package: _version(package) for package in _PACKAGES if package in then}
+    return {package: version for package, version in now.items() if version != then[package]}
+
+
 def open_run(runs_dir: Path, name: str) -> Run:
     """The run called `name` in `runs_dir`, or at the path `name`; raises UserError when there is none."""
     for folder in (runs_dir / name, Path(name)):

@@ -42,9 +42,12 @@ _FIELDS = {
 class SearchLog:
     """The files of one search. `known`: results by trial key, those of the journal included."""
 
-    def __init__(self, folder: Path, image_size: int) -> None:
-        """Opens what is there. Raises UserError when a file is damaged (a torn last line is not)."""
-        self.folder, self.image_size = folder, image_size
+    def __init__(self, folder: Path, image_size: int, versions: dict[str, str | None] | None = None) -> None:
+        """Opens what is there. Raises UserError when a file is damaged (a torn last line is not).
+
+        versions: of packages that are others now than `run.yaml` says; new lines tell them.
+        """
+        self.folder, self.image_size, self._versions = folder, image_size, versions or {}
         self.trials, self._ahead = self._open("trials.jsonl"), self._open("ahead.jsonl")
         self._retry_failures()
         self.journaled = len(self.trials.records)
@@ -159,6 +162,7 @@ class SearchLog:
             "parameters": parameters,
             "macs": arch.count_macs(self.image_size),
             **measured,
+            **({"versions": self._versions} if self._versions else {}),
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "search_seconds": round(self._seconds_before + time.perf_counter() - self._opened, 3),
         }

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from facenas.data import DataConfig, default_cache, open_image_set, prepare
 from facenas.data import cache as entries
-from facenas.data.cache import fingerprint, mean_std
+from facenas.data.cache import fingerprint, kept, mean_std, shrink
 from facenas.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -231,3 +232,27 @@ def test_importing_the_package_is_light():
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_the_cache_is_listed_and_the_least_recently_used_goes_first(tmp_path):
+    made = {
+        "digits-0123456789abcdef/train_images.npy": ("data set", 3000, 5),
+        "generated-120x24-v1.zarr/pixels": ("generated faces", 2000, 1),
+        "embeddings/0123456789abcdef0123456789abcdef/plain.npy": ("embeddings", 1000, 3),
+        "ijbc-crops-0123456789abcdef.zarr/pixels": ("crops", 500, 2),
+        "holiday/picture.jpg": (None, 10_000, 0),  # somebody's own, in a cache that is no folder of its own
+    }
+    for name, (_, size, used) in made.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * size)
+        for each in (path, path.parent):
+            os.utime(each, (used, used))
+    found = kept(tmp_path)
+    assert [entry.kind for entry in found] == ["generated faces", "crops", "embeddings", "data set"]
+    assert all(entry.bytes == size for entry, size in zip(found, (2000, 500, 1000, 3000), strict=True))
+    with FileLock(tmp_path / "embeddings/0123456789abcdef0123456789abcdef/.lock"):  # being computed
+        assert [entry.kind for entry in shrink(4500, tmp_path)] == ["generated faces"]
+        assert [entry.kind for entry in shrink(0, tmp_path)] == ["crops", "data set"]
+    assert [entry.kind for entry in shrink(0, tmp_path)] == ["embeddings"]
+    assert (tmp_path / "holiday/picture.jpg").exists()

@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from facenas.data.cache import default_cache
+from facenas.data.cache import default_cache, used
 from facenas.data.feed import ahead
 from facenas.device import core_count, threads
 from facenas.errors import SearchStoppedError, UserError
@@ -90,6 +90,7 @@ def _folder(root: Path, name: str, keep: bool) -> Iterator[Path]:
     except Timeout:
         log.info("another process computes these embeddings; waiting for it")
         lock.acquire()
+    used(folder)
     try:
         yield folder
     finally:
