@@ -10,16 +10,28 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from facenas.errors import UnknownClassError, UserError
+from facenas.errors import UnknownClassError, UserError, first_line
+from facenas.files import read_whole
 
 T = TypeVar("T", bound="Config")
 C = TypeVar("C")
@@ -33,6 +45,36 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     owner: ClassVar[Any] = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _spelled_out(cls, value: Any, info: ValidationInfo) -> Any:
+        """`10k`, `1M` and `1e5` where a number is wanted; YAML takes them for texts."""
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        return value if str in kinds or not {int, float} & set(kinds) else _as_numbers(value)
+
+
+_AMOUNT = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,2})?)([kMG]?)", re.ASCII)
+_POWERS = {"": 0, "k": 3, "M": 6, "G": 9}  # of ten
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The types of values that an annotation such as `int | None` or `dict[str, float]` allows."""
+    inside = get_args(annotation)[1 if get_origin(annotation) is dict else 0 :]
+    return tuple(kind for part in inside for kind in _kinds(part)) if inside else (annotation,)
+
+
+def _as_numbers(value: Any) -> Any:
+    """Texts that spell numbers as numbers, also those in a list or mapping; all else as it is."""
+    if isinstance(value, list):
+        return [_as_numbers(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _as_numbers(one) for key, one in value.items()}
+    found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    number = Decimal(found[1]).scaleb(_POWERS[found[2]])
+    return int(number) if number == number.to_integral_value() else float(number)
 
 
 ADDED = object()  # `name: Annotated[int, ADDED] = 1`: a setting that came when keys of trainings were on disk
@@ -94,9 +136,11 @@ class Registry(Generic[C]):
 
     def get(self, name: str) -> type[C]:
         """The class called `name`; raises UserError when there is none, or its module cannot be imported."""
-        if isinstance(name, str) and ":" in name:
+        if not isinstance(name, str):
+            raise UserError(f"a {self.noun} is named by a text, not by {name!r}")
+        if ":" in name:
             return self._objects.get(name) or self._import(name)
-        if name not in self._classes and str(name).isidentifier():
+        if name not in self._classes and name.isidentifier():
             self._search(only=name)  # its own file, if it has one: the others may be slow to import
         if name not in self._classes:
             self._search()
@@ -151,6 +195,8 @@ def import_object(name: str, noun: str) -> Any:
     An exception inside the module itself propagates: it is the author's to read.
     """
     module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UserError(f"{noun} {name}: {module!r} is no module's name; write it as module:Name")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # the console script lacks it, `python -m` has it
     try:
@@ -246,12 +292,48 @@ def validate(model: type[T], tree: Any, where: str) -> T:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping; raises UserError when the file is missing, torn or something else."""
+    data = read_whole(path, _MOST_YAML)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid YAML ({str(error).splitlines()[0]})") from None
+        tree = parse_yaml(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid YAML ({error})") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: should hold a mapping of settings")
     return tree
+
+
+def parse_yaml(text: str) -> Any:
+    """The one value of a YAML text; raises ValueError, with one line, for whatever is wrong with it.
+
+    A key that stands twice in a mapping is an error, and so is what aliases blow up beyond `_MOST_VALUES`.
+    """
+    try:
+        tree = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except Exception as error:  # YAML's own, and those of Python's numbers and dates
+        raise ValueError(first_line(error)) from None
+    left, waiting = _MOST_VALUES, [tree]
+    while waiting:
+        value = waiting.pop()
+        inside = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        left -= len(inside)
+        if left < 0:
+            raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
+        waiting += inside
+    return tree
+
+
+_MOST_YAML = 1_000_000  # bytes; a megabyte takes PyYAML half a minute
+_MOST_VALUES = 200_000
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's own loader lets the last of two equal keys win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands twice in one mapping, from line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)

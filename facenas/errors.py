@@ -19,3 +19,8 @@ class CandidateError(Exception):
 
 class StoppedError(Exception):
     """The caller asked a trial to stop before its end: it has no result."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, for a sentence of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")

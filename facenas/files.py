@@ -15,9 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from facenas.errors import SearchStoppedError, UserError
+from facenas.errors import CandidateError, SearchStoppedError, StoppedError, UserError, first_line
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MOST_JSON = 200_000_000  # bytes; in memory, ten times as much
 
 
 def write_atomically(
@@ -93,17 +98,67 @@ def write_json(path: Path, tree: Any) -> None:
     write_text(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises UserError when it is missing or damaged."""
+@contextmanager
+def reading(path: Path, remedy: str = "give a whole copy") -> Iterator[None]:
+    """The guard around what reads somebody's file: whatever goes wrong within it becomes a UserError.
+
+    Its sentence names the file, the fault and `remedy`; the error itself is its cause. A pipe, a device or a
+    socket is refused before anything opens it, as reading might never end.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise UserError(f"{path}: is a pipe or a device; give a file")
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        yield
+    except (UserError, SearchStoppedError, CandidateError, StoppedError):
+        raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: needs more memory than there is; {remedy}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: is nested too deeply; {remedy}") from error
+    except Exception as error:  # a damaged file fails in many ways, deep inside the libraries that read it
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise UserError(f"{path}: is damaged ({kind}{first_line(error)}); {remedy}") from error
+
+
+def read_whole(path: Path, most: int) -> bytes:
+    """All bytes of a regular file; raises UserError when it cannot be read or has more than `most`."""
+    with reading(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise UserError(f"{path}: has {size:,} bytes, more than the {most:,} that such a file may have")
+        return file.read()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises UserError when it is missing or damaged, or holds Infinity or NaN."""
+    data = read_whole(path, _MOST_JSON)
+    try:
+        tree = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not valid JSON ({error})") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: should hold a JSON object")
     return tree
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def read_npy(path: Path, dtype: Any, ndim: int) -> NDArray[Any]:
+    """The array of a .npy file, mapped and read-only; raises UserError when it is damaged or another kind.
+
+    Objects are never unpickled, and the size that its header tells is compared with the file's.
+    """
+    import numpy as np
+
+    with reading(path):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray) or (array.dtype, array.ndim) != (np.dtype(dtype), ndim):
+            raise ValueError(f"it should hold {np.dtype(dtype)} in {ndim} dimensions")
+        return array
 
 
 class Walked(NamedTuple):

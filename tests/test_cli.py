@@ -9,6 +9,8 @@ import sys
 import pytest
 from conftest import small_search
 
+from facenas.cli import main
+
 COMMANDS = ("search", "resume", "train", "replay", "runs", "report")
 
 
@@ -130,3 +132,30 @@ def test_run_yaml_tells_what_is_needed_to_repeat_it(facenas, tmp_path):
     assert about["command"].startswith("facenas search --preset demo-digits")
     assert len(about["data"]["fingerprint"]) == 64
     assert about["versions"].keys() >= {"facenas", "torch", "python", "numpy"}
+
+
+def test_what_nobody_foresaw_is_told_in_one_sentence(tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise errors.pop()
+
+    monkeypatch.setattr("facenas.runs.list_runs", fail)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    errors = [ValueError("deep inside\nand so on"), OSError(13, "Permission denied", "a.npy"), MemoryError()]
+    told = [run_main(["runs", "--runs-dir=mine"], capsys) for _ in range(3)]
+    assert told[0] == (1, "facenas: there is not enough memory for this\n")
+    assert told[1] == (2, "facenas: a.npy: cannot be used (Permission denied)\n")
+    assert told[2][0] == 2
+    assert told[2][1].startswith("facenas: mine: cannot be worked with (ValueError: deep inside); if that is")
+    errors = [ValueError(), ValueError()]
+    code, sentence = run_main(["runs"], capsys)
+    assert (code, sentence.count("\n")) == (1, 1)
+    assert sentence.startswith("facenas: a fault of facenas (ValueError: ValueError); report it with what")
+    with pytest.raises(ValueError, match=r"^$"):
+        main(["--debug", "runs"])
+
+
+def run_main(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code, capsys.readouterr().err

@@ -221,6 +221,14 @@ def test_an_unknown_key_in_a_file_is_named_with_the_file(tmp_path):
         ("search.min_epochs=[", "not valid YAML"),
         ("search.min_epochs=[2", "not valid YAML"),
         ("search.min_epochs={2: 3", "not valid YAML"),
+        ("seed=2024-13-45", "not valid YAML .month must be"),
+        ("seed=!!int x", "not valid YAML .invalid literal"),
+        ("seed=" + 3000 * "[", r"^--set seed=\[{72}\.\.\.: .* nested too deeply"),
+        ("seed=&a [*a]", "holds more than 200,000 values"),
+        ("seed={a: 1, a: 2}", "'a' stands twice in one mapping"),
+        ("space=foo", "space: should be a group of settings"),
+        ("search.strategy={}", "search.strategy: a strategy is named by a text"),
+        ("search.strategy=':x'", "'' is no module's name"),
         ("search.min_epochs=many", "search.min_epochs: Input should be a valid integer"),
         ("search.min_epochs=2.5", "search.min_epochs: Input should be a valid integer"),
         ("search.min_epochs=", "search.min_epochs: Input should be a valid integer"),
@@ -254,6 +262,7 @@ def test_a_preset_that_is_not_there_is_told(name):
     ("text", "words"),
     [
         ("a: [\n", "not valid YAML"),
+        ("seed: 1\ndata: {name: a, root: b, name: c}\n", "'name' stands twice in one mapping, from line 2"),
         ("seed: 1\n---\nseed: 2\n", "not valid YAML"),
         ("!!python/object/apply:os.getcwd []\n", "not valid YAML"),
         ("\udcff".encode("utf-8", "surrogateescape"), "not valid YAML"),
@@ -291,6 +300,17 @@ def test_set_reaches_every_level():
     assert config.search.model_dump(exclude={"min_epochs"}) == loaded().search.model_dump(
         exclude={"min_epochs"}
     )
+
+
+def test_numbers_may_have_a_suffix_or_an_exponent():
+    config = loaded("seed=1M", "search.min_epochs=1e1", "recipe.lr=1e-1", "recipe.milestones=[1k, 2e3]")
+    assert (config.seed, config.search.min_epochs, config.recipe.lr) == (1_000_000, 10, 0.1)
+    assert config.recipe.milestones == (1000, 2000)
+    config = loaded("search.limits={macs: 1.5M}", "data.name=10k", preset="pareto")
+    assert config.search.limits == {"macs": 1_500_000}
+    assert config.data.name == "10k"  # a folder may be called so
+    with pytest.raises(UserError, match="min_epochs: Input should be a valid integer"):
+        loaded("search.min_epochs=1.5")
 
 
 def test_set_takes_whole_groups_nulls_and_an_equals_sign():

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from facenas.errors import SearchStoppedError, UserError
 from facenas.files import (
     publish_folder,
     read_json,
+    read_npy,
+    reading,
     walk_files,
     write_atomically,
     write_json,
@@ -103,6 +106,9 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
         (b"", "not valid JSON"),
         (b'{"a"', "not valid JSON"),
         (b"\xff", "not valid JSON"),
+        (b'{"a": NaN}', "NaN is no number of JSON"),
+        (b'{"a": -Infinity}', "-Infinity is no number of JSON"),
+        (5000 * b"[", "not valid JSON"),
     ]
     + [(json.dumps(tree).encode(), "should hold a JSON object") for tree in ([], 1, None)],
 )
@@ -251,6 +257,46 @@ def test_what_killed_processes_left_is_removed_by_the_next(tmp_path):
         (tmp_path / name).touch()
     write_text(tmp_path / "best.json", "whole")
     assert {path.name for path in tmp_path.iterdir()} == kept | {"best.json"}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("bad header\nand more"), r"is damaged \(bad header\); give a whole copy"),
+        (KeyError("key"), r"is damaged \(KeyError: 'key'\)"),
+        (OSError(5, "Input/output error"), r"cannot be read \(Input/output error\)"),
+        (RecursionError("deep"), "is nested too deeply"),
+        (MemoryError(), "needs more memory than there is"),
+        (UserError("told already"), "^told already$"),
+    ],
+)
+def test_whatever_a_file_makes_its_reader_raise_is_one_sentence(tmp_path, error, words):
+    with pytest.raises(UserError, match=words) as told, reading(tmp_path / "file"):
+        raise error
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a pipe")
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(UserError, match="is a pipe or a device"):
+            read_json(path)
+
+
+def test_arrays_are_of_the_kind_that_is_asked_for(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.ones((2, 3), np.float32))
+    assert read_npy(path, np.float32, 2).shape == (2, 3)
+    whole = path.read_bytes()
+    damaged = [b"", whole[:100], whole[:-1], whole.replace(b"(2, 3)", b"(9**9**9,)"), b"\x93NUMPY\x09" + whole]
+    damaged += [whole.replace(b"(2, 3), }  ", b"(%d, 3), }" % n) for n in (20, -2)]
+    damaged.append(whole.replace(b"(2, 3), }" + 20 * b" ", b"(99999999999999999999999, 3),}"))
+    np.save(path, np.array([None]), allow_pickle=True)
+    for data in (*damaged, path.read_bytes()):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"rows\.npy: is damaged .*; give a whole copy"):
+            read_npy(path, np.float32, 2)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="makes links and a pipe")

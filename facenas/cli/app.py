@@ -7,8 +7,9 @@ else there. Exit code 0: done; 1: failed; 2: wrong usage or bad input, told in o
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -18,7 +19,7 @@ from facenas.cli import search, train
 from facenas.cli.data import cache, data_app
 from facenas.cli.evaluate import eval
 from facenas.cli.faces import register
-from facenas.errors import SearchStoppedError, UserError
+from facenas.errors import SearchStoppedError, UserError, first_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,19 +70,38 @@ def common(
     logging.getLogger("facenas").setLevel(level)
 
 
-def main() -> None:
-    """The console script: one sentence instead of a traceback, unless --debug."""
-    debug = "--debug" in sys.argv
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script: one sentence instead of a traceback, unless --debug. arguments: or the process's."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app()
-    except UserError as error:
-        if debug:
+        app(words)
+    except Exception as error:
+        if "--debug" in words:
             raise
-        _fail(str(error), 2)
-    except SearchStoppedError as error:
-        if debug:
-            raise
-        _fail(str(error), 1)
+        _fail(*_told(error, words))
+
+
+def _told(error: Exception, words: Sequence[str]) -> tuple[str, int]:
+    """The sentence and the exit code for an error that ends a command.
+
+    The last lines are a defence: what escapes from reading a file that nobody guarded names the files given.
+    """
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, SearchStoppedError):
+        return str(error), 1
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: cannot be used ({error.strerror})", 2
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this", 1
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    values = [word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in words]
+    if given := ", ".join(value for value in values if os.path.lexists(value)):
+        return (
+            f"{given}: cannot be worked with ({reason}); if that is whole, this is a fault of facenas: report "
+            "it with what `facenas --debug ...` prints"
+        ), 2
+    return f"a fault of facenas ({reason}); report it with what `facenas --debug ...` prints", 1
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from facenas.config import Config, Registry, read_yaml, shipped, validate
+from facenas.config import Config, Registry, parse_yaml, read_yaml, shipped, validate
 from facenas.data.config import DataConfig
 from facenas.errors import UserError
 from facenas.execution import ExecutionConfig
@@ -91,9 +89,10 @@ def _full_key(key: str, tree: dict[str, Any]) -> str:
 
 def _yaml_value(setting: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {setting}: the value is not valid YAML") from None
+        return parse_yaml(text)
+    except ValueError as error:
+        shown = setting if len(setting) < 80 else f"{setting[:77]}..."
+        raise UserError(f"--set {shown}: the value is not valid YAML ({error})") from None
 
 
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:

@@ -311,8 +311,12 @@ def test_a_log_with_other_kinds_of_values_is_told_in_a_sentence(tmp_path, log, n
 
 @pytest.mark.parametrize("where", ["trial", "final"])
 def test_parameters_that_are_not_a_number_do_not_match(tmp_path, log, where):
-    (log["final"] if where == "final" else log["trials"][4])["params_millions"] = float("nan")
+    told = log["final"] if where == "final" else log["trials"][4]
+    told["params_millions"] = "a million"
     assert not replay(write(tmp_path, log)).same
+    told["params_millions"] = float("nan")
+    with pytest.raises(UserError, match="NaN is no number of JSON"):
+        replay(write(tmp_path, log))
 
 
 @pytest.mark.parametrize("field", ["depth", "width", "ops", "kernels"])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.data.faces.store import SIDE
-from facenas.errors import UserError
+from facenas.errors import UserError, first_line
 
 Pixels = NDArray[np.uint8]
 Rows = NDArray[np.float32]
@@ -185,8 +185,3 @@ def fingerprint(content: bytes, *settings: object) -> str:
     digest = hashlib.sha256(json.dumps([str(setting) for setting in settings]).encode())
     digest.update(content)
     return digest.hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, for a sentence of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")

@@ -10,7 +10,7 @@ import numpy as np
 
 from facenas.data.faces.store import SIDE
 from facenas.device import named_device
-from facenas.errors import UserError
+from facenas.errors import UserError, first_line
 from facenas.evaluation.embedders.embedder import (
     CPU_PIECE,
     Embedder,
@@ -18,7 +18,6 @@ from facenas.evaluation.embedders.embedder import (
     Pixels,
     at_once,
     fingerprint,
-    first_line,
     floats,
     probe,
 )

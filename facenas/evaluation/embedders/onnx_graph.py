@@ -10,8 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from facenas.errors import UserError
-from facenas.evaluation.embedders.embedder import first_line
+from facenas.errors import UserError, first_line
 
 Constants = dict[str, NDArray[Any]]
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
