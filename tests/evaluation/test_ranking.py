@@ -11,6 +11,8 @@ from sklearn.preprocessing import normalize
 
 from facenas.evaluation import rank_k
 from facenas.evaluation.metrics import ranking
+from facenas.evaluation.metrics.identification import RANKS, Subjects, identify_templates_merged
+from facenas.evaluation.metrics.templates import Templates
 
 
 def drawn(seed, probes, gallery, people, dtype=np.float64):
@@ -80,11 +82,25 @@ def test_raw_embeddings_are_ranked_by_cosine():
 CORNERS = np.eye(3)
 
 
-def test_a_mate_goes_before_others_with_the_same_score_and_the_tie_is_told():
+def test_a_mate_goes_after_others_with_the_same_score_and_the_tie_is_told():
     gallery = CORNERS[[1, 0, 0, 0, 2]]
     found = rank_k(CORNERS[[0, 1]], gallery, np.array([7, 8]), np.array([8, -100, 7, -100, 9]))
-    assert found.ranks.tolist() == [1, 1]
-    assert (found.rank[1], found.mean_average_precision, found.probes_with_tie) == (1, 1, 1)
+    assert found.ranks.tolist() == [3, 1]
+    assert (found.rank[1], found.mean_average_precision, found.probes_with_tie) == (0.5, 2 / 3, 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ties_are_those_of_identification(seed):
+    """The 1:N procedure on the same numbers, many of them equal: one convention for both."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-1, 2, (24, 3)).astype(float)
+    vectors[~vectors.any(axis=1)] = 1
+    vectors = normalize(np.round(vectors))
+    people = np.arange(12)
+    gallery = Subjects("g", np.arange(12), people)
+    probes = Subjects("p", np.arange(12, 24), people)
+    merged = identify_templates_merged(Templates(np.arange(24), vectors), [gallery], probes)
+    assert rank_k(vectors[12:], vectors[:12], people, people, ks=RANKS).rank == merged.rank
 
 
 def test_mates_with_the_same_score_are_no_tie():
@@ -95,7 +111,7 @@ def test_mates_with_the_same_score_are_no_tie():
 def test_a_dead_network_is_told_by_its_ties():
     ids = np.arange(6)
     found = rank_k(np.zeros((6, 4)), np.zeros((6, 4)), ids, ids)
-    assert (found.rank[1], found.probes_with_tie) == (1, 6)
+    assert (found.rank, found.probes_with_tie) == ({1: 0, 5: 0, 20: 1}, 6)
 
 
 def test_every_mate_counts_for_the_precision():

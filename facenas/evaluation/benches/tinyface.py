@@ -66,7 +66,7 @@ class RankProtocol(Protocol):
         )
         ranking = rank_k(probe, gallery, found.probe_ids, found.gallery_ids)
         warnings = found.warnings
-        if ranking.probes_with_tie > _FEW_TIES * len(probe):  # ranks count ties for the network
+        if ranking.probes_with_tie > _FEW_TIES * len(probe):
             sentence = (
                 f"{ranking.probes_with_tie} of {len(probe)} probes score others exactly as their mate: the "
                 "embeddings hardly differ, and the ranks mean nothing"

@@ -2,7 +2,7 @@
 
 As TinyFace is measured: `mk-minchul/AdaFace:validation_lq/tinyface_helper.py` (`test_identification`,
 `DIR_FAR`), which sorts the whole gallery for every probe. A mate's place needs no sorting: it is one more
-than the number of gallery images that score higher.
+than the number of other gallery images that score as high or higher.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def rank_k(
     mates of nobody. A probe may have several mates: the best counts for rank-k, all for the average precision.
 
     Scores are products in the dtype given: float32 rounds them to about 1e-7, and differences below that are
-    told apart as they happen to round. Where the peers' order of equal scores is left to the sort, here a mate
-    goes before others that score the same; `probes_with_tie` says for how many probes that matters.
+    told apart as they happen to round. Where the peers' order of equal scores is left to the sort, here a tie
+    counts against the mate, as in `identify_templates`; `probes_with_tie` says for how many probes it matters.
     Raises ValueError, in one sentence, for arrays that are empty, not finite or do not fit together, for ids
     that are not whole numbers, ks below 1, and when no probe has a mate.
 
@@ -87,16 +87,16 @@ def rank_k(
 def places(scores: Floats, mates: Ids) -> tuple[Ids, bool]:
     """(places (m,) of a probe's mates, best first, 1 = top of the gallery; whether others tie with the best).
 
-    scores: (g,) of the gallery; mates: (m,) its rows with the probe's id, one at least. A mate goes before
+    scores: (g,) of the gallery; mates: (m,) its rows with the probe's id, one at least. A mate goes after
     others with the same score.
 
     >>> places(np.array([0.9, 0.7, 0.7, 0.1]), np.array([2, 3]))
-    (array([2, 4]), True)
+    (array([3, 4]), True)
     """
     falling = np.sort(scores[mates])[::-1]
-    above = [np.count_nonzero(scores > score) for score in falling]
-    mates_above = len(falling) - np.searchsorted(falling[::-1], falling, side="right")
-    found = np.array(above) - mates_above + np.arange(1, len(falling) + 1)
+    as_high = [np.count_nonzero(scores >= score) for score in falling]
+    mates_as_high = len(falling) - np.searchsorted(falling[::-1], falling, side="left")
+    found = np.array(as_high) - mates_as_high + np.arange(1, len(falling) + 1)
     tied = np.count_nonzero(scores == falling[0]) > np.count_nonzero(falling == falling[0])
     return found, bool(tied)
 

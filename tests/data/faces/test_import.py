@@ -218,9 +218,7 @@ def test_a_machine_that_fails_makes_no_smaller_store(tmp_path, out, error, monke
     monkeypatch.setattr(FolderFiles, "read", failing)
     for overwrite in (False, True):
         target = out if overwrite else tmp_path / "new.zarr"
-        with pytest.raises(
-            UserError, match=r"read \((Input/output error|out of memory)\); this machine"
-        ):
+        with pytest.raises(UserError, match=r"read \((Input/output error|out of memory)\); this machine"):
             import_faces(source, target, overwrite=overwrite)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "people"]
     assert check(out)["images"] == 6
