@@ -42,7 +42,8 @@ class ImageSet:
 
     images: (n, h, w, c) uint8 with h = w; labels: (n,) int64, indices into `classes`; mean, std:
     per channel, on the 0..1 scale; flip: whether training may mirror images; crop_size: side of
-    training crops in pixels; fingerprint: sha256 of the four arrays.
+    training crops in pixels; fingerprint: sha256 of the four arrays; validation_images: how many of the
+    training images, the last ones, are the set's own validation images.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ImageSet:
     flip: bool
     crop_size: int
     fingerprint: str
+    validation_images: int = 0
 
     @property
     def in_channels(self) -> int:
@@ -95,7 +97,8 @@ class Images(Protocol):
 class Decoded:
     """A whole set, to be written at `size` x `size` pixels.
 
-    `mean` and `std` (per channel, 0..1 scale) at None: compute from training; `crop_size` at None: `size`.
+    `mean` and `std` (per channel, 0..1 scale) at None: compute from training; `crop_size` at None: `size`;
+    validation_images: as in `ImageSet`.
     """
 
     train: tuple[Images, Labels]
@@ -106,6 +109,7 @@ class Decoded:
     crop_size: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    validation_images: int = 0
 
 
 def default_cache() -> Path:
@@ -221,6 +225,10 @@ def write_entry(name: str, decoded: Decoded, folder: Path) -> None:
     mean, std = decoded.mean, decoded.std
     if mean is None or std is None:
         mean, std = mean_std(arrays["train_images"])
+    print_of_set = fingerprint(arrays.values())
+    if decoded.validation_images:  # other parts of the same images are another set
+        text = f"{print_of_set} {decoded.validation_images}"
+        print_of_set = hashlib.sha256(text.encode()).hexdigest()
     meta = {
         "name": name,
         "classes": decoded.classes,
@@ -228,7 +236,8 @@ def write_entry(name: str, decoded: Decoded, folder: Path) -> None:
         "std": std,
         "flip": decoded.flip,
         "crop_size": decoded.crop_size or decoded.size,
-        "fingerprint": fingerprint(arrays.values()),
+        "fingerprint": print_of_set,
+        "validation_images": decoded.validation_images,
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 

@@ -1,15 +1,13 @@
-"""Image folders and .zip files in the ImageFolder convention.
+"""Image folders and .zip files in the ImageFolder convention; see `facenas.data.parts` for how they are told.
 
-Either `train/<class>/...` with `test/<class>/...` (or `val`, `valid`), or `<class>/...` alone, of
-which a fixed fifth becomes the test images. One folder around it all is looked through.
+Images that cannot be read are left out, and named in the entry's `skipped.csv`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,14 +24,12 @@ from facenas.data.images import (
     open_image,
     reason_of,
     to_pixels,
+    upright_size,
 )
-from facenas.data.splits import hold_out_test
+from facenas.data.parts import arrange
 from facenas.errors import UserError
 
-# In any case. Taken for classes, "Training" and "Testing" would make a set that trains all too well.
-_TRAIN_FOLDERS = ("train", "training")
-_TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
-_File = tuple[tuple[str, ...], str]  # a name's parts from some folder on, and the whole name
+_READER = 2  # raise it when the same folder would give other images
 
 
 def cached_folder(path: Path, image_size: int | None, cache: Path) -> Path:
@@ -41,7 +37,7 @@ def cached_folder(path: Path, image_size: int | None, cache: Path) -> Path:
 
     Its identity is the .zip's size and time, or those of every image of a folder.
     """
-    identity: list[object] = [image_size]
+    identity: list[object] = [image_size, _READER]
     if path.is_dir():
         name, files = path.resolve().name, FolderFiles(path)
         identity.append(str(path.resolve()))
@@ -55,83 +51,24 @@ def cached_folder(path: Path, image_size: int | None, cache: Path) -> Path:
     return cached(name, identity, lambda: _decode(open_files(path), image_size), cache)
 
 
-class Arrangement(NamedTuple):
-    """Which images make up a set: (name, label) in order, labels counted from 0 along `classes`."""
-
-    classes: tuple[str, ...]
-    train: list[tuple[str, int]]
-    test: list[tuple[str, int]]
-
-
-def arrange(names: Iterable[str], root: Path) -> Arrangement:
-    """Sort image names (with forward slashes) into classes and parts.
-
-    Classes and images are ordered by name; images outside any class folder are left out. Raises
-    UserError, naming `root`, when there are fewer than two classes, no test images, or test images
-    of a class without training images.
-    """
-    files = sorted((tuple(name.split("/")), name) for name in names)
-    if len({parts[0] for parts, _ in files}) == 1 and any(len(parts) > 2 for parts, _ in files):
-        files = [(parts[1:], name) for parts, name in files if len(parts) > 1]
-    train = _below(_TRAIN_FOLDERS, files)
-    test = _below(_TEST_FOLDERS, files) if train else []
-    present = [parts[0] for parts, _ in files if parts[0].lower() in _TEST_FOLDERS]
-    if train and present and not test:
-        raise UserError(
-            f"{root}: {present[0]}/ has images but no class folders; sort them into "
-            f"{present[0]}/<class>/, or remove it to test on a fifth of the training images"
-        )
-    train = train or [file for file in files if len(file[0]) > 1]
-    classes = tuple(sorted({parts[0] for parts, _ in train}))
-    if len(classes) < 2:
-        raise UserError(
-            f"{root}: holds images of {len(classes)} class(es) where two or more are needed; give "
-            "each class a folder, as <class>/<image> or train/<class>/<image>"
-        )
-    strangers = sorted({parts[0] for parts, _ in test} - set(classes))
-    if strangers:
-        raise UserError(
-            f"{root}: class {strangers[0]!r} has test images but no training images; add some or "
-            "remove the class"
-        )
-    label_of = {name: label for label, name in enumerate(classes)}
-    kept, held_out = ([(name, label_of[p[0]]) for p, name in part] for part in (train, test))
-    if not test:
-        parts = hold_out_test(np.array([label for _, label in kept], np.int64))
-        kept, held_out = ([kept[index] for index in part] for part in parts)
-    if not held_out:
-        raise UserError(
-            f"{root}: has one image a class, too few to hold out test images; add images, or "
-            "train/ and test/ folders"
-        )
-    return Arrangement(classes, kept, held_out)
-
-
-def _below(folders: tuple[str, ...], files: list[_File]) -> list[_File]:
-    """The files in class folders of the first of `folders` that has any, from the class on."""
-    for folder in folders:
-        found = [(p[1:], name) for p, name in files if p[0].lower() == folder and len(p) > 2]
-        if found:
-            return found
-    return []
-
-
 def _decode(files: Files, image_size: int | None) -> Decoded:
     plan = arrange(image_names(files), files.root)
     first = plan.train[0][0]
     with _opened(files, first) as image:
-        if image_size is None and image.width != image.height:
+        width, height = upright_size(image)
+        if image_size is None and width != height:
             raise _unfit(files, first, image, "and not square")
-        size = image_size or image.width
-    grey = _all_grey(files, [name for name, _ in plan.train + plan.test])
+        size = image_size or width
+    parts = (plan.train + plan.validation, plan.test)
+    grey = _all_grey(files, [name for part in parts for name, _ in part])
     train, test = (
         (
             _FileImages(files, [name for name, _ in part], size, grey, image_size is not None),
             np.array([label for _, label in part], np.int64),
         )
-        for part in (plan.train, plan.test)
+        for part in parts
     )
-    return Decoded(train, test, plan.classes, size, flip=True)
+    return Decoded(train, test, plan.classes, size, flip=True, validation_images=len(plan.validation))
 
 
 class _FileImages:
@@ -146,16 +83,16 @@ class _FileImages:
         block = np.empty((len(names), *self.shape[1:]), np.uint8)
         for row, name in enumerate(names):
             with _opened(self._files, name) as image:
-                if not self._may_resize and image.size != (size, size):
+                if not self._may_resize and upright_size(image) != (size, size):
                     raise _unfit(self._files, name, image, f"where others are {size}x{size}")
                 block[row] = to_pixels(image, self._grey, size)
         return block
 
 
 def _unfit(files: Files, name: str, image: Image.Image, fault: str) -> UserError:
+    width, height = upright_size(image)
     return UserError(
-        f"{files.root}: {name} is {image.width}x{image.height} pixels {fault}; give data.image_size to "
-        "resize all images"
+        f"{files.root}: {name} is {width}x{height} pixels {fault}; give data.image_size to resize all images"
     )
 
 

@@ -11,7 +11,11 @@ _TEST_FRACTION = 0.2
 
 
 def split_indices(
-    labels: NDArray[np.int64], validation_fraction: float, data_fraction: float, seed: int
+    labels: NDArray[np.int64],
+    validation_fraction: float,
+    data_fraction: float,
+    seed: int,
+    validation_images: int = 0,
 ) -> tuple[Indices, Indices]:
     """Stratified indices (train, validation) into `labels`: sorted, disjoint, int64.
 
@@ -19,9 +23,14 @@ def split_indices(
     Each class gives its share, rounded, to validation; `data_fraction` then thins what is left, so
     validation does not depend on it, and of one seed a smaller fraction lies within a larger one.
     A class of two or more images keeps at least one in each part; a single image goes to training.
+    validation_images: of a set with validation images of its own, which come last; nothing is then drawn.
     """
+    if validation_images and validation_fraction:
+        rest = len(labels) - validation_images
+        train, _ = split_indices(labels[:rest], 0.0, data_fraction, seed)
+        return train, np.arange(rest, len(labels), dtype=np.int64)
     generator = np.random.default_rng(seed)
-    train: list[Indices] = []
+    training: list[Indices] = []
     validation: list[Indices] = []
     for group in by_label(labels):
         # Shuffled once per class: both parts are cut from the same order, which makes them nested.
@@ -31,8 +40,8 @@ def split_indices(
             held_out = min(max(round(len(members) * validation_fraction), 1), len(members) - 1)
         kept = max(1, round((len(members) - held_out) * data_fraction))
         validation.append(members[:held_out])
-        train.append(members[held_out : held_out + kept])
-    return _joined(train), _joined(validation)
+        training.append(members[held_out : held_out + kept])
+    return _joined(training), _joined(validation)
 
 
 def by_label(labels: NDArray[np.integer]) -> list[Indices]:

@@ -17,7 +17,7 @@ import numpy as np
 from facenas.data.faces.align import crop_face
 from facenas.data.faces.detection import Detector, find_detector, sha256_of
 from facenas.data.faces.store import SIDE, decode_jpeg, is_face_jpeg
-from facenas.data.images import Pixels, decode_image, find_images, reason_of
+from facenas.data.images import Pixels, decode_image, find_images, is_turned, reason_of
 from facenas.errors import UserError
 from facenas.evaluation.benches.images import EncodedImages
 from facenas.evaluation.embedders import embedder_of
@@ -34,7 +34,7 @@ from facenas.evaluation.gallery import (
 from facenas.evaluation.metrics.checks import unit_rows
 from facenas.files import read_json
 
-_VERSION = 1  # raise it when the same files would give other faces
+_VERSION = 2  # raise it when the same files would give other faces
 
 
 class FaceImages(EncodedImages):
@@ -55,7 +55,7 @@ class FaceImages(EncodedImages):
 
     def decode(self, data: bytes, out: Pixels) -> None:
         """The face in an image file into `out` (112, 112, 3); raises ValueError when there is none."""
-        if is_face_jpeg(data):
+        if is_face_jpeg(data) and not is_turned(data):
             decode_jpeg(data, out)
             return
         image = decode_image(data)

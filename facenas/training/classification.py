@@ -159,7 +159,8 @@ def _split(
         return torch.arange(len(image_set.train_labels)), None
     on_test = config.select_on == "test"
     held_out_fraction = 0.0 if on_test else config.validation_fraction
-    train, held_out = split_indices(image_set.train_labels, held_out_fraction, config.data_fraction, seed)
+    own = image_set.validation_images
+    train, held_out = split_indices(image_set.train_labels, held_out_fraction, config.data_fraction, seed, own)
     if on_test:
         judged = image_set.test_images, image_set.test_labels
     else:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from facenas.data import open_image_set, prepare
 from facenas.data.config import DataConfig
-from facenas.data.folders import arrange
+from facenas.data.parts import arrange
 from facenas.errors import UserError
 
 REAL_ZIP = Path(__file__).parents[2].parent / "shared/data/images/cifar10_jpeg.zip"
@@ -171,13 +171,13 @@ def test_grey_only_when_all_are_grey(tmp_path):
     np.testing.assert_array_equal(first, np.repeat(first[..., :1], 3, axis=2))
 
 
-def test_alpha_is_dropped_and_palettes_are_colour(target):
+def test_what_is_transparent_is_white_and_palettes_are_colour(target):
     see_through = picture(1, mode="RGBA")
     files = {f"{c}/{i}.png": see_through for c in "ab" for i in range(2)}
     files["a/0.png"] = picture(2).quantize(16)
     found = load(write(target, files))
     images = [*found.train_images, *found.test_images]
-    rgb = np.asarray(see_through)[..., :3]
+    rgb = np.asarray(Image.alpha_composite(Image.new("RGBA", (12, 12), "white"), see_through))[..., :3]
     assert sum(np.array_equal(image, rgb) for image in images) == 3
 
 

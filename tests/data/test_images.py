@@ -16,8 +16,11 @@ from facenas.data.images import (
     ZipFiles,
     decode_image,
     find_images,
+    list_files,
     open_files,
+    open_image,
     reason_of,
+    upright_size,
 )
 from facenas.errors import UserError
 
@@ -134,13 +137,15 @@ def encoded(array, form="png", **options):
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8)
 COLORS = np.random.default_rng(0).integers(0, 256, (6, 8, 4), np.uint8)
+SHARE = COLORS[..., 3:] / 255
+ON_WHITE = np.rint(COLORS[..., :3] * SHARE + 255 * (1 - SHARE)).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
     ("array", "expected"),
     [
         (COLORS[..., :3], COLORS[..., :3]),
-        (COLORS, COLORS[..., :3]),
+        (COLORS, ON_WHITE),
         (GREY, np.dstack([GREY] * 3)),
         (GREY.astype(np.uint16) << 8 | 255, np.dstack([GREY] * 3)),
         (GREY > 20, np.dstack([(GREY > 20) * np.uint8(255)] * 3)),
@@ -177,3 +182,59 @@ def test_what_cannot_be_decoded_has_its_reason_in_words(data, reason):
         decode_image(data)
     assert reason in reason_of(caught.value)
     assert "\n" not in reason_of(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "form", "options", "expected"),
+    [
+        (GREY.astype(np.uint16) * 16, "png", {}, "16-bit pixels reach 752 of 65535"),
+        (GREY.astype(np.int32), "tiff", {}, "32-bit numbers of unknown range"),
+        (COLORS[..., :3], "png", {"orientation": 6}, COLORS[::-1, :, :3].transpose(1, 0, 2)),
+        (COLORS[..., :3], "tiff", {"orientation": 8}, COLORS[:, ::-1, :3].transpose(1, 0, 2)),
+        (np.dstack([GREY * 0, GREY]), "png", {}, np.dstack([255 - GREY] * 3)),
+    ],
+    ids=["12 in 16 bits", "32 bits", "turned", "turned TIFF", "drawn in alpha alone"],
+)
+def test_what_the_file_says_of_its_pixels_counts(array, form, options, expected):
+    if "orientation" in options:
+        exif = Image.Exif()
+        exif[0x0112] = options.pop("orientation")
+        options["exif"] = exif
+    data = encoded(array, form, **options)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            decode_image(data)
+        return
+    np.testing.assert_array_equal(decode_image(data), expected)
+    with open_image(data) as image:
+        assert upright_size(image) == expected.shape[1::-1]
+
+
+def test_images_are_told_by_their_content_and_the_rest_is_counted(tmp_path):
+    picture = encoded(GREY)
+    heic = bytes(4) + b"ftypheic" + bytes(40)
+    found = {"a.jfif": picture, "b.gif": encoded(GREY, "gif"), "c": picture, "d.JP2": picture, "e.heic": heic}
+    others = {"notes.txt": b"P1 is a picture", "Thumbs.db": b"x", ".DS_Store": b"x", "empty": b""}
+    for name, data in (found | others).items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    listing = list_files(FolderFiles(tmp_path))
+    assert listing.names == sorted(found)
+    assert listing.left_out == [("gone.jpg", "is a link to nothing")]
+    assert listing.others == 2
+    with pytest.raises(ValueError, match="HEIC"):
+        decode_image(heic)
+
+
+def test_names_of_macos_are_read_and_a_member_twice_is_named(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Zo__/0.png", b"x")
+    path.write_bytes(path.read_bytes().replace(b"Zo__", "Zo\u00eb".encode()))
+    assert ZipFiles(path).names() == ["Zo\u00eb/0.png"]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a.png", b"x")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.png", b"y")
+    with pytest.raises(UserError, match=r"member 'a\.png' is in it twice"):
+        ZipFiles(path)

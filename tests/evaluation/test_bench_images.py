@@ -61,7 +61,8 @@ def test_grey_and_transparent_images_become_rgb(target):
     )  # fmt: skip
     found = read(images)
     np.testing.assert_array_equal(found[1], np.dstack([grey] * 3))
-    np.testing.assert_array_equal(found[2], face(1))
+    on_white = np.rint(face(1) * (grey[..., None] / 255) + 255.0 - grey[..., None])
+    np.testing.assert_array_equal(found[2], on_white)
     assert (found[0] == found[0][..., :1]).all()
 
 
@@ -72,9 +73,9 @@ def test_grey_and_transparent_images_become_rgb(target):
         (encoded(face(0, 64), "png"), "it is 64x64 pixels, not 112x112"),
         (encoded(face(0))[:900], "damaged"),
         (encoded(face(0), "png")[:900], "damaged"),
-        (b"", "not a JPEG, PNG or BMP"),
-        (b"GIF89a" + bytes(50), "not a JPEG, PNG or BMP"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0", "not a JPEG, PNG or BMP"),
+        (b"", "it is no image"),
+        (b"GIF89a" + bytes(50), "it is no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "it is no image"),
     ],
 )
 def test_what_is_no_aligned_face_is_named(target, content, fault):
@@ -114,7 +115,7 @@ def test_images_in_memory(tmp_path):
     images = EncodedImages("abcd", [*items, b"no"].__getitem__, tmp_path / "x.bin", "f")
     tree = file_images(open_files(write(tmp_path / "in", dict(zip("abc", items, strict=True)))), "abc")
     np.testing.assert_array_equal(read(images, 2, 0), read(tree, 2, 0))
-    with pytest.raises(UserError, match=r"x\.bin: d: it is not a JPEG"):
+    with pytest.raises(UserError, match=r"x\.bin: d: it is no image"):
         read(images)
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from facenas.data.faces.sources import open_source
 from facenas.data.faces.store import SIDE, SKIPPED, Layout, is_face_jpeg
 from facenas.data.faces.writer import StoreWriter
-from facenas.data.images import Pixels, open_image, reason_of, to_pixels
+from facenas.data.images import Pixels, is_turned, open_image, reason_of, to_pixels, upright_size
 from facenas.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ def import_faces(
 ) -> dict[str, Any]:
     """Writes the faces at `source` (see `open_source`) to the store `out`.
 
-    112x112 JPEG is kept byte for byte, other files of that size are encoded, others are skipped or,
-    with `resize`, resized. Skipped images are listed with the reason in `out`/skipped.csv. Returns
+    112x112 JPEG is kept byte for byte unless EXIF turns it, other files of that size are encoded, others are
+    skipped or, with `resize`, resized. Skipped images are listed with the reason in `out`/skipped.csv. Returns
     the store, its images and identities, how many images were skipped, encoded and resized, and the
     seconds it took. Raises UserError when the source is damaged as a whole, none of its images can be
     used, or `out` cannot be written; then nothing is left of it.
@@ -77,10 +77,11 @@ def _prepared(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
 
     Raises ValueError, or what Pillow raises, when it is no image or of another size.
     """
-    if is_face_jpeg(data):
+    if is_face_jpeg(data) and not is_turned(data):
         return data, False
     with open_image(data) as image:
-        fits = image.size == (SIDE, SIDE)
+        width, height = upright_size(image)
+        fits = (width, height) == (SIDE, SIDE)
         if not fits and not resize:
-            raise ValueError(f"it is {image.width}x{image.height} pixels, not {SIDE}x{SIDE}")
+            raise ValueError(f"it is {width}x{height} pixels, not {SIDE}x{SIDE}")
         return to_pixels(image, size=SIDE), not fits

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from facenas.data.faces.record_io import Index, Record, RecordFile
-from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names
+from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files
+from facenas.data.parts import check_folder, class_name, parts_among, unwrapped
 from facenas.errors import UserError
 
 _EXACT = 1 << 24  # from here on, float32 leaves out whole numbers
@@ -70,40 +72,82 @@ def _listed(title: str, items: Callable[[], Iterator[Item]]) -> FaceSource:
 
 
 def _in_folder(path: Path) -> Iterator[Item]:
-    """`<identity>/.../<image>`, an identity at a time; one folder around it all is looked through."""
-    inside = [entry for entry in _visible(path) if entry.is_dir()]
-    wrapped = len(inside) == 1 and any(entry.is_dir() for entry in _visible(inside[0]))
-    files = FolderFiles(inside[0] if wrapped else path)
-    for entry in _visible(files.root):
-        if entry.is_dir():
-            below = sorted(image_names(FolderFiles(entry)), key=_parts)
-            names = [f"{entry.name}/{name}" for name in below]
-        else:
-            names = [entry.name] if entry.name.lower().endswith(ENDINGS) else []
-        yield from (_in_tree(files, name, _parts(name)) for name in names)
+    """`<identity>/.../<image>`, an identity at a time; folders around it all are looked through."""
+    root, strict = path, False
+    while (deeper := _only_folder(root, strict)) is not None:
+        root, strict = deeper, True
+    files = FolderFiles(root)
+    seen: dict[str, str] = {}
+    targets = {place.resolve() for place in (root, *root.resolve().parents)}
+    entries = _visible(root)
+    _refuse_parts(path, [entry.name for entry in entries if entry.is_dir()])
+    for entry in entries:
+        if not entry.is_dir():
+            if entry.name.lower().endswith(ENDINGS):
+                yield _in_tree(files, entry.name, [entry.name])
+            continue
+        if entry.is_symlink():
+            target = entry.resolve()
+            if target in targets or target.parent == root.resolve():
+                yield Item(entry.name, "", partial(_refuse, f"it is a link to {target.name}, which is read"))
+                continue
+            targets.add(target)
+        found = list_files(FolderFiles(entry))
+        below = sorted(map(_parts, found.names))
+        check_folder(path, entry.name, below, seen)
+        for name, reason in found.left_out:
+            yield Item(f"{entry.name}/{name}", "", partial(_refuse, f"it {reason}"))
+        for parts in below:
+            yield _in_tree(files, "/".join((entry.name, *parts)), [entry.name, *parts])
+
+
+def _only_folder(folder: Path, strict: bool) -> Path | None:
+    """The one folder in `folder`, when it holds folders itself; `strict`: and no images."""
+    inside = [entry for entry in _visible(folder) if entry.is_dir()]
+    if len(inside) != 1 or inside[0].is_symlink():
+        return None
+    below = _visible(inside[0])
+    images = any(not entry.is_dir() and entry.name.lower().endswith(ENDINGS) for entry in below)
+    deeper = any(entry.is_dir() and not entry.is_symlink() for entry in below)
+    return inside[0] if deeper and not (strict and images) else None
 
 
 def _open_zip(path: Path) -> FaceSource:
     """`<identity>/.../<image>`, never extracted; memory grows with the table of contents."""
     files = ZipFiles(path)
-    names = sorted(image_names(files), key=_parts)
-    wrapped = len({_parts(n)[0] for n in names}) == 1 and any(len(_parts(n)) > 2 for n in names)
+    found = unwrapped(sorted((tuple(_parts(name)), name) for name in image_names(files)))
+    _refuse_parts(path, {parts[0] for parts, _ in found if len(parts) > 1})
+    seen: dict[str, str] = {}
+    for top, some in groupby(found, lambda file: file[0][0]):
+        below = [parts[1:] for parts, _ in some if len(parts) > 1]
+        check_folder(path, top, below, seen)
 
     def items() -> Iterator[Item]:
-        return (_in_tree(files, name, _parts(name)[wrapped:]) for name in names)
+        return (_in_tree(files, name, list(parts)) for parts, name in found)
 
-    return FaceSource(f"zip {path.name}", len(names), items)
+    return FaceSource(f"zip {path.name}", len(found), items)
+
+
+def _refuse_parts(root: Path, folders: Iterable[str]) -> None:
+    """Raises UserError when folders are parts of a set: train and test would be taken for two people."""
+    found = parts_among(sorted(folders))
+    if len(found) > 1:
+        first, second = (names[0] for names in list(found.values())[:2])
+        raise UserError(
+            f"{root}: {first}/ and {second}/ are parts of a set, not people; import the folder "
+            f"{found['train'][0]} alone"
+        )
 
 
 def _in_tree(files: Files, name: str, parts: list[str]) -> Item:
     """An image whose identity is the folder at the top."""
     if len(parts) == 1:
-        return Item(name, "", _refuse_strayed)
-    return Item(name, parts[0], partial(files.read, name))
+        return Item(name, "", partial(_refuse, "it lies in no identity's folder"))
+    return Item(name, class_name(parts[0]), partial(files.read, name))
 
 
-def _refuse_strayed() -> bytes:
-    raise ValueError("it lies in no identity's folder")
+def _refuse(reason: str) -> bytes:
+    raise ValueError(reason)
 
 
 def _in_list(path: Path) -> Iterator[Item]:

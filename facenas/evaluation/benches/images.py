@@ -13,10 +13,10 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from facenas.data.faces.store import SIDE, decode_jpeg
-from facenas.data.images import Files, open_image, reason_of, to_pixels
+from facenas.data.images import Files, is_turned, open_image, reason_of, to_pixels, upright_size
 from facenas.errors import UserError
 
-_JPEG, _PNG, _BMP = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM"
+_JPEG = b"\xff\xd8"
 
 
 class Images(Protocol):
@@ -34,7 +34,7 @@ class Images(Protocol):
 
 
 class EncodedImages:
-    """JPEG, PNG and BMP images of `where`, called `names`; `load(i)` gives the bytes of image i."""
+    """Image files of `where`, called `names`; `load(i)` gives the bytes of image i."""
 
     def __init__(
         self, names: Sequence[str], load: Callable[[int], bytes], where: Path, fingerprint: str
@@ -58,17 +58,15 @@ class EncodedImages:
         return batch
 
     def decode(self, data: bytes, out: NDArray[np.uint8]) -> None:
-        """One image into `out` (112, 112, 3). Only formats that need no other program to be read."""
-        if data.startswith(_JPEG):
+        """One image into `out` (112, 112, 3), upright."""
+        if data.startswith(_JPEG) and not is_turned(data):
             height, width, _, _ = simplejpeg.decode_jpeg_header(data)
             _check_size(width, height)
             decode_jpeg(data, out)
-        elif data.startswith((_PNG, _BMP)):
-            with open_image(data) as image:
-                _check_size(*image.size)
-                out[:] = to_pixels(image)
-        else:
-            raise ValueError("it is not a JPEG, PNG or BMP image")
+            return
+        with open_image(data) as image:
+            _check_size(*upright_size(image))
+            out[:] = to_pixels(image)
 
     def fault(self, name: str, error: Exception) -> str:
         """The sentence of an image that cannot be read or decoded."""
