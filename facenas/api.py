@@ -197,13 +197,15 @@ def train(
     return _train(_shared_run(arch, config, label, run, runs_dir, origin), epochs)
 
 
-def load(source: str | Path | SearchResult | TrainResult, *, runs_dir: Any = None) -> Network | Embedder:
+def load(
+    source: str | Path | SearchResult | TrainResult, *, runs_dir: Any = None, prefix: str | None = None
+) -> Network | Embedder:
     """A trained network with its preprocessing: `.embed(images)` of faces, `.predict(images)` of classes.
 
     source: a trained run (name, folder, or what `train` gave), a checkpoint of AdaFace, CVLface or
     arcface_torch, an ONNX file, or a safetensors file that `facenas export` wrote. The network is an
-    `nn.Module` on the CPU, but for ONNX. Raises UserError when there is no such thing, it is not trained yet,
-    or the file is damaged; nothing in it is run.
+    `nn.Module` on the CPU, but for ONNX. prefix: which network of a checkpoint that has several. Raises
+    UserError when there is no such thing, it is not trained yet, or the file is damaged; nothing in it is run.
     """
     from facenas.evaluation.network import Network
 
@@ -216,7 +218,8 @@ def load(source: str | Path | SearchResult | TrainResult, *, runs_dir: Any = Non
         return open_embedder(path)
     from facenas.models.load import load_network
 
-    return Network(load_network(path if path.is_file() else _open(source, runs_dir).folder))
+    found = path if path.is_file() else _open(source, runs_dir).folder
+    return Network(load_network(found, prefix=prefix))
 
 
 def _choice(group: str, key: str, thing: Any, registry: Any) -> dict[str, Any]:

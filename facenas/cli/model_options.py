@@ -37,6 +37,9 @@ class ModelOptions:
     embedding: Annotated[
         str | None, typer.Option(help="The output that is the embedding, if a file has several.")
     ] = None
+    prefix: Annotated[
+        str | None, typer.Option(help="Of a checkpoint with several networks the one, e.g. teacher.")
+    ] = None
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: a GPU if any.")] = None
     precision: Annotated[
         str,
@@ -50,7 +53,7 @@ class ModelOptions:
         from facenas.evaluation.embedders import InputOptions, embedder_of
 
         mean, std = _numbers("mean", self.mean), _numbers("std", self.std)
-        options = InputOptions(self.input_color, mean, std, self.embedding)
+        options = InputOptions(self.input_color, mean, std, self.embedding, self.prefix)
         with embedder_of(self._path(), options, self.device, self.precision) as embedder:
             yield embedder
 

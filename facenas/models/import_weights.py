@@ -17,7 +17,7 @@ from torch import Tensor
 
 from facenas.errors import UserError
 from facenas.models.ir import IRNetwork
-from facenas.models.safe_load import read_tensors
+from facenas.models.safe_load import read_states
 from facenas.spaces.ir import IRArchitecture
 
 Weights = dict[str, Tensor]
@@ -52,16 +52,16 @@ class Foreign(NamedTuple):
     color: Color
 
 
-def load_foreign(path: Path, untold: Color | None = None) -> Foreign:
+def load_foreign(path: Path, untold: Color | None = None, wanted: str | None = None) -> Foreign:
     """The network in a checkpoint of AdaFace, CVLface or arcface_torch, for `load_state_dict` of what is built.
 
-    untold: the order of a file whose names do not tell it. Of a file trained on BGR, the input channels of the
+    untold: the order of a file whose names do not tell it; wanted: of a file with several networks, what stands
+    before the names of one, e.g. `teacher`. Of a file trained on BGR, the input channels of the
     first convolution are swapped. The last bias of arcface_torch moves into the running mean of its
     BatchNorm: z is the same in evaluation, but further training starts without it. Raises UserError when
     the file is torn or unsafe, or holds no such network.
     """
-    tensors = read_tensors(path)
-    prefix, insightface = _layout(path, tensors)
+    tensors, prefix, insightface = _chosen(path, read_states(path), wanted)
     color = _color(path, prefix, insightface, untold)
     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     weights = {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
@@ -75,13 +75,34 @@ def load_foreign(path: Path, untold: Color | None = None) -> Foreign:
     return Foreign(arch, weights, None if kernel is None else kernel.float(), color)
 
 
-def _layout(path: Path, tensors: Weights) -> tuple[str, bool]:
-    """What stands before the names of the backbone, and whether these are insightface's."""
-    for first, insightface in (("input_layer.0.weight", False), ("conv1.weight", True)):
-        keys = [key for key in tensors if f".{key}".endswith(f".{first}")]
-        if keys:
-            return min(keys, key=len).removesuffix(first), insightface
-    raise UserError(f"{path}: holds no IR network of AdaFace, CVLface or arcface_torch")
+def _chosen(path: Path, states: dict[str, Weights], wanted: str | None) -> tuple[Weights, str, bool]:
+    """(the mapping of the network, what stands before its names there, whether these are insightface's)."""
+    found = {
+        f"{place}{prefix}": (tensors, prefix, insightface)
+        for place, tensors in states.items()
+        for prefix, insightface in _prefixes(tensors)
+    }
+    if not found:
+        raise UserError(f"{path}: holds no IR network of AdaFace, CVLface or arcface_torch")
+    names = list(found)
+    if wanted is not None:
+        names = [name for name in found if f".{wanted.strip('.')}." in f".{name}"]
+    if len(names) != 1:
+        known = ", ".join(name.rstrip(".") or "its own" for name in found)
+        fault = f"{len(names)} of its networks are {wanted}" if wanted else f"holds {len(found)} networks"
+        raise UserError(f"{path}: {fault}; say by prefix which is meant: {known}")
+    return found[names[0]]
+
+
+def _prefixes(tensors: Weights) -> list[tuple[str, bool]]:
+    """What stands before the names of each IR network, and whether these are insightface's."""
+    own, first, block = "input_layer.0.weight", "conv1.weight", "layer1.0.conv1.weight"
+    found = [(key.removesuffix(own), False) for key in tensors if f".{key}".endswith(f".{own}")]
+    if found:
+        return found
+    keys = [key for key in tensors if f".{key}".endswith(f".{first}")]  # blocks have a conv1 too
+    whole = [key for key in keys if f"{key.removesuffix(first)}{block}" in tensors]
+    return [(key.removesuffix(first), True) for key in whole or sorted(keys, key=len)[:1]]
 
 
 def _color(path: Path, prefix: str, insightface: bool, untold: Color | None) -> Color:

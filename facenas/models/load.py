@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from facenas._version import __version__
+from facenas.config import Config, validate
 from facenas.errors import UserError
+from facenas.files import reading
 from facenas.models.import_weights import Color, load_foreign
 from facenas.models.safe_load import read_tensors
 from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import FACE, FACE_SIZE
+
+
+class _Facts(Config):
+    """What a file of ours says beside the weights; mean and std of one channel or each, on the 0..1 scale."""
+
+    architecture: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    colour: Literal["RGB", "BGR", "grey"] = "RGB"
+    image_size: int = Field(ge=1, le=4096)
+    classes: tuple[str, ...] = ()
 
 
 class TrainedNetwork(nn.Module):
@@ -88,10 +103,11 @@ class TrainedNetwork(nn.Module):
         return facts | ({"classes": json.dumps(self.classes)} if self.classes else {})
 
 
-def load_network(path: str | Path, color: Color | None = None) -> TrainedNetwork:
+def load_network(path: str | Path, color: Color | None = None, prefix: str | None = None) -> TrainedNetwork:
     """The network of a run's folder, its `checkpoints/model.pt`, an export as safetensors, or of others.
 
-    color: order of the channels of a checkpoint of another project that does not tell it. Raises UserError when
+    color: order of the channels of a checkpoint of another project that does not tell it; prefix: which of its
+    networks, if it has several. Raises UserError when
     there is no such file, it is damaged, or it holds no network that we know.
     """
     path = Path(path)
@@ -99,7 +115,7 @@ def load_network(path: str | Path, color: Color | None = None) -> TrainedNetwork
         return read_trained(path)
     if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
         return read_trained(path.parents[1])
-    return _read_exported(path) or _imported(path, color)
+    return _read_exported(path) or _imported(path, color, prefix)
 
 
 def read_trained(run_folder: Path) -> TrainedNetwork:
@@ -110,46 +126,58 @@ def read_trained(run_folder: Path) -> TrainedNetwork:
     path = run_folder / "checkpoints" / "model.pt"
     if not path.is_file():
         raise UserError(f"{path}: is missing; `facenas train {run_folder}` trains the network first")
-    try:
+    with _remedied(path, "remove the run's train.json and train it again"):
         state = torch.load(path, map_location="cpu", weights_only=True)
-        facts = state["mean"], state["std"], state["colour"], int(state["image_size"])
-        return _filled(state["architecture"], state["model"], *facts, state.get("classes", ()))
-    except Exception as error:  # whatever a damaged file makes torch.load or load_state_dict raise
-        raise UserError(
-            f"{path}: is damaged ({type(error).__name__}: {str(error).splitlines()[0]}); remove the run's "
-            "train.json and train it again"
-        ) from None
+        if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+            raise ValueError("it holds no model")
+        return _filled(path, state, state["model"])
+
+
+@contextmanager
+def _remedied(path: Path, remedy: str) -> Iterator[None]:
+    """`reading`, with the remedy added to our own sentences too."""
+    with reading(path, remedy):
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{error}; {remedy}") from None
 
 
 def _read_exported(path: Path) -> TrainedNetwork | None:
     """The network of a file that `facenas export --format safetensors` wrote; None of any other file."""
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         return None
-    try:
-        with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
-    except (OSError, SafetensorError):
-        return None  # told by who reads it as a checkpoint of another project
-    if "facenas_version" not in said:
-        return None
-    try:
-        tree, mean, std = (json.loads(said[key]) for key in ("architecture", "mean", "std"))
-        facts = mean, std, said.get("colour", "RGB"), int(said["image_size"])
-        classes = json.loads(said.get("classes", "[]"))
-        return _filled(tree, read_tensors(path), *facts, classes, format="facenas safetensors")
-    except (KeyError, ValueError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: its weights or metadata are damaged ({reason}); export it again") from None
+    with _remedied(path, "export it again"):
+        try:
+            with safe_open(path, "pt") as file:
+                said = file.metadata() or {}
+        except (OSError, SafetensorError):
+            return None  # told by who reads it as a checkpoint of another project
+        if "facenas_version" not in said:
+            return None
+        listed = ("architecture", "mean", "std", "classes")
+        facts = {key: json.loads(text) if key in listed else text for key, text in said.items()}
+        return _filled(path, facts, read_tensors(path), format="facenas safetensors")
 
 
-def _imported(path: Path, color: Color | None) -> TrainedNetwork:
-    found, half = load_foreign(path, color), (0.5, 0.5, 0.5)
-    tree, turned = found.architecture.to_json(), found.color == "BGR"
-    return _filled(tree, found.backbone, half, half, format="checkpoint", turned=turned)
+def _imported(path: Path, color: Color | None, prefix: str | None) -> TrainedNetwork:
+    with reading(path, "fetch it again"):
+        found, half = load_foreign(path, color, prefix), (0.5, 0.5, 0.5)
+        tree, turned = found.architecture.to_json(), found.color == "BGR"
+        said = {"architecture": tree, "mean": half, "std": half, "colour": "RGB", "image_size": FACE_SIZE}
+        return _filled(path, said, found.backbone, format="checkpoint", turned=turned)
 
 
-def _filled(tree: Any, weights: dict[str, Tensor], *facts: Any, **more: Any) -> TrainedNetwork:
-    arch = from_json(tree)
+def _filled(path: Path, said: dict[str, Any], weights: Any, **more: Any) -> TrainedNetwork:
+    """Raises UserError when what the file says does not make sense or fit, and whatever torch does."""
+    facts = validate(_Facts, {key: said[key] for key in _Facts.model_fields if key in said}, str(path))
+    arch = from_json(facts.architecture)
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    if arch.count_parameters() > numbers:  # before room is made for them
+        raise UserError(f"{path}: holds {numbers:,} numbers, too few for its architecture")
+    if arch.task != FACE and facts.classes and len(facts.classes) != arch.num_classes:
+        raise UserError(f"{path}: names {len(facts.classes)} classes, but tells {arch.num_classes} apart")
     network = arch.build(0)
     network.load_state_dict(weights)
-    return TrainedNetwork(arch, network, *facts, **more)
+    shown = facts.mean, facts.std, facts.colour, facts.image_size, facts.classes
+    return TrainedNetwork(arch, network, *shown, **more)

@@ -86,7 +86,7 @@ def test_an_export(network, tmp_path):
     path.write_bytes(path.read_bytes().replace(b'"colour":"RGB"', b'"xolour":"RGB"'))
     close(open_embedder(path)(IMAGES), by_hand(network))
     path.write_bytes(path.read_bytes().replace(b'"image_size"', b'"omage_size"'))
-    assert "weights or metadata are damaged" in sentence(path)
+    assert "image_size: Field required; export it again" in sentence(path)
 
 
 def test_checkpoints_of_others(network, tmp_path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -89,6 +91,52 @@ def test_settings_that_lightning_leaves_are_passed_over(tmp_path, monkeypatch):
     foreign = load_foreign(path)
     assert foreign.architecture.stages == (1, 1, 1, 1)
     assert not {"utils", "pytorch_lightning"} & set(sys.modules)
+
+
+CONTAINERS = {
+    "state_dict_backbone": lambda net: {"epoch": 3, "state_dict_backbone": net, "state_dict_softmax_fc": {}},
+    "model": lambda net: {"model": net, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
+    "backbone": lambda net: {"backbone": net, "best": np.float64(99.5), "at": np.int64(3)},
+    "numpy": lambda net: {"state_dict": net, "accuracies": np.array([0.5, 0.75]), "lr": np.float32(0.1)},
+    "nested": lambda net: {"a": {"b": {"module": net}}},
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_weights_are_found_wherever_a_training_put_them(tmp_path, name, zipped):
+    if not zipped and name == "numpy":
+        pytest.skip("arrays in a file from before torch 1.6")
+    path = saved(tmp_path, CONTAINERS[name](weights("net.")), _use_new_zipfile_serialization=zipped)
+    assert load_foreign(path).architecture.stages == (1, 1, 1, 1)
+
+
+def test_of_two_networks_in_a_file_one_is_asked_for(tmp_path):
+    flat = {**weights("student.net."), **{k: v + 1 for k, v in weights("teacher.net.").items()}}
+    for tree in (flat, {"student": weights("net."), "teacher": {k: v + 1 for k, v in weights("net.").items()}}):
+        path = saved(tmp_path, tree)
+        refused(path, "holds 2 networks; say by prefix which is meant: student.net, teacher.net")
+        for wanted in ("teacher", "teacher.net."):
+            found = load_foreign(path, wanted=wanted).backbone["output_layer.3.bias"]
+            assert torch.equal(found, NETWORK.state_dict()["output_layer.3.bias"] + 1)
+        with pytest.raises(UserError, match="0 of its networks are ema; say by prefix"):
+            load_foreign(path, wanted="ema")
+
+
+def test_what_only_claims_to_be_large_is_refused(tmp_path):
+    huge = torch.ones(1, dtype=torch.float16).expand(1 << 20, 1 << 20)
+    refused(saved(tmp_path, weights() | {"model.input_layer.0.weight": huge}), "is no plain tensor")
+    path = saved(tmp_path, {"state_dict": weights()})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights/data/999", bytes(10_000_000))
+    refused(path, "packed to a small part of its size")
+
+
+@pytest.mark.parametrize("tree", [[], {}, 7, {"state_dict": [1]}, {"state_dict": {1: torch.ones(1)}}])
+def test_a_checkpoint_of_something_else_holds_no_network(tmp_path, tree):
+    refused(saved(tmp_path, tree), "holds no IR network")
+    (tmp_path / "weights.ckpt").write_bytes(b"")
+    refused(tmp_path / "weights.ckpt", "not a whole checkpoint")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])

@@ -53,7 +53,7 @@ def open_checkpoint(path: Path, options: InputOptions, device: Device) -> Embedd
     if options.embedding is not None:
         raise UserError(f"embedding {options.embedding}: {path} has one output; leave it out")
     colors: dict[str | None, Color] = {"rgb": "RGB", "bgr": "BGR"}
-    trained = load_network(path, colors.get(options.color and options.color.lower()))
+    trained = load_network(path, colors.get(options.color and options.color.lower()), options.prefix)
     device.place(trained)
     file = path / "checkpoints" / "model.pt" if path.is_dir() else path
     return open_trained(trained, options, device, path, file.read_bytes())

@@ -55,6 +55,8 @@ def open_onnx(path: Path, options: InputOptions, device: str | None) -> Embedder
 
     Raises UserError when the extra `onnx` is missing, the file is damaged, or it is no network of faces.
     """
+    if options.prefix is not None:
+        raise UserError(f"prefix {options.prefix}: {path} holds one network; leave it out")
     runtime = _runtime()
     from facenas.evaluation.embedders import onnx_graph
 

@@ -20,13 +20,15 @@ class InputOptions:
     """What the user says of a network's input and output; None: what its file says, else what is usual.
 
     color: rgb or bgr; the network is given (pixel - mean) / std of pixels 0..255, each one number or one
-    per channel; embedding: the name of the output to use. Raises UserError when a value cannot be.
+    per channel; embedding: the name of the output to use; prefix: which network of a checkpoint with several.
+    Raises UserError when a value cannot be.
     """
 
     color: str | None = None
     mean: Values | None = None
     std: Values | None = None
     embedding: str | None = None
+    prefix: str | None = None
 
     def __post_init__(self) -> None:
         if self.color is not None and self.color.lower() not in ("rgb", "bgr"):
