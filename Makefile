@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/facenas train demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # With the lowest versions that pyproject.toml allows. torch and torchvision are left to pip: those of
 # 2025 are gigabytes with all they need of CUDA; and onnxscript's lowest is the one that torch 2.14 takes.

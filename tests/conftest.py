@@ -21,6 +21,15 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # gw0, gw1, ...
     # A core for each: two processes with two threads on the same two cores are many times slower.
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
+# The longest first: the last file that pytest-xdist hands out should leave no core idle for long.
+LONG = ("docs", "driver", "face_runs", "front_runs", "configs", "contributing", "examples")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The other files keep their order."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
+
 # A search of a few seconds: 1 to 3 epochs on the digits, depth 4 to 5, width 8 to 6.
 SMALL_SEARCH = [
     "search.min_epochs=1",

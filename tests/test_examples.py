@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from conftest import ROOT
 
@@ -34,9 +31,8 @@ def test_it_runs_as_a_cell(python, example, arguments, tmp_path):
     assert done.stdout.strip()
 
 
-def test_one_runs_as_a_script(tmp_path):
-    command = [sys.executable, str(EXAMPLES[2])]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+def test_one_runs_as_a_script(python, tmp_path):
+    done = python.run(str(EXAMPLES[2]), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from conftest import small_faces
 from facenas.spaces import IRArchitecture
 
 ARCH = IRArchitecture.uniform(2, (1, 1, 1, 1), embedding=16)
+MICRO = ["--set", "micro=true", "--set", "search.micro_epochs=1"]
 SPLIT = [
     "--set", "data.validation_fraction=0.3", "--set", "data.test_fraction=0.2",
     "--set", "data.pairs=20", "--set", "recipe.batch_size=16",
@@ -35,7 +34,7 @@ def decisions(run: Path) -> list[tuple]:
 def searched(tmp_path_factory, python, faces) -> Path:
     """A micro search by two workers; the folder it ran in."""
     folder = tmp_path_factory.mktemp("searched")
-    settings = ["--data", str(faces), "--set", "micro=true", "--workers", "2", "--run", "two"]
+    settings = [*MICRO, "--data", str(faces), "--workers", "2", "--run", "two"]
     done = python.run("-m", "facenas.cli", *small_faces(*settings), "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "found.json").write_text(done.stdout.splitlines()[-1])
@@ -67,7 +66,7 @@ def test_micro_search_keeps_the_parameters(searched):
 
 
 def test_workers_do_not_change_a_search_of_faces(facenas, searched, faces, tmp_path):
-    settings = ["--data", str(faces), "--set", "micro=true", "--executor", "serial", "--run", "one"]
+    settings = [*MICRO, "--data", str(faces), "--executor", "serial", "--run", "one"]
     done = facenas(*small_faces(*settings))
     assert done.returncode == 0, done.stderr
     assert decisions(tmp_path / "runs" / "one") == decisions(searched / "runs" / "two")
@@ -139,13 +138,13 @@ def test_divergence_is_a_failure_not_a_result(facenas, tmp_path, faces):
     assert not (tmp_path / "runs" / "net" / "train.json").exists()
 
 
-def test_torchrun_writes_one_run(tmp_path, faces):
+def test_torchrun_writes_one_run(python, tmp_path, faces):
     (tmp_path / "net.json").write_text(json.dumps(ARCH.to_json()))
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "facenas.cli",
+        "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "facenas.cli",
         *train(faces, "two"), "--json",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = python.run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["processes"] == 2
