@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper  # noqa: E402
-from onnx_files import SIZE, expected, summing, write  # noqa: E402
+from onnx_files import SIZE, WEIGHTS, expected, summing, write  # noqa: E402
 
 from facenas.errors import UserError  # noqa: E402
 from facenas.evaluation.embedders import InputOptions, open_embedder  # noqa: E402
@@ -190,6 +191,7 @@ def test_what_is_no_network_of_faces(tmp_path):
     whole = [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)]
     path = write(tmp_path / "b.onnx", whole, ("n", 3, 112, 112), {"y": []}, {})
     assert "give a row for each (its output is y () for 2)" in sentence(path)
+    same = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
     path = write(tmp_path / "c.onnx", same, ("n", 3, 112, 112), {"y": [None] * 4}, {}, TensorProto.INT32)
     assert "tensor(int32)" in sentence(path)
 
@@ -202,7 +204,57 @@ def test_damaged_files(tmp_path):
         assert sentence(path).startswith(f"{path}: ")
     unknown = [helper.make_node("Faces", ["x"], ["y"])]
     write(path, unknown, ("n", 3, 112, 112), {"y": [None, 3]}, {})
-    assert "onnxruntime cannot run it" in sentence(path)
+    assert "its graph is not valid" in sentence(path)
+
+
+def step(operation, inputs, **settings):
+    return helper.make_node(operation, inputs, ["y"], **settings)
+
+
+EMPTY = helper.make_graph([], "body", [], [])
+SIZES = {"big": np.array([1 << 16, 3, 1 << 16, 1], np.int64), "w": np.ones((1, 3, 1, 1), np.float32)}
+REFUSED = {
+    "a loop": ([step("Loop", ["", "", "x"], body=EMPTY)], "uses Loop; export the network as a plain graph"),
+    "a branch": ([step("If", ["x"], then_branch=EMPTY, else_branch=EMPTY)], "uses If"),
+    "one input": ([step("PRelu", ["x"])], "its graph is not valid"),
+    "a circle": ([step("Add", ["x", "y"])], "its graph is not valid"),
+    "another domain": ([step("Gelu", ["x"], domain="com.microsoft")], "uses com.microsoft"),
+    "room": ([step("Expand", ["w", "big"])], "numbers and .* multiplications for two images, more than any"),
+    "padding": ([step("Conv", ["x", "w"], pads=4 * [50_000])], "more than any network of faces"),
+    "unknown": ([step("NonZero", ["x"])], r"how much y \(NonZero\) holds cannot be told before it runs"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_graph_whose_work_has_no_bound_is_not_run(name, tmp_path):
+    nodes, words = REFUSED[name]
+    path = write(tmp_path / "a.onnx", nodes, ("n", 3, 112, 112), {"y": [None] * 4}, SIZES)
+    assert re.search(words, sentence(path))
+
+
+def test_functions_and_files_elsewhere_are_refused(tmp_path):
+    path = summing(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    model.functions.append(helper.make_function("own", "F", ["a"], ["b"], [], []))
+    onnx.save(model, tmp_path / "b.onnx")
+    assert "uses functions of its own" in sentence(tmp_path / "b.onnx")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "weights").write_bytes(WEIGHTS.tobytes())
+    for place, told in (("../weights", "in a file beside it"), ("weights", "in a file beside it"), ("w", None)):
+        (tmp_path / "below/w").write_bytes(WEIGHTS.tobytes())
+        model = onnx.load(path)
+        (tensor,) = model.graph.initializer
+        onnx.external_data_helper.set_external_data(tensor, place)
+        tensor.ClearField("raw_data")
+        (tmp_path / "below/b.onnx").write_bytes(model.SerializeToString())
+        if told:
+            assert told in sentence(tmp_path / "below/b.onnx")
+        else:
+            close(open_embedder(tmp_path / "below/b.onnx")(IMAGES), expected(IMAGES))
+    model = onnx.load(path)
+    model.graph.initializer[0].raw_data = b"short"
+    (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+    assert "is damaged" in sentence(tmp_path / "b.onnx")
 
 
 def test_without_the_extra(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ from facenas.evaluation.embedders.preprocessing import (
     Preprocessing,
     usual,
 )
+from facenas.files import reading
 from facenas.spaces import from_json
 
 _TYPES = {
@@ -58,6 +59,11 @@ def open_onnx(path: Path, options: InputOptions, device: str | None) -> Embedder
     if options.prefix is not None:
         raise UserError(f"prefix {options.prefix}: {path} holds one network; leave it out")
     runtime = _runtime()
+    with reading(path, "export it again"):
+        return _open(path, options, device, runtime)
+
+
+def _open(path: Path, options: InputOptions, device: str | None, runtime: Any) -> Embedder:
     from facenas.evaluation.embedders import onnx_graph
 
     provider, place = _provider(runtime, device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +12,133 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from facenas.data.faces.store import SIDE
 from facenas.errors import UserError, first_line
+from facenas.files import reading
 
 Constants = dict[str, NDArray[Any]]
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+_SMALL = 1024  # numbers; constants of that size may be shapes
+_MOST_NUMBERS = 1 << 29  # for two images, all steps together; IR-100 needs a fifth of it
+_MOST_MULTIPLICATIONS = 10**12  # for two images, about a minute; IR-100 needs 2.4e10
 _PASSING = ("Cast", "Identity", "Transpose", "Reshape")
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """The file with its weights, also those in files beside it; raises UserError when it is damaged."""
-    try:
-        model = onnx.load(path)
+    """The file with its weights, also those in files beside it, once the graph is found to be harmless.
+
+    Raises UserError when it is damaged, names files elsewhere, or could compute without an end: see `_check`.
+    """
+    with reading(path, "fetch it again"):
+        try:
+            model = onnx.load(path, load_external_data=False)
+        except Exception as error:  # protobuf's own
+            raise UserError(f"{path}: is no whole ONNX file ({first_line(error)}); fetch it again") from None
         if not model.graph.node:
-            raise ValueError("it holds no graph")
-    except Exception as error:  # protobuf's, the file system's and onnx's own
-        reason = first_line(error)
-        raise UserError(f"{path}: is no whole ONNX file ({reason}); fetch it again") from None
-    return model
+            raise UserError(f"{path}: is no whole ONNX file (it holds no graph); fetch it again")
+        for tensor in _tensors(model):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                _check_place(path, tensor)
+        _check(path, model)
+        onnx.load_external_data_for_model(model, str(path.parent))
+        return model
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            yield from [attribute.t, *attribute.tensors]
+
+
+def _check_place(path: Path, tensor: TensorProto) -> None:
+    """Weights may lie in files beside the graph, and nowhere else."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    place = (path.parent / said.get("location", "")).resolve()
+    if path.parent.resolve() not in place.parents or not place.is_file():
+        raise UserError(f"{path}: its weights {tensor.name} should lie in a file beside it, not in {place}")
+
+
+def _check(path: Path, model: onnx.ModelProto) -> None:
+    """Raises UserError for a graph that is not valid, or whose work cannot be told before it runs.
+
+    Loops and branches, functions of the file's own and operators from elsewhere are refused, and so is what
+    needs more numbers or multiplications than any network of faces: by the shapes that onnx infers for two
+    images.
+    """
+    strange = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    graphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+    controls = {n.op_type for n in model.graph.node if any(a.type in graphs for a in n.attribute)}
+    if model.functions or strange or controls:
+        what = "functions of its own" if model.functions else ", ".join(sorted(controls or strange))
+        raise UserError(f"{path}: uses {what}; export the network as a plain graph of ONNX's own operators")
+    plan = _without_weights(model)
+    try:
+        onnx.checker.check_model(plan)
+        for output in plan.graph.output:
+            output.type.tensor_type.ClearField("shape")  # to be found out, not believed
+        inferred = onnx.shape_inference.infer_shapes(plan, data_prop=True).graph
+    except Exception as error:  # both have errors of their own
+        raise UserError(f"{path}: its graph is not valid ({first_line(error)}); export it again") from None
+    entries = [*inferred.initializer, *inferred.input, *inferred.value_info, *inferred.output]
+    shapes = {entry.name: _shape(entry) for entry in entries}
+    numbers = multiplications = 0
+    for node in inferred.node:
+        for name in filter(None, node.output):
+            shape = shapes.get(name)
+            if shape is None:
+                raise UserError(
+                    f"{path}: how much {name} ({node.op_type}) holds cannot be told before it runs; export the "
+                    "network for a fixed number of images"
+                )
+            numbers += math.prod(shape)
+            multiplications += math.prod(shape) * _terms(node, shapes)
+    if numbers > _MOST_NUMBERS or multiplications > _MOST_MULTIPLICATIONS:
+        amount = f"{numbers:.1e} numbers and {multiplications:.1e} multiplications"
+        raise UserError(f"{path}: needs {amount} for two images, more than any network of faces; refused")
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A light copy: large weights as inputs, of the shape alone; inputs of two images."""
+    plan = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
+    graph, plan.graph.name = model.graph, "plan"
+    plan.graph.node.extend(graph.node)
+    for tensor in graph.initializer:
+        if math.prod(tensor.dims) <= _SMALL and tensor.data_location != TensorProto.EXTERNAL:
+            plan.graph.initializer.append(tensor)
+        else:
+            entry = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            plan.graph.input.append(entry)
+    weights = {tensor.name for tensor in graph.initializer}
+    for entry in graph.input:
+        if entry.name not in weights:
+            plan.graph.input.append(entry)
+            dims = plan.graph.input[-1].type.tensor_type.shape.dim
+            usual = (2, SIDE, SIDE, 3) if len(dims) == 4 and dims[3].dim_value == 3 else (2, 3, SIDE, SIDE)
+            for dim, size in zip(dims, usual, strict=False):
+                dim.dim_value = dim.dim_value or size
+    plan.graph.output.extend(graph.output)
+    return plan
+
+
+def _shape(entry: Any) -> list[int] | None:
+    """Of a tensor or what is told of one; None when it is not known whole."""
+    if isinstance(entry, TensorProto):
+        return list(entry.dims)
+    if not entry.type.tensor_type.HasField("shape"):
+        return None
+    sizes = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in entry.type.tensor_type.shape.dim]
+    return None if min(sizes, default=0) < 0 else sizes
+
+
+def _terms(node: onnx.NodeProto, shapes: dict[str, list[int] | None]) -> int:
+    """How many products make one number of its output."""
+    of = shapes.get(node.input[1 if "Conv" in node.op_type else 0]) if node.input else None
+    if not of:
+        return 1
+    if "Conv" in node.op_type:  # (out, in / groups, height, width)
+        return math.prod(of[1:])
+    return math.prod(of) if node.op_type == "Einsum" else max(of) if node.op_type in ("MatMul", "Gemm") else 1
 
 
 def constants(model: onnx.ModelProto) -> Constants:
