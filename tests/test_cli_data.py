@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -36,6 +37,11 @@ def test_import_info_check(facenas, people, tmp_path):
         "seconds",
     }
     assert (told["images"], told["identities"], told["skipped"]) == (3, 2, 1)
+    assert "out: 2 identities, 3 images, of one identity 1 to 2" in done.stderr
+    assert "out: 1 identities have one image, which makes no genuine pair" in done.stderr
+    strict = facenas("data", "import", "people", "out.zarr", "--overwrite", "--strict")
+    assert strict.returncode == 1
+    assert "people: 1 image(s) are left out; out.zarr/skipped.csv says why" in strict.stderr
     assert "1 images skipped; out.zarr/skipped.csv says why" in done.stderr
     info = json.loads(facenas("data", "info", "out.zarr", "--json").stdout)
     assert (info["layout"], info["color"], info["source"]) == ("jpeg", "RGB", "folder people")
@@ -45,6 +51,10 @@ def test_import_info_check(facenas, people, tmp_path):
     checked = facenas("data", "check", "out.zarr", "--json")
     assert json.loads(checked.stdout)["fingerprint"] == info["fingerprint"]
     assert "identities: 2\n" in facenas("data", "info", "out.zarr").stdout
+    shutil.copy(people / "ann/0.jpg", people / "bob/2.jpg")
+    classes = facenas("data", "info", "people", "--json")  # as classes
+    assert json.loads(classes.stdout)["classes"] == 2, classes.stderr
+    assert facenas("data", "info", "people", "--strict").returncode == 1
 
 
 def test_faults_are_one_sentence_and_code_2(facenas, people, tmp_path):
@@ -57,7 +67,7 @@ def test_faults_are_one_sentence_and_code_2(facenas, people, tmp_path):
         ("import", "people", "b.zarr", "--layout", "png"): "--layout png: should be jpeg or raw",
         ("import", "nobody", "b.zarr"): "nobody: no such file or folder",
         ("check", "out.zarr"): "contents do not match its fingerprint",
-        ("info", "people"): "is not a facenas face store",
+        ("info", "nobody"): "unknown data set; there are",
     }
     for command, message in commands.items():
         done = facenas("data", *command)

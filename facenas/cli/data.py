@@ -54,6 +54,9 @@ def cache(
     show(told | {"removed": len(removed), "removed_bytes": sum(e.bytes for e in removed)}, as_json)
 
 
+Strict = Annotated[bool, typer.Option("--strict", help="Exit code 1 when images cannot be read.")]
+
+
 @data_app.command("import", epilog="Example: facenas data import faces_webface_112x112 casia.zarr")
 def import_(
     source: Annotated[
@@ -72,23 +75,45 @@ def import_(
         bool, typer.Option("--resize", help="Resize images that are not 112x112; else skip them.")
     ] = False,
     overwrite: Overwrite = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Import faces of 112x112 pixels into a store; skipped images are listed in its skipped.csv."""
     from facenas.data.faces.importing import import_faces
+    from facenas.data.found import SKIPPED, refuse_skipped
 
     if layout not in ("jpeg", "raw"):
         raise UserError(f"--layout {layout}: should be jpeg or raw")
     kept_as: Literal["jpeg", "raw"] = "raw" if layout == "raw" else "jpeg"
-    show(import_faces(source, out, kept_as, resize, overwrite), as_json)
+    told = import_faces(source, out, kept_as, resize, overwrite)
+    show(told, as_json)
+    if strict:
+        refuse_skipped(str(source), told["skipped"], out / SKIPPED)
 
 
-@data_app.command(epilog="Example: facenas data info casia.zarr")
-def info(store: Store, as_json: Json = False) -> None:
-    """Tell what a store holds."""
+@data_app.command(epilog="Example: facenas data info casia.zarr, or facenas data info pictures --image-size 32")
+def info(
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="A store of faces, OUT.zarr, or what --data of a search takes."),
+    ],
+    image_size: Annotated[int | None, typer.Option(help="Of classes: resize images to it.")] = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what a store holds, or a set of images by class, and warn of what looks wrong in it."""
+    from facenas.data import DataConfig, datasets
     from facenas.data.faces.store import describe
+    from facenas.data.found import SKIPPED, refuse_skipped
 
-    show(describe(store), as_json)
+    path = Path(data)
+    if datasets.names_store(path):
+        show(describe(path), as_json)
+        if strict:
+            refuse_skipped(data, int((path / SKIPPED).exists()), path / SKIPPED)
+        return
+    config = DataConfig(name=data, image_size=image_size, strict=strict)
+    show(datasets.describe(datasets.open_data(datasets.prepare(config))), as_json)
 
 
 @data_app.command(epilog="Example: facenas data check casia.zarr")

@@ -40,6 +40,7 @@ def align(
     detector: Detector = None,
     download: Download = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 when images give no face.")] = False,
     as_json: Json = False,
 ) -> None:
     """Find the faces in photographs and write them as aligned crops of 112x112 pixels.
@@ -47,9 +48,13 @@ def align(
     The tree of folders is kept; images without a crop are listed in OUT/skipped.csv. Given again, it goes on.
     """
     from facenas.data.faces.align import align_photographs
+    from facenas.data.found import SKIPPED, refuse_skipped
 
     _fetch(detector, download)
-    show(align_photographs(source, out, detector, faces, workers), as_json)
+    told = align_photographs(source, out, detector, faces, workers)
+    show(told, as_json)
+    if strict:
+        refuse_skipped(str(source), told["skipped"], out / SKIPPED)
 
 
 @with_model

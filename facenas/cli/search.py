@@ -19,6 +19,9 @@ def search(
     data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Resize images to this many pixels.")] = None,
     download: Annotated[bool | None, typer.Option("--download", help="Fetch missing data sets.")] = None,
+    strict: Annotated[
+        bool | None, typer.Option("--strict", help="Exit code 1 when images cannot be read.")
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="Of a space for both: face, or classification (default).")
     ] = None,
@@ -48,6 +51,7 @@ def search(
         "data.root": data_root,
         "data.image_size": image_size,
         "data.download": download,
+        "data.strict": strict,
         "data.select_on": select_on,
     }
     found = facenas.search(

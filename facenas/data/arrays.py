@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from facenas.data.cache import Decoded, Labels, cached, fingerprint
 from facenas.data.images import Pixels, is_grey, to_pixels
+from facenas.data.parts import HELD_OUT
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
 
@@ -63,7 +64,8 @@ def from_arrays(
     if images.shape[3] != test_images.shape[3]:
         raise UserError("test images: have another number of channels than the train images; convert them")
     names = _class_names(labels, test_labels, classes)
-    decoded = Decoded((images, labels), (test_images, test_labels), names, size, flip)
+    test_from = HELD_OUT if test is None else ""
+    decoded = Decoded((images, labels), (test_images, test_labels), names, size, flip, test_from=test_from)
     identity = [size, flip, fingerprint((images, labels, test_images, test_labels)), *names]
     return str(cached(name, identity, lambda: decoded, cache).resolve())
 

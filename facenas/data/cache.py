@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from facenas.data.found import Unread, write_found
 from facenas.data.images import Pixels, resize
 from facenas.errors import UserError
 from facenas.files import publish_folder
@@ -86,7 +87,10 @@ def crop_side(image_set: ImageSet, pad: int, crop: int | None) -> int:
 
 
 class Images(Protocol):
-    """Images that may not be in memory: an array (n, h, w, c) uint8 as far as its shape and slices go."""
+    """Images that may not be in memory: an array (n, h, w, c) uint8 as far as its shape and slices go.
+
+    What cannot be read is missing in the slices, and listed in an attribute `unread` then.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -98,7 +102,8 @@ class Decoded:
     """A whole set, to be written at `size` x `size` pixels.
 
     `mean` and `std` (per channel, 0..1 scale) at None: compute from training; `crop_size` at None: `size`;
-    validation_images: as in `ImageSet`.
+    validation_images: as in `ImageSet`; test_from, ignored: see `Arrangement`; left_out: what was not even
+    listed.
     """
 
     train: tuple[Images, Labels]
@@ -110,6 +115,9 @@ class Decoded:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     validation_images: int = 0
+    test_from: str = ""
+    ignored: tuple[str, ...] = ()
+    left_out: tuple[Unread, ...] = ()
 
 
 def default_cache() -> Path:
@@ -217,17 +225,31 @@ def is_entry(folder: Path) -> bool:
 
 
 def write_entry(name: str, decoded: Decoded, folder: Path) -> None:
-    """Decode the set into `folder`, block by block."""
+    """Decode the set into `folder`, block by block, without the images that cannot be read.
+
+    Raises UserError when a class loses all its training images so.
+    """
+    unread = list(decoded.left_out)
+    validation_images = decoded.validation_images
     for part, (images, labels) in (("train", decoded.train), ("test", decoded.test)):
         _write_images(folder / f"{part}_images.npy", images, decoded.size, f"{name} {part}")
-        np.save(folder / f"{part}_labels.npy", labels)
+        lost: list[Unread] = getattr(images, "unread", [])
+        kept = np.delete(labels, [one.row for one in lost])
+        np.save(folder / f"{part}_labels.npy", kept)
+        if part == "train":
+            rest = len(labels) - decoded.validation_images
+            _check_lost(name, decoded.classes, labels[:rest], [one for one in lost if one.row < rest])
+            validation_images -= sum(one.row >= rest for one in lost)
+        elif not len(kept):
+            raise UserError(f"{name}: none of its test images can be read (the first, {_told(lost[0])})")
+        unread += lost
     arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in _ARRAYS}
     mean, std = decoded.mean, decoded.std
     if mean is None or std is None:
         mean, std = mean_std(arrays["train_images"])
     print_of_set = fingerprint(arrays.values())
-    if decoded.validation_images:  # other parts of the same images are another set
-        text = f"{print_of_set} {decoded.validation_images}"
+    if validation_images:  # other parts of the same images are another set
+        text = f"{print_of_set} {validation_images}"
         print_of_set = hashlib.sha256(text.encode()).hexdigest()
     meta = {
         "name": name,
@@ -237,9 +259,33 @@ def write_entry(name: str, decoded: Decoded, folder: Path) -> None:
         "flip": decoded.flip,
         "crop_size": decoded.crop_size or decoded.size,
         "fingerprint": print_of_set,
-        "validation_images": decoded.validation_images,
+        "validation_images": validation_images,
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    train, test = (_blocks(arrays[key]) for key in ("train_images", "test_images"))
+    write_found(folder, train, test, unread, decoded.test_from, decoded.ignored)
+
+
+def _blocks(images: Pixels) -> Iterator[Pixels]:
+    return (images[run] for run in slices(images.shape))
+
+
+def _check_lost(name: str, classes: tuple[str, ...], labels: Labels, lost: list[Unread]) -> None:
+    """Raises UserError when a class has no image left; labels: with those of the lost."""
+    had, left = (
+        np.bincount(some, minlength=len(classes))
+        for some in (labels, np.delete(labels, [one.row for one in lost]))
+    )
+    for label in np.flatnonzero((had > 0) & (left == 0))[:1]:
+        first = next(one for one in lost if labels[one.row] == label)
+        raise UserError(
+            f"{name}: none of the {had[label]} training image(s) of class {classes[label]!r} can be read (the "
+            f"first, {_told(first)}); replace or remove them"
+        )
+
+
+def _told(image: Unread) -> str:
+    return f"{image.name}: {image.reason}"
 
 
 def open_image_set(folder: Path) -> ImageSet:
@@ -301,7 +347,8 @@ def slices(shape: tuple[int, ...]) -> Iterator[slice]:
 def _write_images(path: Path, images: Images, size: int, label: str) -> None:
     """Stream blocks into a .npy file: on a full disk, an error where a mapped file would crash."""
     shape = (images.shape[0], size, size, images.shape[3])
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    written = 0
     bar = tqdm(total=shape[0], desc=label, unit="image", disable=None, leave=False)
     with bar, path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -309,6 +356,11 @@ def _write_images(path: Path, images: Images, size: int, label: str) -> None:
             block = _resized(images[run], size)
             file.write(np.ascontiguousarray(block).data)
             bar.update(len(block))
+            written += len(block)
+        if written < shape[0]:  # NumPy leaves room for the number of rows, so it fits again
+            header["shape"] = (written, *shape[1:])
+            file.seek(0)
+            np.lib.format.write_array_header_1_0(file, header)
 
 
 def _resized(block: Pixels, size: int) -> Pixels:

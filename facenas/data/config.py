@@ -17,6 +17,7 @@ class DataConfig(Config):
     Nothing held out, a `validation_fraction` of 0, is for final trainings alone: they keep the last epoch.
     Of faces, the fractions held out are of identities; `test_fraction` and `pairs` (pairs of images to
     verify on) are for faces alone: classification sets have test images of their own.
+    `strict`: whether images that cannot be read end the command, in place of being left out.
     `residency`: whether images live in the memory of the GPU that trains; auto: when they fit.
     """
 
@@ -29,11 +30,12 @@ class DataConfig(Config):
     data_fraction: float = Field(1.0, gt=0, le=1)
     test_fraction: float = Field(0.0, ge=0, lt=1)
     pairs: int = Field(6000, ge=20)
+    strict: bool = False
     residency: Literal["auto", "device", "host"] = "auto"
 
     def deciding(self) -> dict[str, Any]:
         """What decides the result of a training beside the images themselves, as JSON for its key."""
-        return self.model_dump(exclude={"name", "root", "image_size", "download", "residency"})
+        return self.model_dump(exclude={"name", "root", "image_size", "download", "strict", "residency"})
 
     def check_candidates_are_judged(self) -> None:
         """Raises UserError when nothing is held out that a search could judge candidates on."""

@@ -27,7 +27,9 @@ from facenas.data.cache import (
 )
 from facenas.data.config import DataConfig
 from facenas.data.folders import cached_folder
+from facenas.data.found import SKIPPED, read_found, refuse_skipped, tell
 from facenas.data.images import Pixels
+from facenas.data.parts import HELD_OUT
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
 
@@ -113,17 +115,25 @@ KNOWN_NAMES = (*NAMED_SETS, "digits")
 def prepare(config: DataConfig, cache: Path | None = None) -> Path:
     """The folder that `open_data` opens: a store, or the decoded set in `cache` that `config` names.
 
-    A known name goes first (`./digits` is the folder of that name). Decodes on the first call only; a
-    changed source, size or format gets another folder below `cache`. Raises UserError when the data is
-    unknown, missing or damaged.
+    Logs, once, what it holds, and warns of what looks wrong (`facenas.data.found`). A known name goes first
+    (`./digits` is the folder of that name). Decodes on the first call only; a changed source, size or format
+    gets another folder below `cache`. Raises UserError when the data is unknown, missing or damaged, and
+    SearchStoppedError when `strict` and images cannot be read.
     """
-    cache = cache or default_cache()
+    folder = _prepared(config, cache or default_cache())
+    tell(folder.resolve())
+    if config.strict:
+        refuse_skipped(config.name, read_found(folder).get("skipped", 0), folder / SKIPPED)
+    return folder
+
+
+def _prepared(config: DataConfig, cache: Path) -> Path:
     name, path = known_name(config.name), Path(config.name).expanduser()
     if config.name == DEMO:
         return _demo_store(cache)
     if name is not None:
         return _cached_named(name, config, cache)
-    if _names_store(path):
+    if names_store(path):
         if not path.exists():
             raise UserError(f"{path}: there is no such store of faces; {HOW_TO_GET_FACES}")
         return path
@@ -143,7 +153,7 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
 
 def open_data(folder: Path) -> TrainingData:
     """What `prepare` gave, memory-mapped. Raises UserError when a file is missing or torn."""
-    if not _names_store(folder):
+    if not names_store(folder):
         return open_image_set(folder)
     from facenas.data.faces.store import open_store
 
@@ -158,6 +168,7 @@ def describe(data: TrainingData) -> dict[str, Any]:
             "fingerprint": data.fingerprint,
             "train_images": len(data.train_labels),
             "test_images": len(data.test_labels),
+            **({"validation_images": data.validation_images} if data.validation_images else {}),
             "classes": data.num_classes,
             "image_size": data.image_size,
             "in_channels": data.in_channels,
@@ -179,7 +190,7 @@ def known_name(text: str) -> str | None:
     return next((name for name in KNOWN_NAMES if name.replace("_", "") == plain), None)
 
 
-def _names_store(path: Path) -> bool:
+def names_store(path: Path) -> bool:
     """Whether the path is, or should be, a store of faces."""
     return path.suffix == ".zarr" or (path / "zarr.json").exists()
 
@@ -377,4 +388,4 @@ def _decode_digits(image_size: int | None) -> Decoded:
     labels = digits.target.astype(np.int64)
     train, test = ((images[part], labels[part]) for part in hold_out_test(labels))
     names = tuple(str(name) for name in digits.target_names)
-    return Decoded(train, test, names, image_size or images.shape[1], flip=False)
+    return Decoded(train, test, names, image_size or images.shape[1], flip=False, test_from=HELD_OUT)

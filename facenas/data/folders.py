@@ -6,7 +6,8 @@ Images that cannot be read are left out, and named in the entry's `skipped.csv`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,27 @@ from PIL import Image
 from tqdm import tqdm
 
 from facenas.data.cache import Decoded, cached, stamp
+from facenas.data.found import Unread
 from facenas.data.images import (
     Files,
     FolderFiles,
     Pixels,
     image_names,
     is_grey,
+    list_files,
     open_files,
     open_image,
     reason_of,
     to_pixels,
     upright_size,
 )
-from facenas.data.parts import arrange
+from facenas.data.parts import Arrangement, arrange
 from facenas.errors import UserError
+
+
+class UnreadError(Exception):
+    """An image cannot be read; what it says is the reason."""
+
 
 _READER = 2  # raise it when the same folder would give other images
 
@@ -52,13 +60,20 @@ def cached_folder(path: Path, image_size: int | None, cache: Path) -> Path:
 
 
 def _decode(files: Files, image_size: int | None) -> Decoded:
-    plan = arrange(image_names(files), files.root)
-    first = plan.train[0][0]
-    with _opened(files, first) as image:
-        width, height = upright_size(image)
-        if image_size is None and width != height:
-            raise _unfit(files, first, image, "and not square")
-        size = image_size or width
+    listing = list_files(files)
+    plan = arrange(listing.names, files.root)
+    ignored = [*plan.ignored, *([f"{listing.others} file(s) that are no images"] if listing.others else [])]
+    left_out = tuple(Unread(-1, name, f"it {reason}") for name, reason in listing.left_out)
+    decoded = decode_listed(files, plan, image_size)
+    return replace(decoded, ignored=tuple(ignored), left_out=left_out)
+
+
+def decode_listed(files: Files, plan: Arrangement, image_size: int | None) -> Decoded:
+    """The images that `plan` names in `files`, decoded when they are asked for; grey when all are.
+
+    Raises UserError when they are not square or of one size and `image_size` is not given.
+    """
+    size = image_size or _first_size(files, [name for name, _ in plan.train])
     parts = (plan.train + plan.validation, plan.test)
     grey = _all_grey(files, [name for part in parts for name, _ in part])
     train, test = (
@@ -68,7 +83,24 @@ def _decode(files: Files, image_size: int | None) -> Decoded:
         )
         for part in parts
     )
-    return Decoded(train, test, plan.classes, size, flip=True, validation_images=len(plan.validation))
+    return Decoded(
+        *(train, test, plan.classes, size),
+        flip=True,
+        validation_images=len(plan.validation),
+        test_from=plan.test_from,
+        ignored=plan.ignored,
+    )
+
+
+def _first_size(files: Files, names: list[str]) -> int:
+    """The side of the first image that can be read; 1 when none can, which decoding then tells."""
+    for name in names:
+        with suppress(UnreadError), _opened(files, name) as image:
+            width, height = upright_size(image)
+            if width != height:
+                raise _unfit(files, name, image, "and not square")
+            return width
+    return 1
 
 
 class _FileImages:
@@ -77,16 +109,23 @@ class _FileImages:
     def __init__(self, files: Files, names: list[str], size: int, grey: bool, may_resize: bool) -> None:
         self.shape = (len(names), size, size, 1 if grey else 3)
         self._files, self._names, self._grey, self._may_resize = files, names, grey, may_resize
+        self.unread: list[Unread] = []
 
     def __getitem__(self, run: slice) -> Pixels:
         names, size = self._names[run], self.shape[1]
         block = np.empty((len(names), *self.shape[1:]), np.uint8)
-        for row, name in enumerate(names):
-            with _opened(self._files, name) as image:
-                if not self._may_resize and upright_size(image) != (size, size):
-                    raise _unfit(self._files, name, image, f"where others are {size}x{size}")
-                block[row] = to_pixels(image, self._grey, size)
-        return block
+        read = 0
+        for row, name in enumerate(names, run.start):
+            try:
+                with _opened(self._files, name) as image:
+                    if not self._may_resize and upright_size(image) != (size, size):
+                        raise _unfit(self._files, name, image, f"where others are {size}x{size}")
+                    block[read] = to_pixels(image, self._grey, size)
+            except UnreadError as error:
+                self.unread.append(Unread(row, name, str(error)))
+            else:
+                read += 1
+        return block[:read]
 
 
 def _unfit(files: Files, name: str, image: Image.Image, fault: str) -> UserError:
@@ -99,7 +138,7 @@ def _unfit(files: Files, name: str, image: Image.Image, fault: str) -> UserError
 def _all_grey(files: Files, names: list[str]) -> bool:
     """Whether no image has colors. Reads headers, and only up to the first image in color."""
     for name in tqdm(names, "looking for colors", disable=None, leave=False, unit="image"):
-        with _opened(files, name) as image:
+        with suppress(UnreadError), _opened(files, name) as image:
             if not is_grey(image):
                 return False
     return True
@@ -107,13 +146,16 @@ def _all_grey(files: Files, names: list[str]) -> bool:
 
 @contextmanager
 def _opened(files: Files, name: str) -> Iterator[Image.Image]:
-    """The image `name`; whatever goes wrong with it becomes a UserError that names it."""
+    """The image `name`; what is wrong with its content becomes an UnreadError with the reason."""
     try:
         with open_image(files.read(name)) as image:
             yield image
     except UserError:
         raise
     except Exception as error:  # Pillow's plugins and zipfile raise many kinds
-        raise UserError(
-            f"{files.root}: {name} cannot be read as an image ({reason_of(error)}); replace or remove it"
-        ) from None
+        reason = reason_of(error)
+        if isinstance(error, OSError) and error.strerror:  # of the file, not of what is in it
+            raise UserError(
+                f"{files.root}: {name} cannot be read ({reason}); correct it or remove it"
+            ) from None
+        raise UnreadError(reason) from None

@@ -216,7 +216,8 @@ def _has_image_head(files: Files, name: str) -> bool:
     """Whether a file of another ending, or of none, is an image."""
     try:
         head = files.head(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        reason_of(error)  # a machine that fails is no reason to leave out an image
         return name.lower().endswith(_OTHER_ENDINGS)
     return (
         head.startswith(_HEADS)

@@ -1,5 +1,6 @@
 """Image folders and .zip files: layout, order, sizes, colours, and all that must be refused."""
 
+import csv
 import io
 import os
 import random
@@ -13,7 +14,7 @@ from PIL import Image
 from facenas.data import open_image_set, prepare
 from facenas.data.config import DataConfig
 from facenas.data.parts import arrange
-from facenas.errors import UserError
+from facenas.errors import SearchStoppedError, UserError
 
 REAL_ZIP = Path(__file__).parents[2].parent / "shared/data/images/cifar10_jpeg.zip"
 
@@ -233,21 +234,63 @@ WHOLE = encoded(picture(3, size=(64, 64)), "jpg")
 FLOATS = encoded(Image.fromarray(np.zeros((12, 12), np.float32)), "tiff")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        pytest.param(b"", "cannot be read as an image", id="empty"),
-        pytest.param(b"hello", "cannot be read as an image", id="text"),
-        pytest.param(WHOLE[: len(WHOLE) // 2], "cannot be read as an image", id="truncated"),
-        pytest.param(FLOATS, "floating-point", id="floats"),
-    ],
-)
-def test_a_broken_image_is_named(content, message, target):
-    files = pets(size=(64, 64)) | {"train/dog/2.png": content}
-    with pytest.raises(UserError, match=message) as caught:
-        load(write(target, files))
-    assert str(caught.value).startswith(f"{target}: train/dog/2.png ")
-    assert "\n" not in str(caught.value)
+BROKEN = {
+    "empty": (b"", "it is no image"),
+    "text": (b"hello", "it is no image"),
+    "truncated": (WHOLE[: len(WHOLE) // 2], "truncated"),
+    "floats": (FLOATS, "floating-point"),
+}
+
+
+def test_what_cannot_be_read_is_left_out_and_listed(target, caplog):
+    broken = {f"train/dog/{i}.png": content for i, (content, _) in enumerate(BROKEN.values())}
+    broken |= {"test/cat/1.png": b"no", "val/cat/0.png": b"no", "val/dog/0.png": picture(9, (64, 64))}
+    config = DataConfig(name=str(write(target, pets(size=(64, 64)) | broken)))
+    entry = prepare(config, target.parent / "cache")
+    found = open_image_set(entry)
+    assert found.train_labels.tolist() == [0] * 5 + [1, 1]
+    assert (found.validation_images, found.test_labels.tolist()) == (1, [0] * 4 + [1] * 5)
+    np.testing.assert_array_equal(found.train_images[5], np.asarray(picture(104, (64, 64))))
+    np.testing.assert_array_equal(found.train_images[6], np.asarray(picture(9, (64, 64))))
+    with (entry / "skipped.csv").open(encoding="utf-8", newline="") as file:
+        listed = dict(csv.reader(file))
+    assert listed.pop("source") == "reason"
+    assert listed.keys() == {name for name, content in broken.items() if isinstance(content, bytes)}
+    for i, (_, reason) in enumerate(BROKEN.values()):
+        assert reason in listed[f"train/dog/{i}.png"]
+    assert f"pets: 6 image(s) cannot be read and are left out; {entry / 'skipped.csv'} says why" in caplog.text
+    with pytest.raises(SearchStoppedError, match=r"6 image\(s\) are left out"):
+        prepare(config.model_copy(update={"strict": True}), target.parent / "cache")
+
+
+def test_a_class_that_loses_all_its_images_is_an_error(tmp_path):
+    root = write(tmp_path / "pets", pets() | {f"train/dog/{i}.png": b"no" for i in range(5)})
+    fault = (
+        r"none of the 5 training image\(s\) of class 'dog' can be read \(the first, train/dog/0.png: it is no"
+    )
+    with pytest.raises(UserError, match=fault):
+        load(root)
+
+
+def test_what_looks_wrong_is_told(tmp_path, caplog):
+    caplog.set_level("INFO")
+    files = {f"{c}/{i}.png": Image.new("RGB", (8, 8), (ord(c), i, 0)) for c in "ab" for i in range(4)}
+    files |= {"test/a/0.png": files["a/1.png"]}
+    files = {n if n.startswith("test") else f"train/{n}": image for n, image in files.items()}
+    load(write(tmp_path / "odd", files | {"train/c/0.png": picture(1, (8, 8), "L"), "more/0.png": picture(2)}))
+    assert caplog.messages == [
+        "odd: 3 classes; 9 training and 1 test images (test/); smallest class c with 1",
+        "odd: ignored: more/ with 1 image(s)",
+        "odd: 1 test image(s) are training images too, pixel by pixel; what the test says flatters",
+        "odd: 1 class(es) have one training image (c)",
+        "odd: 2 class(es) have no test images (b, c)",
+    ]
+    caplog.clear()
+    load(write(tmp_path / "plain", {name: image for name, image in files.items() if name.startswith("train")}))
+    assert caplog.messages[0].endswith(
+        "test images (a fixed fifth of the training images); smallest class a with 3"
+    )
+    assert "plain: every training image is of one color, so there is nothing to learn from" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -266,8 +309,8 @@ def test_a_corrupt_zip_member_is_named(tmp_path):
     image = encoded(picture(3))
     assert content.count(image) == 2
     path.write_bytes(content.replace(image, image[:60] + b"\xaa\xbb" + image[62:], 1))
-    with pytest.raises(UserError, match=r"train/cat/3.png cannot be read as an image \(it is damaged in"):
-        load(path)
+    entry = prepare(DataConfig(name=str(path)), tmp_path / "cache")
+    assert "train/cat/3.png,it is damaged in the archive" in (entry / "skipped.csv").read_text()
 
 
 def test_what_is_no_zip_and_what_is_not_there(tmp_path):

@@ -11,8 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from facenas.data.faces.sources import open_source
-from facenas.data.faces.store import SIDE, SKIPPED, Layout, is_face_jpeg
+from facenas.data.faces.store import SIDE, SKIPPED, Layout, is_face_jpeg, open_store
 from facenas.data.faces.writer import StoreWriter
+from facenas.data.found import told_of_identities
 from facenas.data.images import Pixels, is_turned, open_image, reason_of, to_pixels, upright_size
 from facenas.errors import UserError
 
@@ -32,8 +33,9 @@ def import_faces(
     """
     started = time.perf_counter()
     faces = open_source(source)
-    skipped = encoded = resized = 0
+    skipped = encoded = resized = plain = 0
     first = ""
+    incomplete: set[str] = set()  # identities with skipped images
     with StoreWriter(out, faces.title, layout, overwrite, faces.numbered) as writer, writer.disk():
         path = writer.folder / SKIPPED
         with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
@@ -50,8 +52,10 @@ def import_faces(
                     rows.writerow([item.name, reason])
                     first = first or f"{item.name}: {reason}"
                     skipped += 1
+                    incomplete.add(item.identity)
                     continue
                 resized += was_resized
+                plain += not isinstance(image, bytes) and bool((image == image[:1, :1]).all())
                 encoded += layout == "jpeg" and not was_resized and not isinstance(image, bytes)
         if not skipped:
             path.unlink()
@@ -59,8 +63,17 @@ def import_faces(
             fault = f"none of its {skipped} images can be used (the first, {first})"
             none = "holds no images; give <identity>/<image> files, a list of them, or train.rec"
             raise UserError(f"{source}: {fault if skipped else none}")
+    store = open_store(out)
+    sentence, warnings = told_of_identities(store.labels, store.identities)
+    log.info("%s: %s", out.stem, sentence)
     if skipped:
         log.warning("%d images skipped; %s says why", skipped, out / SKIPPED)
+    if lost := sorted(identity for identity in incomplete if identity and not writer.has(identity)):
+        warnings.append(f"{len(lost):,} identities lost all their images ({lost[0]} the first)")
+    if plain == writer.images:
+        warnings.append("every image is of one color, so there is nothing to learn from")
+    for warning in warnings:
+        log.warning("%s: %s", out.stem, warning)
     return {
         "store": str(out),
         "images": writer.images,

@@ -86,6 +86,10 @@ class StoreWriter:
         """Number of identities so far; with `numbered`, that number."""
         return len(self._label_of) if self._numbered is None else self._numbered
 
+    def has(self, identity: str) -> bool:
+        """Whether an image of the identity was added; with `numbered`, always."""
+        return self._numbered is not None or identity in self._label_of
+
     def add(self, identity: str, image: bytes | Pixels) -> None:
         """One face: JPEG bytes of 112x112 pixels, or (112, 112, 3) uint8 RGB pixels.
 
