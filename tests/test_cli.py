@@ -74,7 +74,8 @@ def test_a_mistake_is_told_in_one_sentence(facenas, tmp_path, arguments, sentenc
     done = facenas(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+    *told, line = done.stderr.splitlines()
+    assert all(text.startswith("digits: 10 classes; ") for text in told)  # what the set holds
     assert line.startswith("facenas: ")
     assert sentence in line
     assert not list(tmp_path.iterdir())  # nothing half-written
