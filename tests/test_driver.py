@@ -127,15 +127,20 @@ def test_kill_9_and_resume_again_and_again(facenas, python, tmp_path, reference,
     assert facenas("resume", "killed").returncode == 0  # nothing left to do
 
 
-def test_ctrl_c_says_how_to_go_on(facenas, tmp_path):
-    command = [sys.executable, "-m", "facenas.cli", *small_search("--run", "c", "--workers", "1")]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait_for_lines(tmp_path / "runs" / "c" / "trials.jsonl", 1, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert stderr.splitlines()[-1] == "facenas: stopped; `facenas resume c` goes on"
-    assert "Traceback" not in stderr
+def test_ctrl_c_and_sigterm_say_how_to_go_on(facenas, tmp_path):
+    command = [sys.executable, "-m", "facenas.cli"]
+    first = small_search("--run", "c", "--workers", "1")
+    # A terminal tells workers too, a batch system the first process alone.
+    for lines, words, stop in ((1, first, os.killpg), (3, ["resume", "c"], os.kill)):
+        process = subprocess.Popen(
+            [*command, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        wait_for_lines(tmp_path / "runs" / "c" / "trials.jsonl", lines, process)
+        stop(process.pid, signal.SIGINT if stop is os.killpg else signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert stderr.splitlines()[-1] == "facenas: stopped; `facenas resume c` goes on"
+        assert "Traceback" not in stderr
     assert facenas("resume", "c").returncode == 0
 
 

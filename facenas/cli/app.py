@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -73,6 +75,9 @@ def common(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: one sentence instead of a traceback, unless --debug. arguments: or the process's."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # What a batch system sends is taken as Ctrl-C is: what is under way is left so that it can go on.
+    with suppress(ValueError):  # of another thread than the first
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(words)
     except Exception as error:
