@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from facenas.config import Config
 from facenas.errors import SearchStoppedError, UserError
 from facenas.execution import EXECUTORS, Executor, check_execution
+from facenas.files import reading
 from facenas.runs import Run, create_run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
@@ -371,17 +372,18 @@ def _search(run: Run) -> SearchResult:
             progress.close()
     if "tau" in found and (warning := rank_warning(found["tau"])):
         log.warning("%s", warning)
-    return SearchResult(
-        run=run.folder,
-        architecture=from_json(found["architecture"]),
-        accuracy=found["accuracy"],
-        parameters=found["parameters"],
-        macs=found["macs"],
-        trials=found["trials"],
-        front=tuple(found.get("front", ())),
-        report=_report(run),
-        details=found,
-    )
+    with reading(run.folder / "best.json", "remove it and resume the run"):
+        return SearchResult(
+            run=run.folder,
+            architecture=from_json(found["architecture"]),
+            accuracy=found["accuracy"],
+            parameters=found["parameters"],
+            macs=found["macs"],
+            trials=found["trials"],
+            front=tuple(found.get("front", ())),
+            report=_report(run),
+            details=found,
+        )
 
 
 def _report(run: Run) -> Path | None:
@@ -423,7 +425,8 @@ def _resolve(
         raise UserError(f"pick {pick}: {target} is one network, and no run with a Pareto front")
     if not isinstance(target, Architecture) and _names_network(target):
         tree = {} if target in NAMED else read_json(Path(target))
-        target = NAMED[target] if target in NAMED else from_json(tree.get("architecture", tree))
+        with reading(Path(target)):
+            target = NAMED[target] if target in NAMED else from_json(tree.get("architecture", tree))
     if isinstance(target, Architecture):
         return target, "small" if target.task == "face" else "tiny"
     run = _open(target, runs_dir)
@@ -507,13 +510,14 @@ def _train(run: Run, epochs: int | None) -> TrainResult | None:
             progress.close()
     if distributed.rank():
         return None
-    return TrainResult(
-        run=run.folder,
-        architecture=from_json(result["architecture"]),
-        parameters=result["parameters"],
-        epochs=result["epochs"],
-        test_accuracy=result.get("test_accuracy"),
-        verification=(result.get("verification") or {}).get("accuracy"),
-        report=_report(run),
-        details=result,
-    )
+    with reading(run.folder / "train.json", "remove it and train again"):
+        return TrainResult(
+            run=run.folder,
+            architecture=from_json(result["architecture"]),
+            parameters=result["parameters"],
+            epochs=result["epochs"],
+            test_accuracy=result.get("test_accuracy"),
+            verification=(result.get("verification") or {}).get("accuracy"),
+            report=_report(run),
+            details=result,
+        )

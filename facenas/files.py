@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from facenas.errors import CandidateError, SearchStoppedError, StoppedError, Use
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "'")  # how a cell begins that is not taken for a text
 _MOST_JSON = 200_000_000  # bytes; in memory, ten times as much
 
 
@@ -159,6 +160,19 @@ def read_npy(path: Path, dtype: Any, ndim: int) -> NDArray[Any]:
         if not isinstance(array, np.ndarray) or (array.dtype, array.ndim) != (np.dtype(dtype), ndim):
             raise ValueError(f"it should hold {np.dtype(dtype)} in {ndim} dimensions")
         return array
+
+
+def as_cells(row: Iterable[Any]) -> list[Any]:
+    """A row for a CSV file that a spreadsheet may open: texts that it would take for formulas get a `'` before.
+
+    So do texts that begin with `'`: without it, `name_in_cell` gives every text as it was.
+    """
+    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell for cell in row]
+
+
+def name_in_cell(cell: str) -> str:
+    """What `as_cells` made the text of a cell of."""
+    return cell.removeprefix("'")
 
 
 class Walked(NamedTuple):

@@ -14,6 +14,8 @@ import pytest
 
 from facenas.errors import SearchStoppedError, UserError
 from facenas.files import (
+    as_cells,
+    name_in_cell,
     publish_folder,
     read_json,
     read_npy,
@@ -257,6 +259,16 @@ def test_what_killed_processes_left_is_removed_by_the_next(tmp_path):
         (tmp_path / name).touch()
     write_text(tmp_path / "best.json", "whole")
     assert {path.name for path in tmp_path.iterdir()} == kept | {"best.json"}
+
+
+def test_no_text_in_a_csv_file_is_a_formula():
+    names = ["=1+1.jpg", "+a", "-a", "@a", "\ta", "\ra", "'=a", "a=1.jpg", "", "'"]
+    cells = as_cells(names)
+    assert cells[0] == "'=1+1.jpg"
+    assert cells[7:9] == names[7:9]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    assert [name_in_cell(cell) for cell in cells] == names
+    assert as_cells([-1, -0.5, "x"]) == [-1, -0.5, "x"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import typer
 
 from facenas.cli.output import RUNS, Json, RunName, RunsDir, Settings, show, table
 from facenas.errors import UserError
+from facenas.files import reading
 
 
 def search(
@@ -113,10 +114,11 @@ def report(
     folder = open_run(runs_dir, run).folder
     other = open_run(runs_dir, beside).folder if beside else None
     limits = parse_budget(budget) if budget else None
-    result: dict[str, Any] = {"report": str(write_search_page(folder, other, limits))}
-    if limits is not None:
-        found = recommendation(folder, limits)
-        result |= {"recommendation": found.sentence, **found.to_json()}
+    with reading(folder, "restore its files, or start a new run"):
+        result: dict[str, Any] = {"report": str(write_search_page(folder, other, limits))}
+        if limits is not None:
+            found = recommendation(folder, limits)
+            result |= {"recommendation": found.sentence, **found.to_json()}
     show(result, as_json)
 
 

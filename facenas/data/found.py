@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from facenas.data.images import Pixels
 from facenas.errors import SearchStoppedError, UserError
-from facenas.files import read_json, write_json
+from facenas.files import as_cells, read_json, write_json
 
 if TYPE_CHECKING:
     from facenas.data.cache import ImageSet
@@ -65,7 +65,7 @@ def write_skipped(path: Path, unread: Iterable[Unread]) -> None:
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["source", "reason"])
-        rows.writerows((one.name, one.reason) for one in unread)
+        rows.writerows(as_cells((one.name, one.reason)) for one in unread)
 
 
 def read_found(folder: Path) -> dict[str, Any]:

@@ -11,18 +11,19 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from facenas.config import Config, validate
 from facenas.errors import UserError
 from facenas.evaluation.metrics.checks import unit_rows
-from facenas.files import publish_folder
+from facenas.files import publish_folder, read_json, read_npy
 
 Floats = NDArray[np.float32]
 
-_FORMAT, _VERSION = "facenas gallery", 1
 _ROWS = 16_384  # of the gallery compared at once: with 1,024 probes, 64 MiB of scores
 _PROBES = 1024
 FPIR = 0.01  # of unknown people who are given a name, at a gallery's own threshold
@@ -121,8 +122,8 @@ def write_gallery(
         raise ValueError("an embedding is zero")
     templates = mean_templates(rows, labels)
     about = {
-        "format": _FORMAT,
-        "version": _VERSION,
+        "format": "facenas gallery",
+        "version": 1,
         "model": model,
         "fingerprint": fingerprint,
         "identities": identities,
@@ -144,21 +145,29 @@ def open_gallery(path: Path) -> Gallery:
     if not is_gallery(path):
         raise UserError(f"{path}: is no gallery; make one by `facenas enroll FOLDER {path}`")
     try:
-        about: dict[str, Any] = json.loads((path / "gallery.json").read_text(encoding="utf-8"))
-        templates = np.load(path / "templates.npy", mmap_mode="r", allow_pickle=False)
-        identities, images = tuple(map(str, about["identities"])), tuple(map(int, about["images"]))
-        threshold = None if about["threshold"] is None else float(about["threshold"])
-        model, fingerprint = str(about["model"]), str(about["fingerprint"])
-        found = Gallery(path, identities, templates, images, model, fingerprint, threshold)
-        whole = (about["format"], about["version"]) == (_FORMAT, _VERSION)
-    except (OSError, ValueError, EOFError, TypeError, KeyError, RecursionError):
+        about = validate(_About, read_json(path / "gallery.json"), str(path))
+        templates = read_npy(path / "templates.npy", np.float32, 2)
+    except UserError:
         raise _damaged(path) from None
-    if not identities:
+    if not about.identities:
         raise UserError(f"{path}: is an empty gallery; enroll people into a new one")
-    fits = templates.ndim == 2 and len(templates) == len(identities) == len(images)
-    if not (whole and fits and templates.dtype == np.float32):
+    if not len(templates) == len(about.identities) == len(about.images):
         raise _damaged(path)
-    return found
+    return Gallery(
+        *(path, about.identities, templates, about.images, about.model, about.fingerprint, about.threshold)
+    )
+
+
+class _About(Config):
+    """`gallery.json`."""
+
+    format: Literal["facenas gallery"]
+    version: Literal[1]
+    model: str
+    fingerprint: str
+    identities: tuple[str, ...]
+    images: tuple[Annotated[int, Field(ge=1)], ...]
+    threshold: Annotated[float, Field(ge=-1, le=1)] | None
 
 
 def is_gallery(path: Path) -> bool:

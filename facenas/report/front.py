@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from facenas.config import validate
 from facenas.errors import UserError
+from facenas.files import as_cells
 from facenas.report.format import amount, exactly, label, listed, many, percent
 from facenas.report.read import Network, RunFolder, Trial, phases, read_about, read_final, read_run
 from facenas.runs.config import RunConfig
@@ -320,12 +321,12 @@ def front_csv(front: Front) -> str:
     """A line a member: trial, accuracy (percent), objectives, words, architecture as JSON."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "accuracy", *front.objectives, "words", "architecture"])
+    writer.writerow(as_cells(["id", "accuracy", *front.objectives, "words", "architecture"]))
     for member in front.members:
         numbers = [member.accuracy, *member.values.values()]
         shown = [int(n) if float(n).is_integer() else n for n in numbers]
         network = member.network
-        writer.writerow([member.id, *shown, network.summary, json.dumps(network.tree)])
+        writer.writerow(as_cells([member.id, *shown, network.summary, json.dumps(network.tree)]))
     return text.getvalue()
 
 

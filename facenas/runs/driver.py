@@ -13,6 +13,7 @@ from typing import Any
 
 from facenas.errors import SearchStoppedError
 from facenas.execution import Evaluator, Executor, TrialSpec, build_executor
+from facenas.files import reading
 from facenas.runs.evaluator import build_evaluator
 from facenas.runs.run import Run, other_versions
 from facenas.runs.search_log import MAX_FAILURES_IN_A_ROW, SearchLog
@@ -129,11 +130,13 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     """
     if best := run.best():
         return best
-    space = run.config.build_space(run.about["data"])
+    with reading(run.folder / "run.yaml"):
+        space = run.config.build_space(run.about["data"])
     strategy = run.config.build_strategy(space)
     evaluator = build_evaluator(run, space, observer.preparing)
     others = other_versions(run.about)
-    log = SearchLog(run.folder, space.images.image_size, others)
+    with reading(run.folder / "trials.jsonl", "restore the run's files, or start a new run"):
+        log = SearchLog(run.folder, space.images.image_size, others)
     if others and log.journaled:
         told = ", ".join(f"{name} {run.about['versions'][name]} (now {now})" for name, now in others.items())
         logger.warning(

@@ -13,10 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, Field
+
+from facenas.config import Config, validate
 from facenas.device import core_count
 from facenas.errors import UserError
 from facenas.execution import Evaluator, SupernetPath, SupernetRef, TrainAlone
 from facenas.execution.evaluators import function_evaluator
+from facenas.files import reading
 from facenas.runs.run import Run, open_run
 from facenas.spaces import Graph
 from facenas.spaces.base import fingerprint
@@ -58,12 +62,12 @@ def _train_supernet(
     """
     from facenas.data import open_data
     from facenas.device import pick_device
-    from facenas.training.fit import TrainState, fit, kept_threads, read_checkpoint
+    from facenas.training.fit import TrainState, fit, kept_threads
     from facenas.training.supernet import supernet_trainer
     from facenas.training.tasks import TaskContext
 
     path, key = run.folder / "checkpoints" / "supernet.pt", _key(run, settings)
-    checkpoint = read_checkpoint(path, key) or _take_over(run, settings, path, key)
+    checkpoint = checked_checkpoint(path, key) or _take_over(run, settings, path, key)
     if checkpoint is None or len(checkpoint["history"]) < settings.epochs:
         config, data, seed = run.config, open_data(data_folder), int(key[:16], 16) >> 1
         with kept_threads(checkpoint):
@@ -72,19 +76,43 @@ def _train_supernet(
             )
             trainer, supernet = supernet_trainer(context, space, settings)
             state = TrainState(trainer, path, key, {"supernet": supernet})
-            state.restore(checkpoint)
+            with reading(path, "remove it to train anew"):
+                state.restore(checkpoint)
             fit(state, run.folder, "supernet", on_epoch)
     return SupernetRef(path, key, space, settings.recalibration)
 
 
+class _Checkpoint(Config):
+    """What `TrainState.save` writes, beside weights."""
+
+    model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
+
+    key: str
+    training: dict[str, Any]
+    history: list[dict[str, Any]]
+    seconds: float = Field(ge=0)
+    threads: int = Field(ge=1, le=4096)
+
+
+def checked_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+    """`read_checkpoint` of what is there in full; raises UserError when it is something else."""
+    from facenas.training.fit import read_checkpoint
+
+    with reading(path, "remove it to train anew"):
+        checkpoint = read_checkpoint(path, key)
+        if checkpoint is not None:
+            validate(_Checkpoint, checkpoint, str(path))
+        return checkpoint
+
+
 def _take_over(run: Run, settings: SupernetSettings, path: Path, key: str) -> dict[str, Any] | None:
     """Copies the supernet that a neighboring run has trained to its end, if training anew would repeat it."""
-    from facenas.training.fit import read_checkpoint, save, write_metrics
+    from facenas.training.fit import save, write_metrics
 
     for other in sorted(run.folder.parent.glob("[!.]*/checkpoints/supernet.pt")):
         with suppress(UserError):  # of other settings, or damaged: no fault of this run
             neighbor = open_run(run.folder.parent, other.parents[1].name)
-            checkpoint = read_checkpoint(other, key) if _alike(run, neighbor) else None
+            checkpoint = checked_checkpoint(other, key) if _alike(run, neighbor) else None
             # Another number of threads rounds otherwise.
             if checkpoint is None or checkpoint["threads"] != core_count():
                 continue

@@ -10,12 +10,13 @@ import torch
 from facenas.data import ImageSet, TrainingData
 from facenas.device import pick_device
 from facenas.errors import UserError
-from facenas.files import write_json
+from facenas.files import reading, write_json
 from facenas.runs import Run
+from facenas.runs.evaluator import checked_checkpoint
 from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import fingerprint
 from facenas.training import distributed
-from facenas.training.fit import OnEpoch, TrainState, fit, kept_threads, read_checkpoint, save
+from facenas.training.fit import OnEpoch, TrainState, fit, kept_threads, save
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
 
@@ -42,7 +43,7 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
     epochs = epochs or config.recipe.final_epochs
     key = _key(run, arch, epochs)
     path = run.folder / "checkpoints" / "training.pt"
-    checkpoint = read_checkpoint(path, key)
+    checkpoint = checked_checkpoint(path, key)
     with kept_threads(checkpoint):
         device, seed = pick_device(distributed.local_rank()), int(key[:16], 16) >> 1
         task = build_task(
@@ -50,7 +51,8 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
         )
         trainer = Trainer(task, config.recipe, epochs, device, config.execution.compile)
         state = TrainState(trainer, path, key)
-        state.restore(checkpoint)
+        with reading(path, "remove it to train anew"):
+            state.restore(checkpoint)
         fit(state, run.folder, "final", on_epoch, lambda: _save_model(run, arch, data, state))
         return _conclude(run, arch, data, state)
 

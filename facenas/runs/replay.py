@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from facenas.config import read_yaml, validate
 from facenas.errors import UserError
-from facenas.files import read_json
+from facenas.files import read_json, reading
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.spaces import ImageFacts, from_json
@@ -61,7 +61,11 @@ class Comparison:
 
 def replay(path: Path) -> Comparison:
     """Replays the log at `path`; raises UserError when it is missing or not a log."""
-    recorded = read_recorded(path)
+    with reading(path):
+        return _replay(path, read_recorded(path))
+
+
+def _replay(path: Path, recorded: RecordedSearch) -> Comparison:
     strategy, count = recorded.strategy, len(recorded.trials)
     for number, trial in enumerate(recorded.trials):
         difference = _compare_trial(number, strategy.ask(), trial, recorded.ours)

@@ -82,7 +82,10 @@ class Run:
 
     def best(self) -> dict[str, Any] | None:
         """What the search found, or None while it has not ended."""
-        return _if_there(self.folder / "best.json")
+        best = _if_there(self.folder / "best.json")
+        if best is not None and not isinstance(best.get("architecture"), dict):
+            raise UserError(f"{self.folder / 'best.json'}: has no architecture; remove it and resume the run")
+        return best
 
     def trained(self) -> dict[str, Any] | None:
         """The final training's result, or None."""
@@ -150,6 +153,8 @@ def open_run(runs_dir: Path, name: str) -> Run:
         if (folder / "run.yaml").is_file():
             about = read_yaml(folder / "run.yaml")
             config = validate(RunConfig, about.get("config"), f"{folder / 'run.yaml'}: config")
+            if not isinstance(data := about.get("data"), dict) or not isinstance(data.get("fingerprint"), str):
+                raise UserError(f"{folder / 'run.yaml'}: tells no fingerprint of its data; restore the file")
             return Run(folder, config, about)
     raise UserError(f"{name}: no such run in {runs_dir}; `facenas runs` lists them, --runs-dir looks elsewhere")
 

@@ -101,10 +101,10 @@ C = TypeVar("C", bound=Chain)
 class Bounds(Config):
     """Bounds of a space of chains; widths are channels of its first layer, or first stage."""
 
-    min_depth: int = Field(10, ge=1)
-    max_depth: int = Field(100, ge=1)
-    min_width: int = Field(16, ge=1)
-    max_width: int = Field(64, ge=1)
+    min_depth: int = Field(10, ge=1, le=10_000)  # a network of so many layers is described in full
+    max_depth: int = Field(100, ge=1, le=10_000)
+    min_width: int = Field(16, ge=1, le=100_000)
+    max_width: int = Field(64, ge=1, le=100_000)
     width_step: int = Field(2, ge=1)
 
     @model_validator(mode="after")

@@ -184,8 +184,8 @@ def test_best_and_trained_are_none_before_they_are_there(tmp_path):
     run = make(tmp_path)
     assert run.best() is None
     assert run.trained() is None
-    run.write_best({"parameters": 5})
-    assert run.best() == {"parameters": 5}
+    run.write_best({"architecture": {}, "parameters": 5})
+    assert run.best() == {"architecture": {}, "parameters": 5}
 
 
 def test_images_that_changed_are_refused(tmp_path, monkeypatch):

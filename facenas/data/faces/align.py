@@ -28,7 +28,7 @@ from facenas.data.faces.store import SIDE, encode_jpeg, is_face_jpeg
 from facenas.data.images import Files, Pixels, decode_image, find_images, reason_of
 from facenas.device import core_count
 from facenas.errors import UserError
-from facenas.files import read_json, sweep, write_bytes, write_json, write_text
+from facenas.files import as_cells, read_json, sweep, write_bytes, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ def _list_skipped(out: Path, source: Path, skipped: list[tuple[str, str]], image
         return
     text = io.StringIO()
     rows = [(name.encode(errors="backslashreplace").decode(), reason) for name, reason in skipped]
-    csv.writer(text).writerows([("file", "reason"), *rows])
+    csv.writer(text).writerows([("file", "reason"), *map(as_cells, rows)])
     write_text(path, text.getvalue())
     if len(skipped) == images:
         name, reason = skipped[0]

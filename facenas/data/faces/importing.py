@@ -16,6 +16,7 @@ from facenas.data.faces.writer import StoreWriter
 from facenas.data.found import told_of_identities
 from facenas.data.images import Pixels, is_turned, open_image, reason_of, to_pixels, upright_size
 from facenas.errors import UserError
+from facenas.files import as_cells
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def import_faces(
                     raise
                 except Exception as error:  # Pillow's plugins and zipfile raise many kinds
                     reason = reason_of(error)
-                    rows.writerow([item.name, reason])
+                    rows.writerow(as_cells([item.name, reason]))
                     first = first or f"{item.name}: {reason}"
                     skipped += 1
                     incomplete.add(item.identity)
