@@ -129,6 +129,8 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
 
 def _prepared(config: DataConfig, cache: Path) -> Path:
     name, path = known_name(config.name), Path(config.name).expanduser()
+    if name is not None or config.name == DEMO:
+        _refuse_two(config.name, path, _places(name, config.root) if name in NAMED_SETS else [])
     if config.name == DEMO:
         return _demo_store(cache)
     if name is not None:
@@ -188,6 +190,15 @@ def known_name(text: str) -> str | None:
     """The set that `text` means (`Fashion-MNIST`, `fashion_mnist`, `FashionMNIST`), else None."""
     plain = text.lower().replace("-", "").replace("_", "")
     return next((name for name in KNOWN_NAMES if name.replace("_", "") == plain), None)
+
+
+def _refuse_two(name: str, path: Path, own: list[Path]) -> None:
+    """Raises UserError when `path`, called as a set is, is there too; own: where the set itself may lie."""
+    if path.exists() and path.resolve() not in [place.resolve() for place in own]:
+        raise UserError(
+            f"{name}: is a data set, and there is {path.absolute()} as well; give ./{name} for that, or rename "
+            "it to have the data set"
+        )
 
 
 def names_store(path: Path) -> bool:

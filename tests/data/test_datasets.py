@@ -354,3 +354,15 @@ def test_the_real_files(name, folder, tmp_path):
     assert np.bincount(found.test_labels).sum() == 10_000
     assert found.train_images.mean() / 255 == pytest.approx(found.mean[0], abs=1e-3)
     assert found.train_images.std() / 255 == pytest.approx(found.std[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["digits", "demo", "mnist"])
+def test_a_set_and_a_folder_of_its_name_are_not_confused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(
+        UserError, match=rf"^{name}: is a data set, and there is .* as well; give \./{name} for that"
+    ):
+        prepare(DataConfig(name=name), tmp_path / "cache")
+    with pytest.raises(UserError, match="0 class"):
+        prepare(DataConfig(name=f"./{name}"), tmp_path / "cache")

@@ -28,6 +28,10 @@ SETS = {
     "numpy bools": (ITEMS, [np.bool_(same) for same in SAME]),
     "array of bools": (ITEMS, np.array(SAME)),
     "numbers": (ITEMS, [1, 0, 1]),
+    "array of objects": (np.array(ITEMS, object), np.array(SAME, object)),
+    "array of integers": (ITEMS, np.array([1, 0, 1], ">i4")),
+    "array of floats": (ITEMS, np.array([1.0, 0.0, 1.0])),
+    "floats": (ITEMS, [1.0, 0.0, np.float32(1)]),
     "tuples": (tuple(ITEMS), tuple(SAME)),
 }
 
@@ -162,7 +166,8 @@ def test_one_text_is_not_copied_again_and_again(tmp_path):
         ((ITEMS, [True, False, None]), "a label is neither true nor false but NoneType"),
         (([*ITEMS[:5], "text"], SAME), "an image is no bytes but str"),
         (([*ITEMS[:5], np.zeros(9)], SAME), "an array of f8"),
-        ((np.array(ITEMS, object), SAME), "an array of O8"),
+        ((ITEMS, np.array([1, 0, 0.5])), "a label is neither true nor false"),
+        ((ITEMS, np.array([1, 0, 1], complex)), "an array of c16"),
         (ITEMS, "is damaged or not"),
         ([1, 2], "is damaged or not"),
     ],

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 import shutil
 import zipfile
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 from bench_files import SHARED, encoded, face, faces, read_pairs, write
 
 from facenas.errors import UserError
-from facenas.evaluation.benches import BenchNotThereError
+from facenas.evaluation.benches import BenchNotThereError, find_bench
 
 PEOPLE = [f"P_{i}" for i in range(6)]
 IMAGES = [f"{name}/{name}_{number:04d}.jpg" for name in PEOPLE for number in (1, 12)]
@@ -125,6 +126,16 @@ def test_one_folder_of_all_benches(tmp_path):
         ("P_0/P_0_0001.jpg P_1/P_1_0001.jpg yes\n", "is no list of pairs"),
         (ANNOTATION_AFTER + "a b 2\n", "line 13 is not `path1 path2 label`"),
         ("3\t2\n", "has 0 pairs, but its first line says 12"),
+        (PAIRS_TXT.replace("P_0\t1\tP_1\t12", "P_0\t1\tP_0\t12"), "line 4 has one person where two are needed"),
+        (PAIRS_TXT.replace("P_1\t1\t12", "P_1\t1\t1"), "line 3 compares an image with itself"),
+        (
+            PAIRS_TXT.replace("P_0\t1\tP_1\t12", "P_2\t1\t12"),
+            "the fold from line 2 on holds 3 pairs of one person",
+        ),
+        (f"1 {IMAGES[0]} {IMAGES[1]}\n0 {IMAGES[1]} {IMAGES[0]}\n", "lines 1 and 2 call one pair the same and"),
+        ("a.jpg 1\nb.jpg 1\nc.jpg 1\n", "has 3 lines, where two make a pair"),
+        ("a.jpg 1\nb.jpg 0\n", "lines 1 and 2 make a pair, but have other labels"),
+        ("a.jpg 1\nb.jpg\n", "line 2 is not `image label`"),
     ],
 )
 def test_faulty_lists(tmp_path, text, fault):
@@ -272,3 +283,37 @@ def test_real_lfw():
     people = np.array([[found.names[i].split("/")[0] for i in pair] for pair in found.pairs])
     np.testing.assert_array_equal(people[:, 0] == people[:, 1], found.same)
     assert found.images.read(np.arange(0, 7701, 100)).mean() == pytest.approx(113, abs=5)
+
+
+def test_official_lists_of_calfw_with_all_pairs_of_one_person_first(tmp_path):
+    """Two lines a pair; label: the fold of a pair of one person, 0 of two."""
+    names = [f"P\u00e9_{i}_{number:04d}.jpg" for i in range(20) for number in (1, 2)]
+    decomposed = {normalize("NFD", name): data for name, data in faces(names).items()}
+    same = "".join(f"{name} {1 + i // 4}\n" for i, name in enumerate(names))
+    other = "".join(f"{names[2 * i]} 0\n{names[(2 * i + 3) % 40]} 0\n" for i in range(20))
+    root = write(tmp_path / "calfw", decomposed | {"pairs_CALFW.txt": (same + other).encode()})
+    found = read_pairs("calfw", root)
+    assert found.folds == 10
+    assert found.same.tolist() == [True, True, False, False] * 10
+    assert pair_names(found)[:3] == [(names[0], names[1]), (names[2], names[3]), (names[0], names[3])]
+
+
+def test_capitals_in_endings(tmp_path):
+    write(tmp_path, {"LFW.BIN": pickle.dumps(([encoded(face(i)) for i in range(4)], [True, False]))})
+    assert read_pairs("lfw", tmp_path).same.tolist() == [True, False]
+    assert len(read_pairs("lfw", tmp_path / "LFW.BIN").images) == 4
+
+
+def test_other_counts_than_official_and_embeddings_that_tell_nothing(tmp_path):
+    images = [encoded(face(i)) for i in range(40)]
+    write(tmp_path, {"lfw.bin": pickle.dumps((images, [True, False] * 10))})
+    rows = np.random.default_rng(0).normal(size=(40, 4))
+    result = find_bench("lfw").measure(tmp_path, lambda found: rows)
+    told = "lfw: 20 pairs where the official bench has 6,000, 10 genuine where the official bench has 3,000"
+    assert result.warnings[0].startswith(told)
+    for spoilt, fault in (
+        (rows * (np.arange(40) != 7)[:, None], "zero, first in row 7"),
+        (rows * 0 + 1, "the same"),
+    ):
+        with pytest.raises(UserError, match=f"lfw cannot be measured: embeddings .*{fault}"):
+            find_bench("lfw").measure(tmp_path, lambda found, spoilt=spoilt: spoilt)

@@ -8,7 +8,8 @@ measured is a `Protocol`, found by the YAML's `kind`: `pairs`, `templates`, `ran
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pydantic import Field, PositiveInt
 
 from facenas.config import Config, Registry, read_yaml, shipped, validate
 from facenas.errors import UserError
+from facenas.evaluation.metrics.checks import check_embeddings
 
 if TYPE_CHECKING:  # of the metrics, numpy alone is needed
     from facenas.evaluation.benches.images import Images
@@ -72,11 +74,30 @@ class Bench(Config):
         Raises BenchNotThereError when nothing of the bench is there, and UserError when files are damaged,
         incomplete, or say nothing that can be measured.
         """
+
+        def checked(images: Images) -> Floats:
+            embeddings = extract(images)
+            check_embeddings(embeddings, "embeddings")
+            return embeddings
+
         try:
-            result: BenchResult = self.protocol.measure(data, extract)
+            result: BenchResult = self.protocol.measure(data, checked)
         except ValueError as error:  # of a metric, in one sentence
             raise UserError(f"{data}: {self.name} cannot be measured: {error}") from None
-        return result
+        return replace(result, warnings=(*result.warnings, *self._other_counts(result)))
+
+    def _other_counts(self, result: BenchResult) -> Iterator[str]:
+        """At most one sentence: what was measured is not as large as what others published figures of."""
+        found = {key: getattr(result, key, None) for key in self.counts}
+        if result.same is not None and "genuine" in found:
+            found["genuine"] = int(result.same.sum())
+        other = [
+            f"{size:,} {key} where the official bench has {self.counts[key]:,}"
+            for key, size in found.items()
+            if isinstance(size, int) and size != self.counts[key]
+        ]
+        if other:
+            yield f"{self.name}: {', '.join(other)}; published figures are of another set of pairs or images"
 
 
 class Protocol(ABC):

@@ -27,8 +27,18 @@ from facenas.evaluation.benches.images import EncodedImages
 _INSTRUCTIONS = frozenset(
     "PROTO FRAME STOP MARK EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NONE "  # noqa: SIM905
     "NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING BINBYTES "
+    "BINFLOAT FLOAT "
     "SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE PUT BINPUT LONG_BINPUT "
     "MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD".split()
+)
+_DTYPES = (
+    "u1",
+    "b1",
+    "uint8",
+    "bool",
+    "O8",
+    "O",
+    *(f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)),
 )
 _STARTS = (b"\x80", b"(")  # a protocol's number, or the first mark of protocols 0 and 1
 
@@ -59,7 +69,7 @@ def _parsed(path: Path, content: bytes) -> tuple[list[bytes], NDArray[np.bool_]]
     try:
         _check_instructions(content)
         images, labels = _Unpickler(content).load()
-        labels = labels.data if isinstance(labels, _Array) else labels
+        images, labels = (x.values() if isinstance(x, _Array) else x for x in (images, labels))
         return [_image(item) for item in images], np.array([_bool(x) for x in labels], bool)
     except _HostileError as error:
         raise UserError(f"{path}: is refused, and nothing of it was run: {error}") from None
@@ -98,30 +108,47 @@ class _Inert:
 
 
 class _Dtype:
-    """Stands in for `numpy.dtype`; of one-byte types the state says nothing."""
+    """Stands in for `numpy.dtype`: numbers of any size, and objects; the state tells the order of bytes."""
 
     def __init__(self, name: str | bytes, *_: object) -> None:
         self.name = name.decode() if isinstance(name, bytes) else name
-        if self.name not in ("u1", "b1", "|u1", "|b1", "uint8", "bool"):
-            raise ValueError(f"an array of {self.name}, where images and labels have one byte")
+        if self.name.lstrip("|<>=") not in _DTYPES:
+            raise ValueError(f"an array of {self.name}, where images have one byte and labels are numbers")
+        self.of_bytes = self.name.lstrip("|") in ("u1", "b1", "uint8", "bool")
+        self.of_objects = self.name.startswith("O")
+        self.order = "<"
 
     def __setstate__(self, state: object) -> None:
-        pass
+        if isinstance(state, tuple) and len(state) > 1 and state[1] in (">", b">"):
+            self.order = ">"
 
 
 class _Array:
-    """Stands in for `numpy.ndarray` and NumPy's scalars, of one-byte types."""
+    """Stands in for `numpy.ndarray` and NumPy's scalars."""
 
     def __init__(self, dtype: object = None, data: object = b"") -> None:
         self.data: bytes | bytearray = b""
+        self.dtype = _Dtype("u1")
         if dtype is not None:
             self.__setstate__((1, (), dtype, False, data))
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
         _version, _shape, dtype, _fortran, data = state
-        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+        if isinstance(dtype, _Dtype) and dtype.of_objects and isinstance(data, list):
+            self._objects = data
+        elif not isinstance(dtype, _Dtype) or dtype.of_objects or not isinstance(data, bytes | bytearray):
             raise ValueError("an array without type or bytes")
-        self.data = data
+        else:
+            self.data = data
+        self.dtype = dtype
+
+    def values(self) -> list[Any]:
+        """Its elements, in one row."""
+        if self.dtype.of_objects:
+            return self._objects
+        name = self.dtype.name.lstrip("|<>=")
+        dtype = np.dtype(name if self.dtype.of_bytes else self.dtype.order + name)
+        return list(np.frombuffer(self.data, dtype).tolist())
 
 
 class _Unpickler(pickle.Unpickler):
@@ -152,6 +179,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _image(item: object) -> bytes:
+    if isinstance(item, _Array) and not item.dtype.of_bytes:
+        raise ValueError(f"an image is an array of {item.dtype.name}, not of bytes")
     data = item.data if isinstance(item, _Array) else item
     if not isinstance(data, bytes | bytearray):
         raise ValueError(f"an image is no bytes but {type(data).__name__}")
@@ -159,7 +188,8 @@ def _image(item: object) -> bytes:
 
 
 def _bool(item: object) -> bool:
-    value = item.data[0] if isinstance(item, _Array) and len(item.data) == 1 else item
-    if not isinstance(value, int) or value not in (0, 1):
+    values = item.values() if isinstance(item, _Array) else [item]
+    value = values[0] if len(values) == 1 else item
+    if not isinstance(value, int | float) or value not in (0, 1):
         raise ValueError(f"a label is neither true nor false but {type(item).__name__}")
     return bool(value)

@@ -3,6 +3,7 @@
 pairs.txt                               `10<TAB>300`; for every fold 300 lines `name<TAB>i<TAB>j` (one person)
                                         and 300 `name<TAB>i<TAB>other<TAB>j`; image i is `name/name_000i.jpg`
 rows                                    `label path1 path2` as in `lfw_ann.txt`, or `path1 path2 label`
+pairs_CALFW.txt, pairs_CPLFW.txt        `image label`, two lines a pair; label 0: two people, else one
 Pair_list_F.txt, Pair_list_P.txt        CFP: `number ../Data/Images/<id>/<frontal|profile>/<nn>.jpg`
 Split/<FF|FP>/<01..10>/<same|diff>.txt  CFP: `i,j`: in FP, i is a number of list F and j one of list P
 """
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from os.path import splitext
 from pathlib import Path
+from unicodedata import normalize
 
 from facenas.data.images import Files, FolderFiles, image_names, open_files
 from facenas.errors import UserError
@@ -24,6 +26,7 @@ ListFile = tuple[Files, str]  # a text file, or the first file of CFP's protocol
 
 _CFP_FIRST = "Pair_list_F.txt"
 _LABELS = ("0", "1")
+_FOLDS = 10  # of CALFW and CPLFW
 _ANY_LIST = "pairs.txt"  # whose, only the name of its folder tells
 _SAMPLE = 200  # listed images that tell in which folder all of them lie
 
@@ -35,9 +38,10 @@ def find_place(data: Path, names: Sequence[str], with_bin: bool) -> Path:
     """
     if not data.exists():
         raise UserError(f"{data}: does not exist")
-    for name in names if data.is_dir() else ():
-        if (data / name).exists() and (with_bin or not name.endswith(".bin")):
-            return find_place(data / name, names, with_bin)
+    there = {entry.name.lower(): entry for entry in sorted(data.iterdir())} if data.is_dir() else {}
+    for name in names:
+        if name in there and (with_bin or not name.endswith(".bin")):
+            return find_place(there[name], names, with_bin)
     return data
 
 
@@ -62,7 +66,7 @@ def open_list(path: Path) -> ListFile:
     """A text file, or CFP's protocol as a folder or .zip; raises UserError when it is neither."""
     if not path.exists():
         raise UserError(f"{path}: does not exist")
-    if not path.is_dir() and path.suffix != ".zip":
+    if not path.is_dir() and path.suffix.lower() != ".zip":
         return FolderFiles(path.parent), path.name
     files = open_files(path)
     found = [name for name in files.names() if name.rpartition("/")[2] == _CFP_FIRST]
@@ -91,14 +95,15 @@ def locate(files: Files, listed: Sequence[str]) -> list[str | None]:
     all listed paths share need not be there. Raises UserError when two folders fit.
     """
     names = image_names(files)
-    by_stem = {splitext(name)[0]: name for name in names}  # a.jpg and a.png: the exact name goes first
-    exact = set(names)
-    shorter = list(listed)
+    # a.jpg and a.png: the exact name goes first. macOS writes an accent as a letter of its own: NFC has one.
+    by_stem = {normalize("NFC", splitext(name)[0]): name for name in names}
+    exact = {normalize("NFC", name): name for name in names}
+    shorter = [normalize("NFC", name) for name in listed]
     while shorter:
         folder = _folder(files.root, by_stem, shorter)
         if folder is not None:
             places = [folder + name for name in shorter]
-            return [name if name in exact else by_stem.get(splitext(name)[0]) for name in places]
+            return [exact.get(name) or by_stem.get(splitext(name)[0]) for name in places]
         tops = {name.partition("/")[0] for name in shorter}
         if len(tops) > 1 or not all("/" in name for name in shorter):
             break
@@ -145,13 +150,68 @@ def read_pair_list(files: Files, name: str, split: str | None) -> tuple[list[Pai
             raise UserError(
                 f"{where}: has {len(lines) - 1} pairs, but its first line says {count} in {folds} folds"
             )
-        return [_lfw_pair(where, line) for line in lines[1:]], folds
+        pairs = [_lfw_pair(where, line) for line in lines[1:]]
+        _check_pairs(where, lines[1:], pairs)
+        _check_folds(where, lines[1:], pairs, int(first[1]))
+        return pairs, folds
+    if len(first) == 2 and first[1].isdecimal():
+        return _two_lines_a_pair(where, lines), _FOLDS
     if len(first) == 3 and {first[0], first[2]} & set(_LABELS):
-        return [_labeled_pair(where, line, first[0] in _LABELS) for line in lines], None
+        pairs = [_labeled_pair(where, line, first[0] in _LABELS) for line in lines]
+        _check_pairs(where, lines, pairs)
+        return pairs, None
     raise UserError(
         f"{where}: is no list of pairs: its first line is neither LFW's 10<TAB>300 nor `label path1 path2` "
-        "nor `path1 path2 label`"
+        "nor `path1 path2 label` nor `image label`"
     )
+
+
+def _check_pairs(where: str, lines: Sequence[Line], pairs: Sequence[Pair]) -> None:
+    """Raises UserError for an image against itself, and for two rows that contradict each other."""
+    said: dict[tuple[str, ...], tuple[bool, int]] = {}
+    for (number, text), (first, second, same) in zip(lines, pairs, strict=True):
+        if first == second:
+            raise UserError(f"{where}: line {number} compares an image with itself: {text!r}")
+        before, line = said.setdefault(tuple(sorted((first, second))), (same, number))
+        if before != same:
+            raise UserError(
+                f"{where}: lines {line} and {number} call one pair the same and different: {text!r}"
+            )
+
+
+def _check_folds(where: str, lines: Sequence[Line], pairs: Sequence[Pair], each: int) -> None:
+    """Raises UserError when a fold does not hold as many pairs of either kind as the first line says."""
+    for start in range(0, len(pairs), 2 * each):
+        genuine = sum(same for *_, same in pairs[start : start + 2 * each])
+        if genuine != each:
+            raise UserError(
+                f"{where}: the fold from line {lines[start][0]} on holds {genuine} pairs of one person, but "
+                f"the first line says {each}"
+            )
+
+
+def _two_lines_a_pair(where: str, lines: Sequence[Line]) -> list[Pair]:
+    """Pairs in the order of ten folds with a tenth of each kind: the official lists may have one kind first."""
+    rows = [(number, text, text.rsplit(maxsplit=1)) for number, text in lines]
+    for number, text, words in rows:
+        if len(words) != 2 or not words[1].isdecimal():
+            raise UserError(f"{where}: line {number} is not `image label`: {text!r}")
+    if len(rows) % 2:
+        raise UserError(f"{where}: has {len(rows)} lines, where two make a pair; give a whole copy")
+    pairs: list[Pair] = []
+    for (number, _, (first, label)), (_, _, (second, other)) in zip(rows[::2], rows[1::2], strict=True):
+        if label != other:
+            raise UserError(f"{where}: lines {number} and {number + 1} make a pair, but have other labels")
+        pairs.append((plain_path(first), plain_path(second), label != "0"))
+    _check_pairs(where, lines[::2], pairs)
+    kinds = [[pair for pair in pairs if pair[2] is same] for same in (True, False)]
+    cuts = [[len(kind) * fold // _FOLDS for fold in range(_FOLDS + 1)] for kind in kinds]
+    return [
+        pair
+        for fold in range(_FOLDS)
+        for kind, cut in zip(kinds, cuts, strict=True)
+        for pair in kind[cut[fold] : cut[fold + 1]]
+    ]
 
 
 def _lfw_pair(where: str, line: Line) -> Pair:
@@ -159,6 +219,8 @@ def _lfw_pair(where: str, line: Line) -> Pair:
     same = len(words) == 3
     try:
         name, i, other, j = (*words[:2], words[0], words[2]) if same else words
+        if not same and name == other:
+            raise UserError(f"{where}: line {line[0]} has one person where two are needed: {line[1]!r}")
         return f"{name}/{name}_{int(i):04d}.jpg", f"{other}/{other}_{int(j):04d}.jpg", same
     except ValueError:
         raise UserError(f"{where}: line {line[0]} is not a pair: {line[1]!r}") from None

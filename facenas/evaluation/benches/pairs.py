@@ -100,7 +100,7 @@ class PairProtocol(Protocol):
         """
         bench = self.bench
         place = find_place(data, bench.files, with_bin=bench.pairs is None)
-        if place.suffix == ".bin":
+        if place.suffix.lower() == ".bin":
             if bench.pairs is not None:
                 raise UserError(f"{place}: holds its own pairs; leave out {bench.pairs}")
             images, same = read_bin(place)

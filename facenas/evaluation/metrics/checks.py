@@ -61,6 +61,20 @@ def unit_rows(embeddings: ArrayLike, what: str) -> Floats:
     return np.asarray(found / np.where(norms > 0, norms, 1)[:, None], found.dtype)
 
 
+def check_embeddings(embeddings: Floats, what: str) -> None:
+    """Raises ValueError when a row of (n, E) embeddings is zero, or all rows are the same.
+
+    Cosines with zero are 0, and of equal rows 1, whatever the images show.
+    """
+    if embeddings.ndim != 2 or not embeddings.size:
+        return
+    empty = np.flatnonzero(~embeddings.any(axis=1))
+    if len(empty):
+        raise ValueError(f"{what} are zero, first in row {empty[0]}: the network tells nothing of that image")
+    if len(embeddings) > 2 and (embeddings == embeddings[0]).all():
+        raise ValueError(f"{what} of all {len(embeddings):,} images are the same: the network tells nothing")
+
+
 def as_floats(values: ArrayLike) -> Floats:
     """Float32 and float64 as they are, any other number as float64."""
     found = np.asarray(values)
