@@ -83,7 +83,7 @@ def search(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[n
 
     templates: (p, E), probes: (m, E), both unit rows. Exact; among equal scores the lower number wins; k is
     at most p. The gallery is passed once for every 1,024 probes, in blocks, so memory does not grow.
-    Raises ValueError for an empty gallery, another width, or probes that are not finite.
+    Raises ValueError for an empty gallery, another width, and what is not finite.
     """
     if not len(templates):
         raise ValueError("the gallery is empty")
@@ -195,7 +195,10 @@ def _search(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[
     scores = np.full((count, k), -np.inf, np.float32)
     numbers = np.full((count, k), len(templates), np.int64)
     for start in range(0, len(templates), _ROWS):
-        block = probes @ templates[start : start + _ROWS].T
+        with np.errstate(invalid="ignore", over="ignore"):
+            block = probes @ templates[start : start + _ROWS].T
+        if not np.isfinite(block.sum()):
+            raise ValueError("a row of the gallery is not finite")
         least = scores[:, -1:]
         if np.isneginf(least).any() and block.shape[1] > k:  # else all of the first block is merged
             least = np.nextafter(np.partition(block, -k, axis=1)[:, [-k]], np.float32(-np.inf))

@@ -34,6 +34,7 @@ from facenas.evaluation.gallery import (
 from facenas.evaluation.metrics.checks import unit_rows
 from facenas.files import read_json
 
+_MOST_COSINE = 1.01  # of unit rows in float32
 _VERSION = 2  # raise it when the same files would give other faces
 
 
@@ -141,7 +142,10 @@ def embed_faces(net: Any, images: Path | FaceImages, detector: Path | None = Non
     faces = images if isinstance(images, FaceImages) else FaceImages(images, detector)
     with embedder_of(net) as embedder:
         rows = extract(embedder, faces, keep=False)
-    return np.array(unit_rows(rows, "embeddings"), np.float32)
+        try:
+            return np.array(unit_rows(rows, "embeddings"), np.float32)
+        except ValueError as error:
+            raise UserError(f"{embedder.name}: {error}; check the network and its input options") from None
 
 
 def verify(
@@ -224,6 +228,8 @@ def identify(
         rows = embed_faces(embedder, faces)
     try:
         scores, numbers = search(known.templates, rows, top_k)
+        if np.abs(scores).max(initial=0) > _MOST_COSINE:
+            raise ValueError("a row of the gallery is not of unit length")
     except ValueError as error:
         raise UserError(f"{known.path}: {error}; enroll its people anew") from None
     found = []

@@ -217,3 +217,11 @@ def test_what_a_gallery_is(made, tmp_path):
     shutil.rmtree(made.path)
     with pytest.raises(UserError, match="make one by `facenas enroll"):
         open_gallery(made.path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_found(value):
+    templates = np.eye(4, 8, dtype=np.float32)
+    templates[2, 3] = value
+    with pytest.raises(ValueError, match="a row of the gallery is not finite"):
+        search(templates, np.eye(1, 8, dtype=np.float32), 2)

@@ -52,7 +52,8 @@ def unit_rows(embeddings: ArrayLike, what: str) -> Floats:
     if found.ndim != 2:
         raise ValueError(f"{what} have shape {found.shape}: (images, numbers of an embedding) is needed")
     # A product of each row with itself: several times faster than a sum of squares.
-    norms = np.sqrt(np.matmul(found[:, None, :], found[:, :, None])[:, 0, 0])
+    with np.errstate(over="ignore"):
+        norms = np.sqrt(np.matmul(found[:, None, :], found[:, :, None])[:, 0, 0])
     if not np.isfinite(norms).all():
         row = int(np.flatnonzero(~np.isfinite(norms))[0])
         raise ValueError(f"{what} are not finite, first in row {row}")
