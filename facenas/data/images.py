@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from facenas.errors import UserError
-from facenas.files import Walked, walk_files
+from facenas.files import Walked, reading, walk_files
 
 Pixels = NDArray[np.uint8]
 
@@ -106,9 +106,10 @@ class ZipFiles:
     def __init__(self, path: Path) -> None:
         self.root = path
         try:
-            self._archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile):
-            raise UserError(f"{path}: is neither a folder nor a readable .zip file") from None
+            with reading(path):
+                self._archive = zipfile.ZipFile(path)
+        except UserError as error:  # of a version or with names that zipfile cannot read, too
+            raise UserError(f"{path}: is neither a folder nor a readable .zip file") from error.__cause__
         self._lock = threading.Lock()
         self._members: dict[str, zipfile.ZipInfo] = {}
         for member in self._archive.infolist():

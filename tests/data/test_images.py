@@ -1,7 +1,9 @@
 """Folders and .zip files read alike, by threads too; one image file -> pixels; what is refused."""
 
 import io
+import os
 import struct
+import sys
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -238,3 +240,21 @@ def test_names_of_macos_are_read_and_a_member_twice_is_named(tmp_path):
             archive.writestr("a.png", b"y")
     with pytest.raises(UserError, match=r"member 'a\.png' is in it twice"):
         ZipFiles(path)
+
+
+def test_an_archive_that_zipfile_cannot_read(tmp_path):
+    """Of version 9.0, and with names that are not the UTF-8 that their flag promises."""
+    whole = zipped(tmp_path / "x.zip", b"image").read_bytes()
+    directory = whole.rindex(b"PK\x01\x02")
+    for place, value in ((directory + 6, b"\x5a"), (directory + 9, b"\x08")):
+        data = bytearray(whole)
+        data[place : place + 1] = value
+        (tmp_path / "x.zip").write_bytes(
+            bytes(data[:directory]) + data[directory:].replace(b"a.png", b"\xff.png")
+        )
+        with pytest.raises(UserError, match=r"x\.zip: is neither a folder nor a readable \.zip file"):
+            ZipFiles(tmp_path / "x.zip")
+    if sys.platform != "win32":
+        os.mkfifo(tmp_path / "pipe.zip")
+        with pytest.raises(UserError, match=r"pipe\.zip: is neither"):
+            find_images(tmp_path / "pipe.zip")
