@@ -280,3 +280,28 @@ def test_photographs_are_aligned_by_the_other_commands_too(here):
         told.append(json.loads(done.stdout.splitlines()[-1]))
     assert told[0]["same"] is told[1]["same"] is True
     assert abs(told[0]["similarity"] - told[1]["similarity"]) < 0.15
+
+
+@needs_data
+def test_a_gallery_with_one_photograph_under_two_names_knows_its_people(here):
+    """100 people; another photograph of the one who is there twice is recognized all the same."""
+    with zipfile.ZipFile(LFW) as archive:
+        firsts = {name.split("/")[-2]: name for name in archive.namelist() if name.endswith("_0001.jpg")}
+        twice = next(name for name in archive.namelist() if name.endswith("Abdullah_Gul_0002.jpg"))
+        people = ["Abdullah_Gul", *sorted(set(firsts) - {"Abdullah_Gul"})[::58][:98]]
+        crops = {who: archive.read(firsts[who]) for who in people}
+        (here / "probe.jpg").write_bytes(archive.read(twice))
+    crops["Somebody"] = encode_jpeg(decode_jpeg(crops["Abdullah_Gul"]))
+    for who, data in crops.items():
+        (here / "people" / who).mkdir(parents=True)
+        (here / "people" / who / "1.jpg").write_bytes(data)
+    model = ("--model", str(NETWORK), "--json")
+    done = CliRunner().invoke(app, ["enroll", "people", "g", *model])
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert 0.2 < told["threshold"] < 0.7
+    assert len(told["warnings"]) == 1
+    assert "Abdullah_Gul/1.jpg and Somebody/1.jpg (0.9" in told["warnings"][0]
+    assert told["warnings"][0] in done.stderr
+    done = CliRunner().invoke(app, ["identify", "probe.jpg", "--gallery", "g", *model])
+    (result,) = json.loads(done.stdout.splitlines()[-1])["results"]
+    assert result["identity"] in ("Abdullah_Gul", "Somebody")

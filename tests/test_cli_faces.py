@@ -235,7 +235,7 @@ FAULTS = {
     "verify one.jpg one.jpg --model net.onnx --threshold 2": "threshold 2.0: should be a cosine",
     "verify one.jpg one.jpg --model net.onnx --threshold 0.3 --results r.json": "both are given",
     "verify one.jpg one.jpg --model net.onnx --results r.json": "r.json: cannot be read",
-    "verify one.jpg large.png --model net.onnx": "cannot be fetched",
+    "verify one.jpg large.png --model net.onnx": "the face detector is not there",
     "verify one.jpg large.png --model net.onnx --detector net.onnx": "net.onnx: is not a YuNet",
     "enroll people net.onnx --model net.onnx": "net.onnx: is there already; overwrite says",
     "enroll people empty --overwrite --model net.onnx": "empty: is no gallery, so it is not",

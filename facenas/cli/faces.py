@@ -152,6 +152,10 @@ def enroll(
         "threshold": made.threshold,
         "model": model.model,
     }
+    if as_json:
+        facts["warnings"] = list(made.warnings)
+    for sentence in made.warnings:
+        typer.echo(f"facenas: {sentence}", err=True)
     show({**facts, "seconds": _since(started)}, as_json)
 
 

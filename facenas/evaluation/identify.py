@@ -176,7 +176,8 @@ def enroll(
 ) -> Gallery:
     """Writes a gallery of the people in `folder`, or a .zip: `<person>/.../<image>`.
 
-    model: what to call the network in it. Raises UserError when an image lies in no person's folder or gives no
+    model: what to call the network in it. The gallery's `warnings` name images that two people share, and whom
+    its threshold would turn away. Raises UserError when an image lies in no person's folder or gives no
     face, and for a `gallery` that is there already or cannot be written.
     """
     check_target(gallery, overwrite)
@@ -197,6 +198,7 @@ def enroll(
                     embedder.fingerprint,
                 ),
                 overwrite=overwrite,
+                images=faces.names,
             )
         except ValueError as error:
             raise UserError(f"{folder}: {error}; check the network and its input options") from None

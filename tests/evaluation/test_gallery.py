@@ -225,3 +225,71 @@ def test_a_row_that_is_not_finite_is_found(value):
     templates[2, 3] = value
     with pytest.raises(ValueError, match="a row of the gallery is not finite"):
         search(templates, np.eye(1, 8, dtype=np.float32), 2)
+
+
+def crowd(seed, people=150, each=1, size=32, noise=0.6):
+    """(rows, labels): unit rows round each person's own."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(people), each)
+    rows = rng.normal(size=(people, size))[labels] + noise * rng.normal(size=(people * each, size))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def strangers(rows, labels, apart=()):
+    """Of each image its best score with another person's template, by plain loops; `apart`: pairs of people."""
+    means = mean_templates(rows, labels)
+    found = []
+    for row, label in zip(rows, labels, strict=True):
+        others = [p for p in range(len(means)) if p != label and {p, int(label)} not in apart]
+        found.append(max(float(row @ means[p]) for p in others))
+    return sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("block", [70, 16_384])
+@pytest.mark.parametrize("each", [1, 3])
+def test_one_photograph_under_two_names_does_not_set_the_threshold(tmp_path, each, block, monkeypatch):
+    monkeypatch.setattr(gallery_module, "_ROWS", block)
+    rows, labels = crowd(0, each=each)
+    whole = write_gallery(tmp_path / "a", list(map(str, labels[::each])), rows, labels, "m", "f")
+    assert whole.threshold == pytest.approx(strangers(rows, labels)[len(rows) // 100], abs=1e-6)
+    assert not any("two names" in told for told in whole.warnings)
+    for one, other in ((0, 4), (0, 7), (20, 90)):  # three people with one photograph, and two
+        rows[each * other] = rows[each * one]
+    names = [f"{label}/{number}.jpg" for number, label in enumerate(labels)]
+    found = write_gallery(tmp_path / "b", list(map(str, labels[::each])), rows, labels, "m", "f", images=names)
+    pairs = [{0, 4}, {0, 7}, {4, 7}, {20, 90}]
+    expected = strangers(rows, labels, pairs)[len(rows) // 100]
+    assert found.threshold == pytest.approx(expected, abs=1e-6)
+    assert found.threshold < 0.9 < strangers(rows, labels)[0]
+    (told,) = [told for told in found.warnings if "two names" in told]
+    assert f"4/{4 * each}.jpg and 7/{7 * each}.jpg (1.0000)" in told
+    assert f"20/{20 * each}.jpg and 90/{90 * each}.jpg (1.0000)" in told
+    assert "put the images of one person into one folder" in told
+
+
+def test_a_network_that_tells_nobody_apart_gives_no_threshold(tmp_path):
+    rows, labels = crowd(1, people=200)
+    rows[:] = rows[:1] + 0.01 * rows
+    found = write_gallery(tmp_path / "g", list(map(str, labels)), rows, labels, "m", "f")
+    assert found.threshold is None
+    (told,) = found.warnings
+    assert "does not tell people apart" in told
+    assert ", and " in told
+    assert len(told) < 900
+
+
+def test_a_threshold_above_genuine_similarities_is_told(tmp_path):
+    rows, labels = crowd(2, each=3, noise=0.3)
+    names = [f"{number}.jpg" for number in range(len(rows))]
+    clean = write_gallery(tmp_path / "a", list(map(str, range(150))), rows, labels, "m", "f", images=names)
+    assert not clean.warnings
+    rows[31] = rows[400]  # somebody else, among the images of person 10
+    rows[31] += 0.7 * rows[200]
+    found = write_gallery(tmp_path / "b", list(map(str, range(150))), rows, labels, "m", "f", images=names)
+    row = rows[31] / np.linalg.norm(rows[31])
+    others = rows[30] + rows[32]
+    genuine = float(row @ others) / np.linalg.norm(others)
+    assert genuine <= found.threshold
+    told = found.warnings[-1]
+    assert "by it, 1 of 450 enrolled images would not be recognized" in told
+    assert f"least of all 31.jpg ({genuine:.4f})" in told
