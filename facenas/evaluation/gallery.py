@@ -235,8 +235,8 @@ def _of_shared(shared: list[tuple[int, int]], apart: bool, rows: Floats, named: 
     if not apart:
         yield (
             f"images of different people are as good as equal ({listed}), so the gallery has no threshold: "
-            "either the network does not tell people apart (check it and its input options), or many people are "
-            "there under two names"
+            "either the network does not tell people apart (check it and its input options), or many people "
+            "are there under two names"
         )
         return
     yield (
