@@ -283,14 +283,14 @@ def findings(count: int, names: list[str], seed: int = 0) -> Iterator[tuple[str,
                 yield name, number, found.replace(folder, "")
 
 
-def _report(show: Callable[[str], object] = print) -> None:
+def _report(show: Callable[..., object] = print) -> None:
     count, *names = sys.argv[1:]
     kinds: dict[str, int] = {}
     for name, number, found in findings(int(count), names):
         last = re.sub(r"\d+", "N", found.strip().splitlines()[-1])[:200]
         kind = f"{name}: {last}"
         if kind not in kinds:
-            show(f"--- {name} {number}\n{found[-3000:]}")
+            show(f"--- {name} {number}\n{found[-3000:]}", flush=True)
         kinds[kind] = kinds.get(kind, 0) + 1
     show("\n".join(f"{often:6d} {kind}" for kind, often in sorted(kinds.items())) or "no findings")
 
