@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facenas.data.cache import Decoded, Labels, cached, fingerprint
-from facenas.data.images import Pixels, is_grey, to_pixels
+from facenas.data.images import Pixels, is_grey, reason_of, to_pixels
 from facenas.data.parts import HELD_OUT
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
@@ -94,6 +94,41 @@ def from_dataset(
         classes = own if own is not None and len(own) == count else None
     name = name or type(train).__name__
     return from_arrays(*parts, classes=classes, flip=flip, image_size=image_size, name=name, cache=cache)
+
+
+_NPZ = (
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("images", "labels"),
+    ("x", "y"),
+    ("data", "labels"),
+)
+
+
+def from_npz(path: Path, image_size: int | None, cache: Path | None = None) -> str:
+    """As `from_arrays`, of a .npz file with `images` and `labels`, or the like (`x_train`, `y_train`, ...).
+
+    Raises UserError for other names, objects (which would be unpickled), and what `from_arrays` refuses.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            by_name = {name.lower(): name for name in arrays.files}
+            names = next((some for some in _NPZ if all(name in by_name for name in some)), None)
+            if names is None:
+                raise UserError(
+                    f"{path}: holds {', '.join(arrays.files) or 'nothing'}, where images and labels, or "
+                    "train_images, train_labels, test_images and test_labels are needed"
+                )
+            found = [arrays[by_name[name]] for name in names]
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds
+        raise UserError(f"{path}: is no readable .npz file of arrays ({reason_of(error)})") from None
+    parts = [(found[i], np.reshape(found[i + 1], -1)) for i in range(0, len(found), 2)]
+    try:
+        return from_arrays(*parts, image_size=image_size, name=path.stem, cache=cache)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _pair(given: Any, part: str) -> tuple[Pixels, Labels]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from facenas.data.arrays import from_npz
 from facenas.data.cache import (
     Decoded,
     ImageSet,
@@ -141,6 +142,8 @@ def _prepared(config: DataConfig, cache: Path) -> Path:
         return path
     if is_entry(path):
         return _entry(path, config.image_size, cache)
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return Path(from_npz(path, config.image_size, cache))
     if path.exists():
         return cached_folder(path, config.image_size, cache)
     if path.parent.resolve() == cache.resolve():
@@ -149,7 +152,7 @@ def _prepared(config: DataConfig, cache: Path) -> Path:
         fault = "no such file or folder"
     else:
         known = ", ".join(KNOWN_NAMES)
-        fault = f"unknown data set; there are {known}, or give the path of a folder or .zip of images"
+        fault = f"unknown data set; there are {known}, or give the path of a folder, .zip or list of images"
     raise UserError(f"{config.name}: {fault}")
 
 

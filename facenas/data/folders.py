@@ -29,7 +29,8 @@ from facenas.data.images import (
     to_pixels,
     upright_size,
 )
-from facenas.data.parts import Arrangement, arrange
+from facenas.data.lists import LISTS, listed_name, locate, read_list, refuse_repeated
+from facenas.data.parts import HELD_OUT, Arrangement, arrange, held_out_fifth
 from facenas.errors import UserError
 
 
@@ -46,6 +47,8 @@ def cached_folder(path: Path, image_size: int | None, cache: Path) -> Path:
     Its identity is the .zip's size and time, or those of every image of a folder.
     """
     identity: list[object] = [image_size, _READER]
+    if path.suffix.lower() in LISTS and path.is_file():
+        return _cached_list(path, image_size, cache)
     if path.is_dir():
         name, files = path.resolve().name, FolderFiles(path)
         identity.append(str(path.resolve()))
@@ -57,6 +60,41 @@ def cached_folder(path: Path, image_size: int | None, cache: Path) -> Path:
         name = path.stem
         identity.append(stamp(path))
     return cached(name, identity, lambda: _decode(open_files(path), image_size), cache)
+
+
+def _cached_list(path: Path, image_size: int | None, cache: Path) -> Path:
+    """As `cached_folder`, of a list of images and classes; a fixed fifth of them becomes the test images.
+
+    Paths are relative to the list, or to wherever below its folder the images lie.
+    """
+    refuse_repeated(path)
+    files, rows = FolderFiles(path.parent), list(read_list(path))
+    wanted = [listed_name(files, row.path) for row in rows]
+    if None in wanted:
+        found = locate(files, [row.path.replace("\\", "/") for row in rows])
+        wanted = [name or other for name, other in zip(wanted, found, strict=True)]
+    missing = [row for row, name in zip(rows, wanted, strict=True) if name is None]
+    if missing:
+        raise UserError(
+            f"{path}: line {missing[0].line} lists {missing[0].path}, which is not there; in all "
+            f"{len(missing)} of {len(rows)} images are missing"
+        )
+    names = [name for name in wanted if name is not None]
+    classes = tuple(sorted({row.label for row in rows}, key=_in_order))
+    if len(classes) < 2:
+        raise UserError(f"{path}: lists images of {len(classes)} class(es) where two or more are needed")
+    label_of = {label: number for number, label in enumerate(classes)}
+    listed = [(name, label_of[row.label]) for name, row in zip(names, rows, strict=True)]
+    train, test = held_out_fifth(listed, path)
+    plan = Arrangement(classes, train, test, [], HELD_OUT, ())
+    identity: list[object] = [image_size, _READER, stamp(path)]
+    identity += [[name, *files.stamp(name)] for name in names]
+    return cached(path.stem, identity, lambda: decode_listed(files, plan, image_size), cache)
+
+
+def _in_order(label: str) -> tuple[int, str]:
+    """Numbers by their size, before names."""
+    return (int(label), "") if label.isdecimal() and label.isascii() else (1 << 62, label)
 
 
 def _decode(files: Files, image_size: int | None) -> Decoded:

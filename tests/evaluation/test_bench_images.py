@@ -11,9 +11,10 @@ import pytest
 from bench_files import encoded, face, faces, write
 
 from facenas.data.images import open_files
+from facenas.data.lists import locate
 from facenas.errors import UserError
 from facenas.evaluation.benches.images import EncodedImages, file_images
-from facenas.evaluation.benches.pair_lists import locate, plain_path
+from facenas.evaluation.benches.pair_lists import plain_path
 
 NAMES = [f"person {i % 5}/{i}.{('jpg', 'png', 'bmp')[i % 3]}" for i in range(30)]
 

@@ -140,7 +140,7 @@ class Index:
         try:
             with self.path.open("rb") as file:
                 while lines := file.readlines(_BUFFER):
-                    block = np.loadtxt(lines, np.int64, comments=None, delimiter="\t", ndmin=2)
+                    block = np.loadtxt(lines, np.int64, comments=None, ndmin=2)
                     if block.shape[1] != 2 or block.min() < 0 or block[:, 0].max() >= _MOST_KEYS:
                         raise ValueError
                     yield block

@@ -1,13 +1,14 @@
 """What an import reads, one image after the other, each with its identity.
 
-A folder or .zip by identity, a CSV list, or InsightFace's RecordIO (images 1..N, then identities, record
-0 says where; `deepinsight/insightface:recognition/arcface_mxnet/common/rec_builder.py`).
+A folder or .zip by identity, a list (`facenas.data.lists`), or InsightFace's RecordIO (images 1..N, then
+identities, record 0 says where;
+`deepinsight/insightface:recognition/arcface_mxnet/common/rec_builder.py`).
 """
 
 from __future__ import annotations
 
-import csv
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
@@ -18,6 +19,7 @@ import numpy as np
 
 from facenas.data.faces.record_io import Index, Record, RecordFile
 from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files
+from facenas.data.lists import LISTS, read_list, read_listed, refuse_repeated
 from facenas.data.parts import check_folder, class_name, parts_among, unwrapped
 from facenas.errors import UserError
 
@@ -61,9 +63,12 @@ def open_source(path: Path) -> FaceSource:
             return open_records(path)
         case ".zip":
             return _open_zip(path)
-        case ".csv":
-            return _listed(f"list {path.name}", partial(_in_list, path))
-    raise UserError(f"{path}: is neither a folder nor a .rec, .zip or .csv file, so there is nothing to import")
+        case ending if ending in LISTS:
+            return _open_list(path)
+    raise UserError(
+        f"{path}: is neither a folder nor a .rec, .zip, .csv, .txt, .tsv or .lst file, so there is nothing to "
+        "import"
+    )
 
 
 def _listed(title: str, items: Callable[[], Iterator[Item]]) -> FaceSource:
@@ -150,24 +155,14 @@ def _refuse(reason: str) -> bytes:
     raise ValueError(reason)
 
 
-def _in_list(path: Path) -> Iterator[Item]:
-    """Rows `path,identity` of a UTF-8 CSV file; paths are relative to it; such a header is passed over."""
+def _open_list(path: Path) -> FaceSource:
+    """Rows of a path and an identity, see `facenas.data.lists`; paths are relative to the list."""
     files = FolderFiles(path.parent)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            for row in rows:
-                cells = [cell.strip() for cell in row]
-                if rows.line_num == 1 and [c.lower() for c in cells] == ["path", "identity"]:
-                    continue
-                if len(cells) == 2 and all(cells):
-                    yield Item(cells[0], cells[1], partial(files.read, cells[0]))
-                elif any(cells):
-                    raise UserError(f"{path}: line {rows.line_num} is not `path,identity`; correct it")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: is not UTF-8 CSV ({error}); correct it") from None
+
+    def items() -> Iterator[Item]:
+        return (Item(row.path, row.label, partial(read_listed, files, row.path)) for row in read_list(path))
+
+    return FaceSource(f"list {path.name}", refuse_repeated(path), items)
 
 
 def open_records(path: Path) -> FaceSource:
@@ -204,8 +199,11 @@ def _in_records(file: RecordFile, index: Index, keys: range, identities: int) ->
 def _image_keys(file: RecordFile, index: Index) -> tuple[range, int | None]:
     """The keys of images, and the number of identity records if there are any."""
     offset = index.offset(0)
-    if offset is None:
-        raise UserError(f"{index.path}: does not list record 0; give a whole copy")
+    if offset is None:  # im2rec's, of a list numbered from 1: images alone
+        ends = [index.offset(key) for key in (1, index.size - 1)]
+        if any(place is None or not file.record(place).image for place in ends):
+            raise UserError(f"{index.path}: does not list record 0; give a whole copy")
+        return range(1, index.size), None
     head = file.record(offset)
     if not head.several or head.image:
         return range(index.size), None
@@ -246,7 +244,8 @@ def key_ranges(head: Record, index: Index, has_image: Callable[[int], bool]) -> 
 def _read_property(path: Path) -> int | None:
     """The number of identities; None when there is no such file."""
     try:
-        identities, height, width = map(int, path.read_text(encoding="utf-8").split(","))
+        text = path.read_text(encoding="utf-8-sig").strip()
+        identities, height, width = map(int, re.split(r"\s*,\s*|\s+", text))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

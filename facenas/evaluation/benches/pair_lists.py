@@ -11,13 +11,10 @@ Split/<FF|FP>/<01..10>/<same|diff>.txt  CFP: `i,j`: in FP, i is a number of list
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
-from os.path import splitext
 from pathlib import Path
-from unicodedata import normalize
 
-from facenas.data.images import Files, FolderFiles, image_names, open_files
+from facenas.data.images import Files, FolderFiles, open_files
 from facenas.errors import UserError
 
 Pair = tuple[str, str, bool]  # two paths as listed, and whether they are one person's
@@ -28,7 +25,6 @@ _CFP_FIRST = "Pair_list_F.txt"
 _LABELS = ("0", "1")
 _FOLDS = 10  # of CALFW and CPLFW
 _ANY_LIST = "pairs.txt"  # whose, only the name of its folder tells
-_SAMPLE = 200  # listed images that tell in which folder all of them lie
 
 
 def find_place(data: Path, names: Sequence[str], with_bin: bool) -> Path:
@@ -86,52 +82,6 @@ def _in_archive(images: Files, lists: tuple[str, ...]) -> str | None:
         if f"{name}/{_CFP_FIRST}" in there:
             return f"{name}/{_CFP_FIRST}"
     return None
-
-
-def locate(files: Files, listed: Sequence[str]) -> list[str | None]:
-    """For every listed path the name of its image in `files`, or None where there is none.
-
-    All of them lie in one folder, however deep, with the ending listed or another one. Leading folders that
-    all listed paths share need not be there. Raises UserError when two folders fit.
-    """
-    names = image_names(files)
-    # a.jpg and a.png: the exact name goes first. macOS writes an accent as a letter of its own: NFC has one.
-    by_stem = {normalize("NFC", splitext(name)[0]): name for name in names}
-    exact = {normalize("NFC", name): name for name in names}
-    shorter = [normalize("NFC", name) for name in listed]
-    while shorter:
-        folder = _folder(files.root, by_stem, shorter)
-        if folder is not None:
-            places = [folder + name for name in shorter]
-            return [exact.get(name) or by_stem.get(splitext(name)[0]) for name in places]
-        tops = {name.partition("/")[0] for name in shorter}
-        if len(tops) > 1 or not all("/" in name for name in shorter):
-            break
-        shorter = [name.partition("/")[2] for name in shorter]
-    return [None] * len(listed)
-
-
-def _folder(root: Path, by_stem: dict[str, str], listed: list[str]) -> str | None:
-    """The folder, "" or with a slash at its end, in which most of a sample of listed images lie."""
-    sample = [splitext(name)[0] for name in listed[:: max(1, len(listed) // _SAMPLE)]]
-    by_last: dict[str, list[str]] = {name.rpartition("/")[2]: [] for name in sample}
-    for stem in by_stem:
-        if (last := stem.rpartition("/")[2]) in by_last:
-            by_last[last].append(stem)
-    votes = Counter(
-        stem[: -len(name)]
-        for name in sample
-        for stem in by_last[name.rpartition("/")[2]]
-        if stem == name or stem.endswith("/" + name)
-    )
-    if not votes or votes[""] == len(sample):
-        return "" if votes else None
-    first, second = [*votes.most_common(2), ("", 0)][:2]
-    if second[1] > first[1] / 2:
-        raise UserError(
-            f"{root}: holds the listed images twice, in {first[0]!r} and {second[0]!r}; give one of these"
-        )
-    return first[0]
 
 
 def read_pair_list(files: Files, name: str, split: str | None) -> tuple[list[Pair], int | None]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from facenas.data.images import Files, open_files
+from facenas.data.lists import locate
 from facenas.errors import UserError
 from facenas.evaluation.benches import PROTOCOLS, Bench, BenchNotThereError, Extract, Protocol
 from facenas.evaluation.benches.images import Images, file_images
@@ -19,7 +20,6 @@ from facenas.evaluation.benches.insightface_bin import read_bin
 from facenas.evaluation.benches.pair_lists import (
     find_list,
     find_place,
-    locate,
     open_list,
     read_pair_list,
 )

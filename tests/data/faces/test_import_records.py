@@ -138,3 +138,20 @@ def test_the_real_celeba_subset(tmp_path):
         pytest.skip("needs the real faces in ../shared/data/faces/celeba_299ids_112x112.zip")
     result = import_faces(REAL_ZIP, tmp_path / "a.zarr")
     assert (result["images"], result["identities"], result["skipped"]) == (6289, 299, 0)
+
+
+def test_lists_from_1_without_record_0_and_a_property_of_windows(tmp_path):
+    images = [(i // 2, jpeg(i)) for i in range(6)]
+    records = {key: payload(label, image) for key, (label, image) in enumerate(images, 1)}
+    index = write_records(tmp_path / "faces/train.rec", records).with_suffix(".idx")
+    index.write_text(index.read_text().replace("\t", " ").replace("\n", "\r\n"))
+    (tmp_path / "faces/property").write_text("\ufeff5 112 112\r\n", encoding="utf-8")
+    result = import_faces(tmp_path / "faces", tmp_path / "a.zarr")
+    assert (result["images"], result["identities"]) == (6, 5)
+    assert open_store(tmp_path / "a.zarr").labels.tolist() == [label for label, _ in images]
+
+
+def test_a_property_that_names_more_than_there_are_is_told(tmp_path, caplog):
+    make(tmp_path / "faces")
+    import_faces(tmp_path / "faces", tmp_path / "a.zarr")
+    assert "a: 2 of 6 identities have no images; `property` may name too many" in caplog.messages
