@@ -43,6 +43,9 @@ class GreyDetector:
     def __init__(self, _):
         pass
 
+    def is_upright(self, crop):
+        return True
+
     def __call__(self, image):
         count = int(image[0, 0, 0]) // 10
         return [Face(np.array([0, 0, 9 - i, 9 - i]), REFERENCE + 3.0 * i, 1.0) for i in range(count)]
@@ -305,3 +308,30 @@ def test_a_gallery_with_one_photograph_under_two_names_knows_its_people(here):
     done = CliRunner().invoke(app, ["identify", "probe.jpg", "--gallery", "g", *model])
     (result,) = json.loads(done.stdout.splitlines()[-1])["results"]
     assert result["identity"] in ("Abdullah_Gul", "Somebody")
+
+
+@needs_data
+def test_faces_that_are_not_upright_are_refused_or_turned(here):
+    with zipfile.ZipFile(LFW) as archive:
+        names = [name for name in archive.namelist() if name.endswith("_0001.jpg")][::3000]
+        originals = [decode_jpeg(archive.read(name)) for name in names]
+    (here / "photos").mkdir()
+    for number, crop in enumerate(originals):
+        for turn in range(4):
+            image = Image.fromarray(np.ascontiguousarray(np.rot90(scene(crop), turn)))
+            image.save(here / f"photos/{number}_{turn}.png")
+    told = run("photos", "crops", "--detector", str(YUNET))
+    assert crops(here / "crops") == [f"{number}_0.jpg" for number in range(len(names))]
+    assert "0_0.png" not in skipped(here / "crops")
+    assert "upside down or on its side; turn the photograph" in skipped(here / "crops")["0_2.png"]
+    told = run("photos", "turned", "--detector", str(YUNET), "--any-rotation")
+    assert (told["faces"], told["skipped"]) == (4 * len(names), 0)
+    paths = sorted((here / "turned").iterdir())
+    found = embeddings([decode_jpeg(path.read_bytes()) for path in paths if path.suffix == ".jpg"])
+    cosines = (np.repeat(embeddings(originals), 4, axis=0) * found).sum(1)
+    assert cosines.min() > 0.7
+    with pytest.raises(UserError, match=r"holds crops of another rotation \(any\)"):
+        run("photos", "turned", "--detector", str(YUNET))
+    asked = ("--model", str(NETWORK), "--detector", str(YUNET))
+    done = CliRunner().invoke(app, ["verify", "photos/0_0.png", "photos/0_2.png", *asked])
+    assert "0_2.png: its face is upside down or on its side" in str(done.exception)

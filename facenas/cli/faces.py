@@ -40,6 +40,9 @@ def align(
     detector: Detector = None,
     download: Download = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core.")] = None,
+    any_rotation: Annotated[
+        bool, typer.Option("--any-rotation", help="Try four turns of a photograph whose face is not upright.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 when images give no face.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +54,7 @@ def align(
     from facenas.data.found import SKIPPED, refuse_skipped
 
     _fetch(detector, download)
-    told = align_photographs(source, out, detector, faces, workers)
+    told = align_photographs(source, out, detector, faces, workers, any_rotation)
     show(told, as_json)
     if strict:
         refuse_skipped(str(source), told["skipped"], out / SKIPPED)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from facenas.data.faces.align import crop_face
+from facenas.data.faces.align import upright_crops
 from facenas.data.faces.detection import Detector, find_detector, sha256_of
 from facenas.data.faces.store import SIDE, decode_jpeg, is_face_jpeg
 from facenas.data.images import Pixels, decode_image, find_images, is_turned, reason_of
@@ -35,7 +35,7 @@ from facenas.evaluation.metrics.checks import unit_rows
 from facenas.files import read_json
 
 _MOST_COSINE = 1.01  # of unit rows in float32
-_VERSION = 2  # raise it when the same files would give other faces
+_VERSION = 3  # raise it when the same files would give other faces
 
 
 class FaceImages(EncodedImages):
@@ -55,7 +55,7 @@ class FaceImages(EncodedImages):
         self._detector: Detector | None = None
 
     def decode(self, data: bytes, out: Pixels) -> None:
-        """The face in an image file into `out` (112, 112, 3); raises ValueError when there is none."""
+        """The face in an image file into `out` (112, 112, 3); raises ValueError when none is upright."""
         if is_face_jpeg(data) and not is_turned(data):
             decode_jpeg(data, out)
             return
@@ -64,10 +64,7 @@ class FaceImages(EncodedImages):
             with self._lock:  # crops need no detector, so it is looked for when it is needed
                 if self._detector is None:
                     self._detector = Detector(find_detector(self._detector_file))
-            found = self._detector(image)
-            if not found:
-                raise ValueError("no face was found in it")
-            image = crop_face(image, found[0].points)
+            (image,) = upright_crops(image, self._detector)
         out[:] = image
 
     def fault(self, name: str, error: Exception) -> str:

@@ -107,6 +107,29 @@ def crop_face(image: Pixels, points: NDArray[np.floating]) -> Pixels:
     return align(scaled, places)
 
 
+def upright_crops(
+    image: Pixels, detector: Detector, every: bool = False, any_rotation: bool = False
+) -> list[Pixels]:
+    """The crop of the largest face in a photograph (h, w, 3), or of every, the largest first.
+
+    Raises ValueError when there is none, and when the largest (of every: all) would not stand upright in its
+    crop. With `any_rotation` the photograph is turned by 0, 90, 180, 270 degrees until there is one that does.
+    """
+    reason = ""
+    for turn in range(4 if any_rotation else 1):
+        turned = np.ascontiguousarray(np.rot90(image, turn))
+        found = detector(turned)
+        crops = [crop_face(turned, face.points) for face in (found if every else found[:1])]
+        upright = [crop for crop in crops if detector.is_upright(crop)]
+        if upright:
+            return upright
+        reason = reason or (_NOT_UPRIGHT if crops else "")
+    raise ValueError(reason or "no face was found in it")
+
+
+_NOT_UPRIGHT = "its face is upside down or on its side; turn the photograph, or align with --any-rotation"
+
+
 class _Outcome(NamedTuple):
     """How many crops an image has, whether an earlier call made them, and why there are none."""
 
@@ -121,13 +144,14 @@ def align_photographs(
     detector: Path | None = None,
     faces: str = "largest",
     workers: int | None = None,
+    any_rotation: bool = False,
 ) -> dict[str, Any]:
     """Writes the faces in the images at `source` (a folder, a .zip or one file) as crops below `out`.
 
     `<name>.jpg` for the largest face of an image, or `<name>_1.jpg`, `<name>_2.jpg`, ... for all, the
     largest first: JPEG of quality 95 without color subsampling, which a store takes byte for byte. Images
-    without a crop are listed in `out`/skipped.csv with the reason. A crop appears when it is whole, and a
-    second call with the same `source` and `faces` goes on where the first was stopped. Returns how many
+    without a crop (see `upright_crops`) are listed in `out`/skipped.csv with the reason. A crop appears when it
+    is whole, and a second call with the same arguments goes on where the first was stopped. Returns how many
     images there were, faces were written, images skipped and kept from before, and the seconds it took.
     Raises UserError when `out` holds anything else or no image gives a face, SearchStoppedError when the
     disk is full.
@@ -137,8 +161,9 @@ def align_photographs(
         raise UserError(f"faces {faces!r}: should be {' or '.join(FACES)}")
     files, names = find_images(source)
     finder = Detector(find_detector(detector))
-    _claim(out, source, faces, finder.fingerprint)
-    align_one = partial(_align_one, files, finder, faces == "all")
+    _claim(out, source, faces, finder.fingerprint, any_rotation)
+    cut = partial(upright_crops, detector=finder, every=faces == "all", any_rotation=any_rotation)
+    align_one = partial(_align_one, files, cut, faces == "all")
     targets = [out / name for name in crop_names(names)]
     found = _mapped(align_one, names, targets, workers or core_count())
     outcomes = list(tqdm(found, "align", len(names), unit="image", disable=None))
@@ -177,19 +202,16 @@ def _mapped(
         cv2.setNumThreads(before)
 
 
-def _align_one(files: Files, detector: Detector, every: bool, name: str, target: Path) -> _Outcome:
+def _align_one(
+    files: Files, cut: Callable[[Pixels], list[Pixels]], every: bool, name: str, target: Path
+) -> _Outcome:
     there = _count_crops(target, every)
     if there:
         return _Outcome(there, kept=True)
     try:
-        image = decode_image(files.read(name))
-        found = detector(image)
-        wanted = found if every else found[:1]
-        crops = [encode_jpeg(crop_face(image, face.points)) for face in wanted]
+        crops = [encode_jpeg(crop) for crop in cut(decode_image(files.read(name)))]
     except Exception as error:  # Pillow's plugins and zipfile raise many kinds
         return _Outcome(0, reason=reason_of(error))
-    if not crops:
-        return _Outcome(0, reason="no face was found in it")
     for number in reversed(range(len(crops))):  # the first face last: when it is there, all are
         _write(_crop_path(target, every, number), crops[number])
     return _Outcome(len(crops))
@@ -219,16 +241,18 @@ def _write(path: Path, data: bytes) -> None:
     write_bytes(path, data, remedy="make room and align again, it goes on")
 
 
-def _claim(out: Path, source: Path, faces: str, detector: str) -> None:
+def _claim(out: Path, source: Path, faces: str, detector: str, any_rotation: bool) -> None:
     """Notes in `out` what it is for; raises UserError when it is for something else."""
     inside = out.resolve()
     if inside == source.resolve() or source.resolve() in inside.parents:
         raise UserError(f"{out}: lies in {source}; choose a folder beside it for the crops")
     note = {"format": "facenas aligned faces", "version": 1, "source": str(source.resolve())}
     note |= {"faces": faces, "detector": detector}
+    if any_rotation:  # else the note is that of earlier versions
+        note |= {"rotation": "any"}
     if (out / NOTE).is_file():
         old = read_json(out / NOTE)
-        other = next((key for key in note if old.get(key) != note[key]), None)
+        other = next((key for key in {**note, **old} if old.get(key) != note.get(key)), None)
         if other:
             raise UserError(f"{out}: holds crops of another {other} ({old.get(other)}); choose another folder")
         return

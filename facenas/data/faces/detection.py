@@ -41,6 +41,10 @@ _NEAR_SIDE = 320  # pixels of the longest side, border included: for faces that 
 _BORDER = 0.25  # of the longest side; landmarks at the rim of a picture are poor without it
 _SMALL = 64  # pixels; with a second look, the landmarks of smaller faces in shrunk photographs are better
 _FILLS = 0.3  # of the longest side; from here on a face is taken from the small picture
+# By how much a turned crop's score must be higher. Of 48 faces of LFW in pictures, the score of the crop as it
+# is less the best of its turns was 0.03 to 0.94, and the same in pictures tilted by 20 degrees; upside down it
+# was -0.95 to -0.03, on their sides -0.94 to -0.04.
+_SURER = 0.01
 _SAME = 0.5  # of the smaller face's box inside the other's: one face, seen twice
 
 
@@ -95,6 +99,18 @@ class Detector:
             if not any(_overlap(face, other) > _SAME for other in kept):
                 kept.append(face)
         return sorted(kept, key=lambda face: -face.area)
+
+    def is_upright(self, crop: Pixels) -> bool:
+        """Whether an aligned crop (112, 112, 3) shows a face no better after a quarter or half turn.
+
+        The detector's landmarks alone do not tell: of a face upside down it gives those of an upright one.
+        """
+        side = max(crop.shape[:2])
+        border = round(_BORDER * side)
+        turns = [np.ascontiguousarray(np.rot90(crop, turn)) for turn in range(4)]
+        looks = [self._look(turned, _NEAR_SIDE / (side + 2 * border), border) for turned in turns]
+        as_it_is, *others = (max((face.score for face in look), default=0.0) for look in looks)
+        return max(others) <= as_it_is + _SURER
 
     def _closer(self, image: Pixels, face: Face, scale: float) -> Face:
         """The face, seen at `scale`, as it is seen in the part of the image around it."""
