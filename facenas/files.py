@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import heapq
 import json
 import os
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from facenas.errors import CandidateError, SearchStoppedError, StoppedError, UserError, first_line
 
@@ -106,9 +107,9 @@ def reading(path: Path, remedy: str = "give a whole copy") -> Iterator[None]:
     Its sentence names the file, the fault and `remedy`; the error itself is its cause. A pipe, a device or a
     socket is refused before anything opens it, as reading might never end.
     """
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        raise UserError(f"{path}: is a pipe or a device; give a file")
     try:
+        if os.path.exists(path) and not os.path.isdir(path):
+            open_regular(path).close()
         yield
     except (UserError, SearchStoppedError, CandidateError, StoppedError):
         raise
@@ -121,6 +122,13 @@ def reading(path: Path, remedy: str = "give a whole copy") -> Iterator[None]:
     except Exception as error:  # a damaged file fails in many ways, deep inside the libraries that read it
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise UserError(f"{path}: is damaged ({kind}{first_line(error)}); {remedy}") from error
+
+
+def open_regular(path: Path, buffering: int = -1) -> IO[bytes]:
+    """`path.open("rb")`; raises OSError for a pipe, a device or a socket too, as reading might never end."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
+    return path.open("rb", buffering)
 
 
 def read_whole(path: Path, most: int) -> bytes:

@@ -224,6 +224,22 @@ class StuckError(BaseException):
     """A command took too long."""
 
 
+@contextlib.contextmanager
+def limited(seconds: int) -> Iterator[None]:
+    """Raises StuckError in what takes longer."""
+
+    def stop(*_: Any) -> None:
+        raise StuckError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def run_command(arguments: list[str]) -> tuple[int, str]:
     """(exit code, what it said on standard error, its answer of a replay that differs included)."""
     said, answer, code = io.StringIO(), io.StringIO(), 0
@@ -243,19 +259,14 @@ def fault(seeds: Seeds, name: str, data: bytes) -> str | None:
     path.write_bytes(data)
     before = {entry.name for entry in seeds.root.iterdir()}
 
-    def stop(*_: Any) -> None:
-        raise StuckError
-
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
     try:
-        code, said = run_command(arguments)
+        with limited(SECONDS):
+            code, said = run_command(arguments)
     except StuckError:
         return f"takes more than {SECONDS} seconds"
     except BaseException:
         return traceback.format_exc()
     finally:
-        signal.alarm(0)
         path.write_bytes(seeds.whole[name])
     left = {entry.name for entry in seeds.root.iterdir()} - before
     for entry in left:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from facenas.errors import UserError
-from facenas.files import Walked, reading, walk_files
+from facenas.files import Walked, open_regular, reading, walk_files
 
 Pixels = NDArray[np.uint8]
 
@@ -81,12 +81,12 @@ class FolderFiles:
 
     def head(self, name: str) -> bytes:
         """The first bytes of a file, enough to tell its format. Raises OSError."""
-        with (self.root / name).open("rb") as file:
+        with open_regular(self.root / name) as file:
             return file.read(_HEAD)
 
     def read(self, name: str) -> bytes:
         """One file. Raises OSError, or ValueError when it is larger than any image (`MAX_BYTES`)."""
-        with (self.root / name).open("rb") as file:
+        with open_regular(self.root / name) as file:
             _check_bytes(os.fstat(file.fileno()).st_size)
             return file.read()
 

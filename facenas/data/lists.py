@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from unicodedata import normalize
 
 from facenas.data.images import Files, FolderFiles, image_names
 from facenas.errors import UserError
+from facenas.files import open_regular
 
 LISTS = (".csv", ".txt", ".tsv", ".lst")
 _PATHS = ("path", "paths", "file", "filename", "file_name", "image", "img", "image_path", "name", "image_id")
@@ -38,7 +40,7 @@ class Row(NamedTuple):
 def read_list(path: Path) -> Iterator[Row]:
     """The rows of a list, in order. Raises UserError, naming the line, for what is no row."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             lines = iter(file)
             first = next(lines, "")
             again, mark = chain([first], lines), _delimiter(path, first)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from facenas.data.images import decode_image, find_images, open_image, reason_of, to_pixels
 from facenas.errors import UserError
 from facenas.evaluation.embedders.device_batches import without_tf32
+from facenas.files import open_regular
 from facenas.spaces.base import FACE, FACE_SIZE
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _pixels(images: Images, side: int, channels: int, face: bool) -> Pixels:
 
 def _read(path: Path, side: int, channels: int, face: bool) -> Pixels:
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
         if not face:
             with open_image(data) as image:
                 return to_pixels(image, grey=channels == 1, size=side)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from facenas.errors import SearchStoppedError, UserError
-from facenas.files import write_text
+from facenas.files import reading, write_text
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +70,10 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> bytes:
     """The whole file at one moment: a search beside us may append to it at any time."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return b""
+    with reading(path, "restore the file, or start a new run"):
+        return path.read_bytes()
 
 
 def _parse_lines(path: Path, data: bytes) -> tuple[list[dict[str, Any]], int]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.errors import UserError
+from facenas.files import open_regular
 
 MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
@@ -46,7 +47,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("rb", buffering=_BUFFER)
+            self._file = open_regular(path, _BUFFER)
             self._size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -138,7 +139,7 @@ class Index:
     def _blocks(self) -> Iterator[NDArray[np.int64]]:
         """The lines in their order, as blocks (m, 2) of key and offset."""
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 while lines := file.readlines(_BUFFER):
                     block = np.loadtxt(lines, np.int64, comments=None, ndmin=2)
                     if block.shape[1] != 2 or block.min() < 0 or block[:, 0].max() >= _MOST_KEYS:

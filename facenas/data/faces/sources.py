@@ -22,6 +22,7 @@ from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_nam
 from facenas.data.lists import LISTS, read_list, read_listed, refuse_repeated
 from facenas.data.parts import check_folder, class_name, parts_among, unwrapped
 from facenas.errors import UserError
+from facenas.files import open_regular
 
 _EXACT = 1 << 24  # from here on, float32 leaves out whole numbers
 
@@ -244,7 +245,8 @@ def key_ranges(head: Record, index: Index, has_image: Callable[[int], bool]) -> 
 def _read_property(path: Path) -> int | None:
     """The number of identities; None when there is no such file."""
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
+        with open_regular(path) as file:
+            text = file.read(1000).decode("utf-8-sig").strip()
         identities, height, width = map(int, re.split(r"\s*,\s*|\s+", text))
     except FileNotFoundError:
         return None

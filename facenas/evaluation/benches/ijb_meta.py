@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from facenas.data.cache import default_cache
 from facenas.errors import UserError
-from facenas.files import publish_folder
+from facenas.files import open_regular, publish_folder
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -116,7 +116,8 @@ def read_subjects(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     each of its images.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open_regular(path) as file:
+            lines = file.read().decode("utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -158,6 +159,7 @@ def _images(path: Path, dtype: np.dtype[np.void], form: str) -> Arrays:
 def _table(path: Path, dtype: np.dtype[np.void], form: str) -> NDArray[np.void]:
     """The lines of a file as (rows,) of `dtype`; `form` is what one looks like, for messages."""
     try:
+        open_regular(path).close()
         return _parsed(path, dtype)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from facenas.errors import UserError
 from facenas.evaluation.benches.images import EncodedImages
+from facenas.files import open_regular
 
 # Lists, tuples, texts, numbers, and calls of what `_Unpickler.find_class` gives: no other instruction.
 _INSTRUCTIONS = frozenset(
@@ -49,8 +50,9 @@ def read_bin(path: Path) -> tuple[EncodedImages, NDArray[np.bool_]]:
     Raises UserError when the file is something else, damaged or hostile.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read() if file.peek(1).startswith(_STARTS) else b""
+        with open_regular(path) as file:
+            head = file.read(16)
+            content = head + file.read() if head.startswith(_STARTS) else b""
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     images, same = _parsed(path, content)
