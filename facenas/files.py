@@ -32,7 +32,8 @@ def write_atomically(
 ) -> None:
     """Calls `write` with a temporary path beside `path`, forces it to disk and renames it.
 
-    Raises SearchStoppedError, with `remedy`, when it cannot be written; then `path` is as it was.
+    Raises SearchStoppedError, with `remedy`, when it cannot be written, UserError when the place is at fault
+    (`is_place`); then `path` is as it was.
     """
     temporary = temporary_for(path)
     try:
@@ -41,10 +42,39 @@ def write_atomically(
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save tells of a full disk by a RuntimeError
         reason = getattr(error, "strerror", None) or error
-        raise SearchStoppedError(f"{path}: cannot be written ({reason}); {remedy}") from None
+        kind = UserError if is_place(error) else SearchStoppedError
+        raise kind(f"{path}: cannot be written ({reason}); {remedy_of(error, remedy)}") from None
     finally:
         with suppress(OSError):  # gone already when all went well
             temporary.unlink()
+
+
+_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+_OTHER_PLACE = "choose another place, or have this one made writable"
+
+
+def is_place(error: BaseException) -> bool:
+    """Whether something cannot be written where it should be, however much room there is."""
+    return isinstance(error, OSError) and error.errno in _PLACE
+
+
+def remedy_of(error: BaseException, remedy: str) -> str:
+    """`remedy` for what cannot be written (say, make room), unless the place is at fault."""
+    return _OTHER_PLACE if is_place(error) else remedy
+
+
+def check_place(folder: Path) -> None:
+    """Raises UserError when nothing can be written in a folder, there or to be made: told before the work."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    try:
+        temporary = temporary_for(there / "place")
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); {_OTHER_PLACE}") from None
 
 
 def temporary_for(path: Path) -> Path:
@@ -266,7 +296,7 @@ def publish_folder(
         put_in_place(folder, path, replace=replace)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}); {remedy}") from None
+        raise UserError(f"{path}: cannot be written ({reason}); {remedy_of(error, remedy)}") from None
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

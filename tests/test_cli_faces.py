@@ -230,7 +230,7 @@ FAULTS = {
     "embed empty --model net.onnx --out e.npz": "empty: holds no images",
     "embed text.jpg --model net.onnx --out e.npz": "text.jpg: it is no image; remove it",
     "embed people --model nothing --out e.npz": "nothing: is neither a file nor a run",
-    "embed people --model net.onnx --out net.onnx/e.npz": "net.onnx: cannot be made (File exists)",
+    "embed people --model net.onnx --out net.onnx/e.npz": "net.onnx: cannot be written (Not a directory)",
     "verify people text.jpg --model net.onnx": "people: holds 18 images",
     "verify one.jpg one.jpg --model net.onnx --threshold 2": "threshold 2.0: should be a cosine",
     "verify one.jpg one.jpg --model net.onnx --threshold 0.3 --results r.json": "both are given",

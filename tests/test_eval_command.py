@@ -171,6 +171,12 @@ FAULTS = {
     "one class": ("lfw", "genuine.bin", (), "all 10 pairs are genuine"),
     "precision of onnx": ("lfw", "genuine.bin", ("--precision", "bf16"), "in the precision it was exported in"),
     "no precision": ("lfw", "genuine.bin", ("--precision", "fp8"), "precision fp8: should be fp32 or bf16"),
+    "out is a file": (
+        "lfw",
+        "",
+        ("--out", "genuine.bin"),
+        r"genuine\.bin: cannot be written \(Not a directory\); choose",
+    ),
     "no numbers": ("lfw", "genuine.bin", ("--std", "0,x"), "--std 0,x: should be one number"),
 }
 

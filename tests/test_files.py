@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 from facenas.errors import SearchStoppedError, UserError
 from facenas.files import (
     as_cells,
+    check_place,
     name_in_cell,
     publish_folder,
     read_json,
@@ -56,6 +58,28 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, old, error):
     with pytest.raises(SearchStoppedError, match=r"state\.pt: cannot be written"):
         write_atomically(path, half(error))
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == ({"state.pt": old} if old else {})
+
+
+PLACES = [OSError(code, os.strerror(code)) for code in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR)]
+
+
+@pytest.mark.parametrize("error", PLACES, ids=lambda error: error.strerror)
+def test_where_the_place_is_at_fault_nobody_is_told_to_make_room(tmp_path, error):
+    for call in (
+        lambda: write_atomically(tmp_path / "a", half(error)),
+        lambda: publish_folder(tmp_path / "b", half(error)),
+    ):
+        with pytest.raises(UserError, match=r"; choose another place, or have this one made writable$"):
+            call()
+
+
+def test_places_are_tried_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    check_place(tmp_path / "new/folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing is made
+    for place in (tmp_path / "file", tmp_path / "file/below/it"):
+        with pytest.raises(UserError, match=r"cannot be written \(Not a directory\); choose another place"):
+            check_place(place)
 
 
 @pytest.mark.parametrize("error", [TypeError("not JSON"), KeyboardInterrupt()], ids=["fault", "Ctrl-C"])

@@ -55,6 +55,7 @@ def eval(
     """
     from facenas.evaluation import evaluate, evaluate_hq
     from facenas.evaluation.benches import find_bench
+    from facenas.files import check_place
 
     given = {
         "pairs": pairs,
@@ -64,6 +65,7 @@ def eval(
     }
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"flip": flip, "batch_size": batch_size, "workers": workers}
+    check_place(out or model.evaluation(Path(bench).stem))
     if bench == HQ:
         if settings:
             raise UserError(

@@ -73,21 +73,19 @@ def embed(
     import numpy as np
 
     from facenas.evaluation.identify import FaceImages, embed_faces
-    from facenas.files import write_atomically
+    from facenas.files import check_place, write_atomically
 
     started = time.perf_counter()
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: should end in .npz")
     _fetch(detector, download)
     faces = FaceImages(images, detector)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out.parent}: cannot be made ({error.strerror}); choose another place") from None
+    check_place(out.parent)
     with model.open() as embedder:
         rows = embed_faces(embedder, faces)
 
     def write(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:  # given a name, numpy would add an ending
             np.savez(file, names=np.array(faces.names), embeddings=rows)
 

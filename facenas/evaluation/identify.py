@@ -32,7 +32,7 @@ from facenas.evaluation.gallery import (
     write_gallery,
 )
 from facenas.evaluation.metrics.checks import unit_rows
-from facenas.files import read_json
+from facenas.files import check_place, read_json
 
 _MOST_COSINE = 1.01  # of unit rows in float32
 _VERSION = 3  # raise it when the same files would give other faces
@@ -178,6 +178,7 @@ def enroll(
     face, and for a `gallery` that is there already or cannot be written.
     """
     check_target(gallery, overwrite)
+    check_place(gallery.parent)
     faces = FaceImages(folder, detector)
     people = _people(folder, faces.names)
     number: dict[str, int] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from facenas.errors import SearchStoppedError, UserError
-from facenas.files import reading, write_text
+from facenas.files import reading, remedy_of, write_text
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ class Journal:
         except OSError as error:
             self._cut_back()
             raise SearchStoppedError(
-                f"{self.path}: cannot be written ({error.strerror}); make room and resume the run"
+                f"{self.path}: cannot be written ({error.strerror}); "
+                f"{remedy_of(error, 'make room and resume the run')}"
             ) from None
         self._length += len(line)
         self.records.append(record)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from facenas.config import read_yaml, validate
 from facenas.data import TrainingData, open_data, prepare
 from facenas.errors import UnknownClassError, UserError
-from facenas.files import read_json, temporary_for, write_json, write_text
+from facenas.files import check_place, read_json, remedy_of, temporary_for, write_json, write_text
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 
@@ -45,7 +45,7 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Held by the one process that works on the run; the system frees it when that process dies.
 
-        Raises UserError when another process holds it.
+        Raises UserError when another process holds it, and when the folder cannot be written.
         """
         held = FileLock(self.folder / ".lock", timeout=0)
         try:
@@ -54,7 +54,11 @@ class Run:
             raise UserError(
                 f"{self.folder}: another process is working on this run; wait for it, or stop it first"
             ) from None
+        except OSError as error:
+            fault = f"{self.folder}: cannot be written ({error.strerror})"
+            raise UserError(f"{fault}; {remedy_of(error, 'make room and resume the run')}") from None
         try:
+            check_place(self.folder)
             yield
         finally:
             held.release()

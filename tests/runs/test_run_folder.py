@@ -244,3 +244,10 @@ def test_the_lock_is_freed_by_an_error(tmp_path):
         1 / 0  # noqa: B018
     with run.lock(), pytest.raises(UserError), open_run(tmp_path, "first").lock():
         pass
+
+
+def test_a_run_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    run = make(tmp_path)
+    (run.folder / ".lock").mkdir()
+    with pytest.raises(UserError, match=r": cannot be written \(Is a directory\); choose another"), run.lock():
+        pytest.fail("the work began")

@@ -28,7 +28,7 @@ from facenas.data.faces.store import SIDE, encode_jpeg, is_face_jpeg
 from facenas.data.images import Files, Pixels, decode_image, find_images, reason_of
 from facenas.device import core_count
 from facenas.errors import UserError
-from facenas.files import as_cells, read_json, sweep, write_bytes, write_json, write_text
+from facenas.files import as_cells, check_place, read_json, sweep, write_bytes, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +246,7 @@ def _claim(out: Path, source: Path, faces: str, detector: str, any_rotation: boo
     inside = out.resolve()
     if inside == source.resolve() or source.resolve() in inside.parents:
         raise UserError(f"{out}: lies in {source}; choose a folder beside it for the crops")
+    check_place(out)
     note = {"format": "facenas aligned faces", "version": 1, "source": str(source.resolve())}
     note |= {"faces": faces, "detector": detector}
     if any_rotation:  # else the note is that of earlier versions

@@ -28,7 +28,7 @@ from facenas.data.faces.store import (
 )
 from facenas.data.images import Pixels
 from facenas.errors import UserError
-from facenas.files import folder_beside, put_in_place, tidy_beside
+from facenas.files import folder_beside, put_in_place, remedy_of, tidy_beside
 
 _NAMES_AT_ONCE = 4096
 _ODD = "backslashreplace"  # for file names that are no Unicode
@@ -157,7 +157,8 @@ class StoreWriter:
         except OSError as error:
             reason = error.strerror or error
             raise UserError(
-                f"{self.path}: cannot be written ({reason}); make room or choose another place"
+                f"{self.path}: cannot be written ({reason}); "
+                f"{remedy_of(error, 'make room or choose another place')}"
             ) from None
 
 
