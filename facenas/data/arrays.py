@@ -7,6 +7,7 @@ open it from the cache and need neither the arrays nor the dataset again.
 from __future__ import annotations
 
 import operator
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from facenas.data.images import Pixels, is_grey, reason_of, to_pixels
 from facenas.data.parts import HELD_OUT
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
+from facenas.files import open_regular
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -105,12 +107,19 @@ _NPZ = (
 )
 
 
+_PLAUSIBLE, _MOST_PACKED = 1 << 30, 50  # bytes that anybody may unpack; times the file's size, beyond it
+
+
 def from_npz(path: Path, image_size: int | None, cache: Path | None = None) -> str:
     """As `from_arrays`, of a .npz file with `images` and `labels`, or the like (`x_train`, `y_train`, ...).
 
     Raises UserError for other names, objects (which would be unpickled), and what `from_arrays` refuses.
     """
     try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+        if total > max(_PLAUSIBLE, _MOST_PACKED * path.stat().st_size):
+            raise ValueError(f"{total:,} bytes are packed to a small part of that, as no images are")
         with np.load(path, allow_pickle=False) as arrays:
             by_name = {name.lower(): name for name in arrays.files}
             names = next((some for some in _NPZ if all(name in by_name for name in some)), None)

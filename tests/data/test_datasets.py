@@ -150,6 +150,14 @@ def test_damage_of_an_idx_file_is_named_in_one_sentence(content, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_unpacks_without_an_end_is_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr("facenas.data.datasets._MOST_UNPACKED", 2_000_000)
+    write_idx_set(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(gzip.compress(bytes(5_000_000)))
+    with pytest.raises(UserError, match=r"unpacks to more than any of these sets has"):
+        load("mnist", tmp_path, tmp_path / "cache")
+
+
 def test_gzip_is_told_by_content_not_by_name(tmp_path):
     write_idx_set(tmp_path / "a")
     expected = load("mnist", tmp_path / "a", tmp_path / "cache").fingerprint

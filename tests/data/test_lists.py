@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from facenas.data import DataConfig, open_image_set, prepare
+from facenas.data.arrays import from_npz
 from facenas.data.faces.sources import open_source
 from facenas.data.lists import read_list, refuse_repeated
 from facenas.errors import UserError
@@ -116,3 +117,10 @@ def test_arrays_in_a_file(tmp_path):
     ):
         with pytest.raises(UserError, match=f"{name}: {fault}"):
             sizes(name)
+
+
+def test_arrays_that_unpack_to_far_more_than_the_file_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("facenas.data.arrays._PLAUSIBLE", 1000)
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((200, 16, 16, 3), np.uint8), y=np.arange(200) % 2)
+    with pytest.raises(UserError, match=r"a\.npz: .* bytes are packed to a small part of that"):
+        from_npz(tmp_path / "a.npz", None, tmp_path / "cache")
