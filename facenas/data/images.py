@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import re
 import threading
@@ -24,6 +25,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from facenas.errors import UserError
 from facenas.files import Walked, open_regular, reading, walk_files
+
+log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 
@@ -244,10 +247,12 @@ def find_images(path: Path) -> tuple[Files, list[str]]:
     if path.is_file() and path.suffix.lower() != ".zip":
         return FolderFiles(path.parent), [path.name]
     files = open_files(path)
-    names = image_names(files)
-    if not names:
+    listing = list_files(files)
+    if not listing.names:
         raise UserError(f"{path}: holds no images; give a folder or .zip of them, or one image")
-    return files, names
+    for name, reason in listing.left_out[:1]:
+        log.warning("%s: %d left out, %s the first: it %s", path, len(listing.left_out), name, reason)
+    return files, listing.names
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,6 +151,31 @@ def check_folder(root: Path, top: str, below: Sequence[Sequence[str]], seen: dic
         raise UserError(
             f"{root}: {top}/ holds no image itself but the folder(s) {more}; images of a class or person lie "
             "directly in its folder, and parts are called train/, val/ and test/"
+        )
+
+
+def people(names: Iterable[str], root: Path) -> list[Name]:
+    """Image names, sorted, with their parts from the person's folder on; one part alone lies in none.
+
+    Folders around it all are looked through. Raises UserError for folders that are parts of a set, and for
+    those that are nobody's (`check_folder`).
+    """
+    found = unwrapped(sorted((tuple(name.split("/")), name) for name in names))
+    refuse_parts(root, {parts[0] for parts, _ in found if len(parts) > 1})
+    seen: dict[str, str] = {}
+    for top, some in groupby(found, lambda file: file[0][0]):
+        check_folder(root, top, [parts[1:] for parts, _ in some if len(parts) > 1], seen)
+    return found
+
+
+def refuse_parts(root: Path, folders: Iterable[str]) -> None:
+    """Raises UserError when folders are parts of a set: train and test would be taken for two people."""
+    found = parts_among(sorted(folders))
+    if len(found) > 1:
+        first, second = (names[0] for names in list(found.values())[:2])
+        raise UserError(
+            f"{root}: {first}/ and {second}/ are parts of a set, not people; give the folder "
+            f"{found['train'][0]} alone"
         )
 
 

@@ -18,6 +18,7 @@ from facenas.data.faces.align import upright_crops
 from facenas.data.faces.detection import Detector, find_detector, sha256_of
 from facenas.data.faces.store import SIDE, decode_jpeg, is_face_jpeg
 from facenas.data.images import Pixels, decode_image, find_images, is_turned, reason_of
+from facenas.data.parts import class_name, people
 from facenas.errors import UserError
 from facenas.evaluation.benches.images import EncodedImages
 from facenas.evaluation.embedders import embedder_of
@@ -180,9 +181,9 @@ def enroll(
     check_target(gallery, overwrite)
     check_place(gallery.parent)
     faces = FaceImages(folder, detector)
-    people = _people(folder, faces.names)
+    owners = _people(folder, faces.names)
     number: dict[str, int] = {}
-    labels = np.array([number.setdefault(who, len(number)) for who in people], np.int64)
+    labels = np.array([number.setdefault(who, len(number)) for who in owners], np.int64)
     with embedder_of(net) as embedder:
         rows = embed_faces(embedder, faces)
         try:
@@ -275,10 +276,9 @@ def _threshold(given: Threshold | float | None) -> Threshold:
 
 
 def _people(folder: Path, names: tuple[str, ...]) -> list[str]:
-    """Whose each image is: the folder at the top, or below the one folder that everything lies in."""
-    parts = [name.split("/") for name in names]
-    wrapped = len({part[0] for part in parts}) == 1 and any(len(part) > 2 for part in parts)
-    for name, part in zip(names, parts, strict=True):
-        if len(part) < 2 + wrapped:
+    """Whose each image is: the folder at the top, or below the folders that everything lies in."""
+    parts = {name: part for part, name in people(names, folder)}
+    for name in names:
+        if len(parts[name]) < 2:
             raise UserError(f"{folder}: {name} lies in no person's folder; sort the images as <person>/<image>")
-    return [part[wrapped] for part in parts]
+    return [class_name(parts[name][0]) for name in names]

@@ -75,7 +75,7 @@ def test_what_is_ignored_is_named_and_accents_are_one_letter():
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        (both("train", "test"), "test/ and train/ are parts of a set, not people; import .*train alone"),
+        (both("train", "test"), "test/ and train/ are parts of a set, not people; give .*train alone"),
         (images("2020/ann", "2021/ann"), r"2020/ holds no image itself but the folder\(s\) ann/"),
         (images("ann/2020", "bob"), "ann/ holds no image itself"),
         (images("data/faces/ann", "data/faces/bob"), None),

@@ -61,3 +61,13 @@ def test_no_validation_part_and_no_labels():
     assert validation.tolist() == []
     train, validation = split_indices(np.empty(0, np.int64), 0.1, 1.0, seed=0)
     assert len(train) == len(validation) == 0
+
+
+def test_validation_images_of_ones_own_come_last_and_are_all():
+    labels = np.tile(np.arange(4), 10)
+    train, validation = split_indices(labels, 0.1, 0.5, 3, validation_images=8)
+    assert validation.tolist() == list(range(32, 40))
+    assert np.bincount(labels[train]).tolist() == [4] * 4
+    assert train.max() < 32
+    everything, nothing = split_indices(labels, 0.0, 1.0, 3, validation_images=8)  # judged on the test images
+    assert (len(everything), len(nothing)) == (40, 0)

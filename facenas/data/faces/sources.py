@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ import numpy as np
 from facenas.data.faces.record_io import Index, Record, RecordFile
 from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files
 from facenas.data.lists import LISTS, read_list, read_listed, refuse_repeated
-from facenas.data.parts import check_folder, class_name, parts_among, unwrapped
+from facenas.data.parts import check_folder, class_name, people, refuse_parts
 from facenas.errors import UserError
 from facenas.files import open_regular
 
@@ -86,7 +85,7 @@ def _in_folder(path: Path) -> Iterator[Item]:
     seen: dict[str, str] = {}
     targets = {place.resolve() for place in (root, *root.resolve().parents)}
     entries = _visible(root)
-    _refuse_parts(path, [entry.name for entry in entries if entry.is_dir()])
+    refuse_parts(path, [entry.name for entry in entries if entry.is_dir()])
     for entry in entries:
         if not entry.is_dir():
             if entry.name.lower().endswith(ENDINGS):
@@ -121,28 +120,12 @@ def _only_folder(folder: Path, strict: bool) -> Path | None:
 def _open_zip(path: Path) -> FaceSource:
     """`<identity>/.../<image>`, never extracted; memory grows with the table of contents."""
     files = ZipFiles(path)
-    found = unwrapped(sorted((tuple(_parts(name)), name) for name in image_names(files)))
-    _refuse_parts(path, {parts[0] for parts, _ in found if len(parts) > 1})
-    seen: dict[str, str] = {}
-    for top, some in groupby(found, lambda file: file[0][0]):
-        below = [parts[1:] for parts, _ in some if len(parts) > 1]
-        check_folder(path, top, below, seen)
+    found = people(image_names(files), path)
 
     def items() -> Iterator[Item]:
         return (_in_tree(files, name, list(parts)) for parts, name in found)
 
     return FaceSource(f"zip {path.name}", len(found), items)
-
-
-def _refuse_parts(root: Path, folders: Iterable[str]) -> None:
-    """Raises UserError when folders are parts of a set: train and test would be taken for two people."""
-    found = parts_among(sorted(folders))
-    if len(found) > 1:
-        first, second = (names[0] for names in list(found.values())[:2])
-        raise UserError(
-            f"{root}: {first}/ and {second}/ are parts of a set, not people; import the folder "
-            f"{found['train'][0]} alone"
-        )
 
 
 def _in_tree(files: Files, name: str, parts: list[str]) -> Item:

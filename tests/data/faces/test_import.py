@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from face_files import decoded, encoded, jpeg, picture, write
+from PIL import Image
 
 from facenas.data.faces.importing import import_faces
 from facenas.data.faces.store import check, open_store
@@ -222,3 +223,26 @@ def test_a_machine_that_fails_makes_no_smaller_store(tmp_path, out, error, monke
             import_faces(source, target, overwrite=overwrite)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "people"]
     assert check(out)["images"] == 6
+
+
+def test_what_exif_turns_is_turned_and_encoded(source, out):
+    upright = picture(1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    files = {f"a/{kind}.{kind}": encoded(turned, kind, exif=exif, **options) for kind, options in TURNED}
+    result = import_faces(write(source, files | {"b/0.jpg": jpeg(0)}), out)
+    assert (result["images"], result["encoded"]) == (3, 2)
+    for image in open_store(out).read(np.arange(2)).astype(int):
+        assert np.abs(image - np.asarray(upright)).mean() < 3
+
+
+TURNED = (("jpeg", {"quality": 95, "subsampling": 0}), ("png", {}))
+
+
+def test_people_that_lose_all_their_images_and_links_are_told(tmp_path, out, caplog):
+    root = write(tmp_path / "people", people() | {"zoe/0.jpg": b"text"})
+    (root / "again").symlink_to("a")
+    assert import_faces(root, out)["skipped"] == 2
+    assert skipped(out) == {"again": "it is a link to a, which is read", "zoe/0.jpg": "it is no image"}
+    assert "out: 1 identities lost all their images (zoe the first)" in caplog.messages
