@@ -47,6 +47,8 @@ def furnish(home: Path, faces: Path, lfw: Path) -> None:  # noqa: F811
     ):
         shutil.make_archive(str(home / name), "zip", folder)
     shutil.make_archive(str(home / "lfw_112x112"), "zip", lfw)
+    listed = sorted((home / "pictures").rglob("*.*"))
+    (home / "labels.csv").write_text("".join(f"{p.relative_to(home)},{p.parent.name}\n" for p in listed))
     crops = sorted((home / "faces_webface_112x112").rglob("*.jpg"))
     for crop, name in zip(crops, ("a.jpg", "b.jpg"), strict=False):
         shutil.copy(crop, home / name)

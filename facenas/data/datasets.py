@@ -196,7 +196,12 @@ def known_name(text: str) -> str | None:
 
 
 def _refuse_two(name: str, path: Path, own: list[Path]) -> None:
-    """Raises UserError when `path`, called as a set is, is there too; own: where the set itself may lie."""
+    """Raises UserError when `path`, called as a set is, may be what is meant; own: places of the set itself.
+
+    A folder without folders, some images or an empty one, is no set.
+    """
+    if path.is_dir() and not any(inside.is_dir() for inside in path.iterdir()):
+        return
     if path.exists() and path.resolve() not in [place.resolve() for place in own]:
         raise UserError(
             f"{name}: is a data set, and there is {path.absolute()} as well; give ./{name} for that, or rename "

@@ -368,6 +368,9 @@ def test_the_real_files(name, folder, tmp_path):
 def test_a_set_and_a_folder_of_its_name_are_not_confused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
+    if name == "digits":  # some images, or none, are no set
+        assert prepare(DataConfig(name=name), tmp_path / "cache").exists()
+    (tmp_path / name / "a").mkdir()
     with pytest.raises(
         UserError, match=rf"^{name}: is a data set, and there is .* as well; give \./{name} for that"
     ):
