@@ -60,8 +60,8 @@ def is_place(error: BaseException) -> bool:
 
 
 def remedy_of(error: BaseException, remedy: str) -> str:
-    """`remedy` for what cannot be written (say, make room), unless the place is at fault."""
-    return _OTHER_PLACE if is_place(error) else remedy
+    """`remedy` for what cannot be written, unless it is to make room and the place is at fault."""
+    return _OTHER_PLACE if is_place(error) and "make room" in remedy else remedy
 
 
 def check_place(folder: Path) -> None:

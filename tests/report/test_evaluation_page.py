@@ -13,7 +13,7 @@ import simplejpeg
 from report_evaluations import MODEL, pair_outcome, ranking_outcome, spread, template_outcome
 from report_extract import Page
 
-from facenas.errors import SearchStoppedError
+from facenas.errors import UserError
 from facenas.evaluation.benches import HQ, Pairs, find_bench
 from facenas.evaluation.benches.result import BenchResult
 from facenas.report import write_evaluation_page
@@ -122,6 +122,6 @@ def test_page_stays_small(tmp_path: Path) -> None:
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "evaluation.html").mkdir()
-    with pytest.raises(SearchStoppedError, match=r"evaluation\.html: cannot be written"):
+    with pytest.raises(UserError, match=r"evaluation\.html: cannot be written"):
         write_evaluation_page(tmp_path, MODEL, [pair_outcome()])
     assert [entry.name for entry in tmp_path.iterdir()] == ["evaluation.html"]

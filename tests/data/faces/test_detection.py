@@ -18,7 +18,7 @@ from facenas.data.faces.align import REFERENCE, align, crop_face
 from facenas.data.faces.detection import NAME, SHA256, URL, Detector, fetch_detector, find_detector
 from facenas.data.faces.store import decode_jpeg
 from facenas.data.images import decode_image
-from facenas.errors import SearchStoppedError, UserError
+from facenas.errors import UserError
 
 SHARED = Path(__file__).parents[3].parent / "shared/data"
 YUNET = SHARED / "models" / NAME
@@ -153,8 +153,8 @@ def test_photographs_are_turned_upright(orientation):
     ("mode", "value", "expected"),
     [
         ("L", 70, (70, 70, 70)),
-        ("RGBA", (10, 20, 30, 90), (10, 20, 30)),
-        ("LA", (40, 100), (40, 40, 40)),
+        ("RGBA", (10, 20, 30, 90), (169, 172, 176)),
+        ("LA", (40, 100), (171, 171, 171)),
         ("1", 1, (255, 255, 255)),
         ("I;16", 0x1234, (0x12, 0x12, 0x12)),
     ],
@@ -268,7 +268,7 @@ def test_the_cache_cannot_be_written(served, tmp_path, monkeypatch):
     (served / NAME).write_bytes(b"the detector")
     monkeypatch.setattr(detection, "SHA256", hashlib.sha256(b"the detector").hexdigest())
     (tmp_path / "cache").write_bytes(b"a file in its place")
-    with pytest.raises(SearchStoppedError, match=r"cannot be written .* set FACENAS_CACHE"):
+    with pytest.raises(UserError, match=r"cannot be written .* set FACENAS_CACHE"):
         fetch_detector()
 
 
