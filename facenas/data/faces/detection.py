@@ -179,8 +179,8 @@ def find_detector(given: Path | None = None) -> Path:
 def fetch_detector() -> Path:
     """The detector's file in the cache, fetched from its public address unless it is there and whole.
 
-    Raises UserError when it cannot be fetched or the cache is no place to write, SearchStoppedError when the disk
-    is full.
+    Raises UserError when it cannot be fetched or the cache is no place to write, SearchStoppedError when the
+    disk is full.
     """
     path = default_cache() / NAME
     if not (path.is_file() and sha256_of(path) == SHA256):
