@@ -205,14 +205,14 @@ def test_an_untrained_run(tmp_path):
 def test_a_truncated_model(run):
     path = run / "checkpoints" / "model.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"model\.pt: holds 64,546 numbers, too few for"):
+    with pytest.raises(UserError, match=r"model\.pt: is damaged"):
         export_run(run, "onnx")
 
 
 def test_weights_of_another_architecture(tmp_path):
     other = FACE_ARCH.with_width(8).to_json()
     run = make_run(tmp_path / "casia", "ir", NETWORKS["ir"], architecture=other)
-    with pytest.raises(UserError, match=r"model\.pt: is damaged"):
+    with pytest.raises(UserError, match=r"model\.pt: holds 64,546 numbers, too few for"):
         export_run(run, "onnx")
 
 

@@ -66,6 +66,10 @@ def check_embeddings(embeddings: Floats, what: str) -> None:
     """Raises ValueError when a row of (n, E) embeddings is zero, or all rows are the same.
 
     Cosines with zero are 0, and of equal rows 1, whatever the images show.
+
+    >>> check_embeddings(np.array([[1.0, 0.0], [0.0, 0.0]]), "embeddings")
+    Traceback (most recent call last):
+    ValueError: embeddings are zero, first in row 1: the network tells nothing of that image
     """
     if embeddings.ndim != 2 or not embeddings.size:
         return
