@@ -86,7 +86,7 @@ def test_an_index_in_any_order(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "1\t2\n1\t3\n", "1\n", "a\tb\n", "1 2\n", "-1\t2\n", "1\t2\t3\n", "999999999999\t0\n"],
+    ["", "1\t2\n1\t3\n", "1\n", "a\tb\n", "1,2\n", "-1\t2\n", "1\t2\t3\n", "999999999999\t0\n"],
 )
 def test_what_is_no_index(content, tmp_path):
     (tmp_path / "x.idx").write_text(content)
