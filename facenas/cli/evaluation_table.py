@@ -34,7 +34,7 @@ def _lines(result: BenchResult) -> Iterator[tuple[str, ...]]:
     listed = list(rows(result))
     for row in listed:
         best = row.published[0] if row.published else None
-        yield row.measure.label, _ours(row.measure), *_beside(best, comparable=not result.warnings)
+        yield row.measure.label, _ours(row.measure), *_beside(best)
     if result.bench.kind == "ranking":
         others = [one for one in measures(result) if one not in [row.measure for row in listed]]
         yield from ((one.label, _ours(one)) for one in others)
@@ -48,7 +48,7 @@ def _ours(measure: Measure) -> str:
     return f"{measure.value:.2f}{spread}"
 
 
-def _beside(best: Published | None, comparable: bool) -> tuple[str, str, str]:
+def _beside(best: Published | None) -> tuple[str, str, str]:
     if best is None:
         return "-", "-", "-"
-    return f"{best.value:.2f}", f"{best.difference:+.2f}" if comparable else "-", best.model
+    return f"{best.value:.2f}", "-" if best.told is None else f"{best.told:+.2f}", best.model

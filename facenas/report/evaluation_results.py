@@ -21,12 +21,21 @@ class Measure:
 
 @dataclass(frozen=True)
 class Published:
-    """What a publication prints for a measure, in percent; `difference`: ours less theirs, in points."""
+    """What a publication prints for a measure, in percent; `difference`: ours less theirs, in points.
+
+    comparable: whether ours is of the official pairs or images, so that the difference may be told.
+    """
 
     model: str
     source: str
     value: float
     difference: float
+    comparable: bool = True
+
+    @property
+    def told(self) -> float | None:
+        """The difference, where it means something."""
+        return self.difference if self.comparable else None
 
 
 @dataclass(frozen=True)
@@ -115,5 +124,6 @@ def average(results: Sequence[BenchResult]) -> float | None:
 def _published(result: BenchResult, measure: Measure) -> tuple[Published, ...]:
     rows = [row for row in result.bench.published if measure.key in row.values]
     found = [(row, 100 * row.values[measure.key]) for row in rows]
-    listed = [Published(row.model, row.source, v, measure.value - v) for row, v in found]
+    comparable = not result.warnings
+    listed = [Published(row.model, row.source, v, measure.value - v, comparable) for row, v in found]
     return tuple(sorted(listed, key=lambda one: -one.value))

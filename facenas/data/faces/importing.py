@@ -16,7 +16,7 @@ from facenas.data.faces.writer import StoreWriter
 from facenas.data.found import told_of_identities
 from facenas.data.images import Pixels, is_turned, open_image, reason_of, to_pixels, upright_size
 from facenas.errors import UserError
-from facenas.files import as_cells
+from facenas.files import as_cells, check_place
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def import_faces(
     used, or `out` cannot be written; then nothing is left of it.
     """
     started = time.perf_counter()
+    check_place(out.parent)
     faces = open_source(source)
     skipped = encoded = resized = plain = 0
     first = ""

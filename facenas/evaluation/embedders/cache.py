@@ -23,7 +23,7 @@ from facenas.device import core_count, threads
 from facenas.errors import SearchStoppedError, UserError
 from facenas.evaluation.benches.images import Images
 from facenas.evaluation.embedders.embedder import Embedder, Later, Rows
-from facenas.files import scratch_folder, write_json
+from facenas.files import is_place, scratch_folder, write_json
 
 log = logging.getLogger(__name__)
 # Raise it when the same network and images would give other embeddings: old ones are then not used.
@@ -69,8 +69,9 @@ def extract(
             return result
     except (OSError, SearchStoppedError) as error:
         reason = getattr(error, "strerror", None) or error
+        remedy = "set" if is_place(error) else "make room, or set"
         raise UserError(
-            f"{root}: cannot be written ({reason}); make room, or set FACENAS_CACHE to another folder, and run "
+            f"{root}: cannot be written ({reason}); {remedy} FACENAS_CACHE to another folder, and run "
             "it again: it goes on where it was"
         ) from None
 
