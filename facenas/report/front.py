@@ -211,7 +211,7 @@ def parse_budget(text: str) -> Budget:
     budget: Budget = {}
     for part in text.split(","):
         name, equals, limit = (word.strip() for word in part.partition("="))
-        if not equals or not name:
+        if not equals or not name.isidentifier():
             raise UserError(f"budget: {part.strip()!r} is no limit; write it as {EXAMPLE}")
         name = "parameters" if name == "params" else name
         if name in budget:
