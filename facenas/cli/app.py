@@ -43,8 +43,8 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     train.export: "facenas export demo --format onnx",
     train.models: "facenas models --json",
     eval: "facenas eval --bench lfw --model final --data lfw_112x112.zip",
+    cache: "facenas cache --limit 20GB",
 }
-_EXAMPLES[cache] = "facenas cache --limit 20GB"
 for command, example in _EXAMPLES.items():
     app.command(epilog=f"Example: {example}")(command)
 app.add_typer(data_app, name="data")

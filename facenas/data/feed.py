@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _SHARE = 0.6  # of a card's free memory that images may take by themselves: networks need the rest
+_BLOCK = 64  # batches whose draws are made, and moved to the device, at once
 _ALIGNED = 16  # bytes: a tensor of any dtype may begin there
 
 _RESIDENT: WeakValueDictionary[Hashable, Tensor] = WeakValueDictionary()
@@ -89,10 +91,11 @@ def ahead(make: Callable[[Job], Result], jobs: Iterable[Job], readers: int) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def upload(batches: list[Tensors], device: torch.device) -> list[Tensors]:
-    """The same tensors on the device, by one copy that the host does not wait for."""
-    packed = _packed(batches, pin=device.type == "cuda")
-    return _unpacked(packed.to(device, non_blocking=True), batches)
+def uploaded(batches: Iterator[Tensors], device: torch.device) -> Iterator[Tensors]:
+    """The same tensors on the device: `_BLOCK` batches by one copy, which the host does not wait for."""
+    while some := list(islice(batches, _BLOCK)):
+        packed = _packed(some, pin=device.type == "cuda")
+        yield from _unpacked(packed.to(device, non_blocking=True), some)
 
 
 def _packed(batches: list[Tensors], pin: bool) -> Tensor:

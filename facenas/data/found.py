@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOUND, SKIPPED = "found.json", "skipped.csv"
+FOUND = "found.json"
+SKIPPED = "skipped.csv"  # images that were left out, and why; there is none when none was
 _NAMED = 3  # classes that a warning names
 
 

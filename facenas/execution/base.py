@@ -41,7 +41,8 @@ class ExecutionConfig(Config):
     """Where candidates are judged. Left at null, both follow from the machine.
 
     executor: `gpu` for trainings where there is an NVIDIA card, else `process`. workers: trials at once; 4 a
-    card, fewer where its memory is short, else one for every core.
+    card, fewer where its memory is short, else one for every core. compile: whether the training of what was
+    found goes through `torch.compile` on a GPU; candidates never do.
     """
 
     executor: Annotated[str, AfterValidator(_known)] | None = None

@@ -18,7 +18,7 @@ from typing import Any
 
 from facenas import device
 from facenas.errors import UserError
-from facenas.execution.base import EXECUTORS, Evaluator, OnEpoch
+from facenas.execution.base import EXECUTORS
 from facenas.execution.processes import ProcessExecutor
 from facenas.execution.worker import Place
 
@@ -76,21 +76,14 @@ class Card(Place):
 
 @EXECUTORS.register("gpu")
 class GpuExecutor(ProcessExecutor):
-    """`workers` trials at once over all cards; None: 4 a card, fewer where memory is short, at least one."""
+    """`workers` trials at once over all cards; None: 4 a card, fewer where memory is short, at least one.
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        workers: int | None = None,
-        on_epoch: OnEpoch = lambda _key, _metrics: None,
-        import_main: bool = False,
-        places: Sequence[Place] | None = None,
-    ) -> None:
-        """Starts a process for every card. Raises UserError when there is none, and as `ProcessExecutor` does.
+    A process for every card. Raises UserError when there is none, and as `ProcessExecutor` does. `places` stand
+    in for the cards: a CPU place with several slots is one.
+    """
 
-        places: instead of the cards; a CPU place with several slots stands in for a card.
-        """
-        super().__init__(evaluator, workers, on_epoch, import_main, places or cards(workers))
+    def _places(self, workers: int | None) -> Sequence[Place]:
+        return cards(workers)
 
 
 def cards(workers: int | None = None) -> list[Card]:

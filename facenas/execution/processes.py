@@ -100,8 +100,7 @@ class ProcessExecutor:
         """
         if import_main:
             check_main()
-        if places is None:
-            places = [Place()] * (workers or default_workers())
+        places = places or self._places(workers)
         self.slots = sum(place.slots for place in places)
         self._import_main = import_main
         self._evaluator = evaluator
@@ -110,6 +109,9 @@ class ProcessExecutor:
         self._quiet: deque[_Worker] = deque()  # the first looks at the clock, the others wait to
         _check_sendable(evaluator)
         self._workers = [_Worker(number, place, evaluator, import_main) for number, place in enumerate(places)]
+
+    def _places(self, workers: int | None) -> Sequence[Place]:
+        return [Place()] * (workers or default_workers())
 
     def submit(self, spec: TrialSpec) -> None:
         """Hands the trial to a worker with a free slot, or queues it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from facenas.data import ImageSet, split_indices
 from facenas.data.augment import Augment, Draws, Normalize
 from facenas.data.config import DataConfig
-from facenas.data.feed import images_at, readers, resident, streamed, upload
+from facenas.data.feed import images_at, readers, resident, streamed, uploaded
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.training import distributed
@@ -24,7 +23,6 @@ from facenas.training.tasks import LossNetwork, Score, TaskContext
 EVALUATION_BATCH = 256  # on a CPU
 GPU_PIXELS = 1 << 21  # of a batch: 2,048 images of 32x32; more take memory, and no less time
 FEWEST = 2  # images of a process in a batch, for BatchNorm
-PLANNED = 64  # batches whose draws are made, and moved to the device, at once
 
 
 class ClassificationTask:
@@ -82,8 +80,7 @@ class ClassificationTask:
         if not self.device.is_gpu:
             yield from plans
         elif self.pixels.device == on:
-            while some := list(islice(plans, PLANNED)):
-                yield from upload(some, on)
+            yield from uploaded(plans, on)
         else:
             yield from streamed(self._read, plans, on, readers(on, distributed.world()))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from facenas.data.faces.splits import (
     stratified_subset,
 )
 from facenas.data.faces.store import SIDE, FaceStore
-from facenas.data.feed import images_at, readers, resident, streamed, upload
+from facenas.data.feed import images_at, readers, resident, streamed, uploaded
 from facenas.evaluation.embedders.module import pair_distances, squared_distances_of, summed_embeddings
 from facenas.evaluation.metrics.checks import Floats
 from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
@@ -40,7 +39,6 @@ from facenas.training.tasks import LossNetwork, Score, TaskContext
 Indices = NDArray[np.int64]
 Pairs = tuple[Indices, NDArray[np.bool_]]
 
-PLANNED = 64  # batches whose draws are made, and moved to the device, at once
 EMBEDDED = 512  # images of a batch that is judged on a GPU; their mirror images come beside them
 
 _FARS = (0.1, 0.01, 0.001)
@@ -123,8 +121,7 @@ class FaceTask:
         if self.pixels is None:
             yield from streamed(lambda job: self._plan(epoch, *job), drawn, on, self.loader.readers)
         else:
-            while some := [self._plan(epoch, *job) for job in islice(drawn, PLANNED)]:
-                yield from upload(some, on)
+            yield from uploaded((self._plan(epoch, *job) for job in drawn), on)
 
     def _plan(self, epoch: int, number: int, drawn: tuple[Indices, FaceDraws]) -> Batch:
         rows, draws = drawn

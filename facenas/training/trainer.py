@@ -1,4 +1,4 @@
-"""The training loop: SGD, a schedule by epochs, cross-entropy. Read it top to bottom.
+"""The training loop: an optimizer, a schedule by epochs, a loss. Read it top to bottom.
 
 Sections and settings: "Efficient Global Neural Architecture Search", section 4.1, and
 `siddikui/Efficient-Macro-Micro-NAS:search.py`. There, the scheduler steps before the epoch, so the last

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from facenas.data.faces.detection import Detector, find_detector
 from facenas.data.faces.store import SIDE, encode_jpeg, is_face_jpeg
+from facenas.data.found import SKIPPED
 from facenas.data.images import Files, Pixels, decode_image, find_images, reason_of
 from facenas.device import core_count
 from facenas.errors import UserError
@@ -49,7 +50,7 @@ _FARTHEST = 1e9  # pixels; beyond it, squares of distances lose the face
 _LONGEST_SIDE = 32_766  # pixels; OpenCV counts source pixels in 16 bits
 
 FACES = ("largest", "all")
-NOTE, SKIPPED = "align.json", "skipped.csv"
+NOTE = "align.json"
 _AT_ONCE = 256  # images handed to the threads
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from facenas.data.faces.sources import open_source
-from facenas.data.faces.store import SIDE, SKIPPED, Layout, is_face_jpeg, open_store
+from facenas.data.faces.store import SIDE, Layout, is_face_jpeg, open_store
 from facenas.data.faces.writer import StoreWriter
-from facenas.data.found import told_of_identities
+from facenas.data.found import SKIPPED, told_of_identities
 from facenas.data.images import Pixels, is_turned, open_image, reason_of, to_pixels, upright_size
 from facenas.errors import UserError
 from facenas.files import as_cells, check_place

@@ -28,7 +28,6 @@ QUALITY = 95  # of pixels that did not arrive as JPEG; without color subsampling
 FORMAT = "facenas faces"
 VERSION = 1
 COLOR = "RGB"
-SKIPPED = "skipped.csv"  # images that were not imported, and why; there is none when all were
 
 Layout = Literal["jpeg", "raw"]
 
