@@ -18,8 +18,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facenas.data.faces.sharded import ShardedArray
 from facenas.data.images import Pixels
+from facenas.data.sharded import ShardedArray
 from facenas.errors import UserError
 from facenas.files import read_json
 

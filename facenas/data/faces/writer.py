@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenas.data.faces.sharded import ShardedWriter
 from facenas.data.faces.store import (
     COLOR,
     FIELDS,
@@ -27,6 +26,7 @@ from facenas.data.faces.store import (
     is_store,
 )
 from facenas.data.images import Pixels
+from facenas.data.sharded import ShardedWriter
 from facenas.errors import UserError
 from facenas.files import folder_beside, put_in_place, remedy_of, tidy_beside
 
