@@ -82,6 +82,7 @@ def test_faults_are_one_sentence_and_code_2(facenas, people, tmp_path):
 
 def test_stores_and_help_need_no_torch(people, tmp_path):
     """Importing torch takes seconds; a machine that only keeps stores can do without it."""
+    shutil.copy(people / "ann/0.jpg", people / "bob/2.jpg")
     program = (
         "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
         "import facenas.data\n"
@@ -94,8 +95,28 @@ def test_stores_and_help_need_no_torch(people, tmp_path):
         ["data", "demo", "demo.zarr", "--identities", "2", "--images", "2"],
         ["data", "import", "people", "out.zarr"],
         ["data", "info", "out.zarr"],
+        ["data", "import", "people", "classes.zarr", "--classes"],
         ["data", "check", "out.zarr"],
     ):
         command = [sys.executable, "-c", program, *words]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_stores_of_images_by_class(facenas, people, tmp_path):
+    Image.new("RGB", (40, 30)).save(people / "bob/2.png")
+    done = facenas("data", "import", "people", "out.zarr", "--classes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["training_images"], told["validation_images"], told["test_images"]) == (2, 0, 2)
+    assert (told["classes"], told["skipped"], told["encoded"]) == (2, 1, 1)
+    assert "test images (a fixed fifth of the training images)" in done.stderr
+    info = json.loads(facenas("data", "info", "out.zarr", "--json").stdout)
+    assert (info["classes"], info["image_size"]) == (2, 224)
+    checked = facenas("data", "check", "out.zarr", "--json")
+    assert json.loads(checked.stdout)["fingerprint"] == info["fingerprint"]
+    assert (
+        facenas("data", "import", "people", "out.zarr", "--classes", "--overwrite", "--strict").returncode == 1
+    )
+    raw = facenas("data", "import", "people", "raw.zarr", "--classes", "--layout", "raw")
+    assert (raw.returncode, raw.stderr.count("\n")) == (2, 1)

@@ -1,4 +1,4 @@
-"""`facenas data ...`: stores of faces, made and looked at."""
+"""`facenas data ...`: stores of faces and of images by class, made and looked at."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import typer
 from facenas.cli.output import Json, show, table
 from facenas.errors import UserError
 
-data_app = typer.Typer(no_args_is_help=True, help="Stores of face images: import, generate, look, check.")
+data_app = typer.Typer(no_args_is_help=True, help="Stores of images: import, generate, look, check.")
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store of faces, OUT.zarr.")]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store, OUT.zarr.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the store OUT.zarr when the new one is whole.")
@@ -64,28 +64,39 @@ def import_(
         typer.Argument(
             metavar="SRC",
             help="A folder with train.rec, a .rec; a folder or .zip of <identity>/<image>; "
-            "a .csv of path,identity.",
+            "a .csv of path,identity. With --classes: what --data of a search takes.",
         ),
     ],
     out: Out,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Images of any size by class, in parts to train and to test on.")
+    ] = False,
     layout: Annotated[
-        str, typer.Option(help="jpeg: bytes as they are; raw: pixels, 5x larger, faster to read.")
+        str, typer.Option(help="Of faces; jpeg: bytes as they are; raw: pixels, 5x larger, faster to read.")
     ] = "jpeg",
     resize: Annotated[
-        bool, typer.Option("--resize", help="Resize images that are not 112x112; else skip them.")
+        bool, typer.Option("--resize", help="Of faces: resize what is not 112x112; else skip it.")
     ] = False,
     overwrite: Overwrite = False,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Import faces of 112x112 pixels into a store; skipped images are listed in its skipped.csv."""
+    """Import faces of 112x112 pixels, or images by class, into a store; skipped.csv in it lists what is not."""
+    from facenas.data.classes.importing import import_classes
     from facenas.data.faces.importing import import_faces
     from facenas.data.found import SKIPPED, refuse_skipped
 
     if layout not in ("jpeg", "raw"):
         raise UserError(f"--layout {layout}: should be jpeg or raw")
     kept_as: Literal["jpeg", "raw"] = "raw" if layout == "raw" else "jpeg"
-    told = import_faces(source, out, kept_as, resize, overwrite)
+    if classes and (resize or kept_as == "raw"):
+        raise UserError(
+            "--classes: images keep their size and are stored as JPEG; leave out --layout, --resize"
+        )
+    if classes:
+        told = import_classes(source, out, overwrite)
+    else:
+        told = import_faces(source, out, kept_as, resize, overwrite)
     show(told, as_json)
     if strict:
         refuse_skipped(str(source), told["skipped"], out / SKIPPED)
@@ -103,12 +114,13 @@ def info(
 ) -> None:
     """Tell what a store holds, or a set of images by class, and warn of what looks wrong in it."""
     from facenas.data import DataConfig, datasets
+    from facenas.data.classes.store import describe_store, is_image_store
     from facenas.data.faces.store import describe
     from facenas.data.found import SKIPPED, refuse_skipped
 
     path = Path(data)
     if datasets.names_store(path):
-        show(describe(path), as_json)
+        show(describe_store(path) if is_image_store(path) else describe(path), as_json)
         if strict:
             refuse_skipped(data, int((path / SKIPPED).exists()), path / SKIPPED)
         return
@@ -119,9 +131,10 @@ def info(
 @data_app.command(epilog="Example: facenas data check casia.zarr")
 def check(store: Store, as_json: Json = False) -> None:
     """Decode every image of a store and verify its fingerprint; exit code 2 at the first fault."""
+    from facenas.data.classes.store import check_images, is_image_store
     from facenas.data.faces.store import check as check_store
 
-    show(check_store(store), as_json)
+    show(check_images(store) if is_image_store(store) else check_store(store), as_json)
 
 
 @data_app.command(epilog="Example: facenas data demo demo.zarr --identities 20 --images 8")

@@ -3,10 +3,11 @@
 from facenas.data.arrays import from_arrays, from_dataset
 from facenas.data.cache import ImageSet, default_cache, open_image_set
 from facenas.data.config import DataConfig
-from facenas.data.datasets import TrainingData, describe, open_data, prepare
+from facenas.data.datasets import ClassData, TrainingData, describe, open_data, prepare
 from facenas.data.splits import split_indices
 
 __all__ = [
+    "ClassData",
     "DataConfig",
     "ImageSet",
     "TrainingData",

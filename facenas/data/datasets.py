@@ -1,4 +1,4 @@
-"""Data by name: a known classification set, a folder or .zip of images, a cache entry, or a store of faces.
+"""Data by name: a known classification set, a folder or .zip of images, a cache entry, or a store.
 
 `prepare` is called by the main process, `open_data` by it and by every worker.
 """
@@ -34,10 +34,12 @@ from facenas.data.parts import HELD_OUT
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
 
-if TYPE_CHECKING:  # zarr takes half a second to import: classification does without
+if TYPE_CHECKING:  # stores take OpenCV and more: images in memory do without
+    from facenas.data.classes.store import ImageStore
     from facenas.data.faces.store import FaceStore
 
-TrainingData: TypeAlias = "ImageSet | FaceStore"
+ClassData: TypeAlias = "ImageSet | ImageStore"
+TrainingData: TypeAlias = "ClassData | FaceStore"
 
 DEMO = "demo"  # generated faces, made on first use
 _DEMO_IDENTITIES, _DEMO_IMAGES = 120, 24
@@ -138,7 +140,10 @@ def _prepared(config: DataConfig, cache: Path) -> Path:
         return _cached_named(name, config, cache)
     if names_store(path):
         if not path.exists():
-            raise UserError(f"{path}: there is no such store of faces; {HOW_TO_GET_FACES}")
+            raise UserError(
+                f"{path}: there is no such store of faces; {HOW_TO_GET_FACES}; of images by class, "
+                "`facenas data import SOURCE OUT.zarr --classes` makes one"
+            )
         return path
     if is_entry(path):
         return _entry(path, config.image_size, cache)
@@ -156,18 +161,25 @@ def _prepared(config: DataConfig, cache: Path) -> Path:
     raise UserError(f"{config.name}: {fault}")
 
 
-def open_data(folder: Path) -> TrainingData:
-    """What `prepare` gave, memory-mapped. Raises UserError when a file is missing or torn."""
+def open_data(folder: Path, image_size: int | None = None) -> TrainingData:
+    """What `prepare` gave, memory-mapped. Raises UserError when a file is missing or torn.
+
+    image_size: pixels a side at which the images of a store of classes are seen; None: see
+    `facenas.data.classes.store.IMAGE_SIZE`.
+    """
     if not names_store(folder):
         return open_image_set(folder)
+    from facenas.data.classes.store import is_image_store, open_image_store
     from facenas.data.faces.store import open_store
 
-    return open_store(folder)
+    return open_image_store(folder, image_size) if is_image_store(folder) else open_store(folder)
 
 
 def describe(data: TrainingData) -> dict[str, Any]:
     """What a run notes of its data."""
-    if isinstance(data, ImageSet):
+    from facenas.data.faces.store import FaceStore
+
+    if not isinstance(data, FaceStore):
         return {
             "name": data.name,
             "fingerprint": data.fingerprint,
@@ -210,7 +222,7 @@ def _refuse_two(name: str, path: Path, own: list[Path]) -> None:
 
 
 def names_store(path: Path) -> bool:
-    """Whether the path is, or should be, a store of faces."""
+    """Whether the path is, or should be, a store, of faces or of images by class."""
     return path.suffix == ".zarr" or (path / "zarr.json").exists()
 
 

@@ -5,12 +5,13 @@ Images that cannot be read are left out, and named in the entry's `skipped.csv`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -29,8 +30,17 @@ from facenas.data.images import (
     to_pixels,
     upright_size,
 )
-from facenas.data.lists import LISTS, listed_name, locate, read_list, refuse_repeated
-from facenas.data.parts import HELD_OUT, Arrangement, arrange, held_out_fifth
+from facenas.data.lists import LISTS, Row, listed_name, locate, read_list, refuse_repeated
+from facenas.data.parts import (
+    HELD_OUT,
+    PARTS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Arrangement,
+    arrange,
+    decide_parts,
+)
 from facenas.errors import UserError
 
 
@@ -63,12 +73,29 @@ def cached_folder(path: Path, image_size: int | None, cache: Path) -> Path:
 
 
 def _cached_list(path: Path, image_size: int | None, cache: Path) -> Path:
-    """As `cached_folder`, of a list of images and classes; a fixed fifth of them becomes the test images.
+    """As `cached_folder`, of a list of images and classes; where it tells no parts, a fixed fifth tests.
 
     Paths are relative to the list, or to wherever below its folder the images lie.
     """
-    refuse_repeated(path)
-    files, rows = FolderFiles(path.parent), list(read_list(path))
+    refuse_repeated(path, with_parts=True)
+    files, rows = FolderFiles(path.parent), list(read_list(path, with_parts=True))
+    names = listed_names(path, files, rows)
+    classes = listed_classes(path, {row.label for row in rows})
+    label_of = {label: number for number, label in enumerate(classes)}
+    labels = [label_of[row.label] for row in rows]
+    told = np.array([part_number(row) for row in rows], np.int8)
+    parts = decide_parts(np.array(labels), told, classes, path)
+    train, validation, test = (
+        [(names[i], labels[i]) for i in np.flatnonzero(parts == part).tolist()] for part in PARTS
+    )
+    plan = Arrangement(classes, train, test, validation, test_from(path, told), ())
+    identity: list[object] = [image_size, _READER, stamp(path)]
+    identity += [[name, *files.stamp(name)] for name in names]
+    return cached(path.stem, identity, lambda: decode_listed(files, plan, image_size), cache)
+
+
+def listed_names(path: Path, files: FolderFiles, rows: Sequence[Row]) -> list[str]:
+    """The file of each row of the list `path`; raises UserError, naming a line, when some are missing."""
     wanted = [listed_name(files, row.path) for row in rows]
     if None in wanted:
         found = locate(files, [row.path.replace("\\", "/") for row in rows])
@@ -79,17 +106,25 @@ def _cached_list(path: Path, image_size: int | None, cache: Path) -> Path:
             f"{path}: line {missing[0].line} lists {missing[0].path}, which is not there; in all "
             f"{len(missing)} of {len(rows)} images are missing"
         )
-    names = [name for name in wanted if name is not None]
-    classes = tuple(sorted({row.label for row in rows}, key=_in_order))
+    return [name for name in wanted if name is not None]
+
+
+def listed_classes(path: Path, labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels of a list in order; raises UserError when there are fewer than two."""
+    classes = tuple(sorted(labels, key=_in_order))
     if len(classes) < 2:
         raise UserError(f"{path}: lists images of {len(classes)} class(es) where two or more are needed")
-    label_of = {label: number for number, label in enumerate(classes)}
-    listed = [(name, label_of[row.label]) for name, row in zip(names, rows, strict=True)]
-    train, test = held_out_fifth(listed, path)
-    plan = Arrangement(classes, train, test, [], HELD_OUT, ())
-    identity: list[object] = [image_size, _READER, stamp(path)]
-    identity += [[name, *files.stamp(name)] for name in names]
-    return cached(path.stem, identity, lambda: decode_listed(files, plan, image_size), cache)
+    return classes
+
+
+def part_number(row: Row) -> int:
+    """Which of `PARTS` the row tells; TRAIN when none."""
+    return {"validation": VALIDATION, "test": TEST}.get(row.part, TRAIN)
+
+
+def test_from(path: Path, told: NDArray[np.int8]) -> str:
+    """Where test images come from, in words; told: the parts as the list has them."""
+    return f"as {path.name} tells" if told.any() else HELD_OUT
 
 
 def _in_order(label: str) -> tuple[int, str]:

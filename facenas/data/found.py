@@ -22,7 +22,7 @@ from facenas.errors import SearchStoppedError, UserError
 from facenas.files import as_cells, read_json, write_json
 
 if TYPE_CHECKING:
-    from facenas.data.cache import ImageSet
+    from facenas.data.datasets import ClassData
     from facenas.data.faces.store import FaceStore
 
 log = logging.getLogger(__name__)
@@ -85,20 +85,20 @@ def refuse_skipped(name: str, skipped: int, where: Path) -> None:
 @lru_cache
 def tell(folder: Path) -> None:
     """Says, once in a process, what the set or store in `folder` holds, and warns of what looks wrong."""
-    from facenas.data.cache import ImageSet
     from facenas.data.datasets import open_data
+    from facenas.data.faces.store import FaceStore
 
     try:
         data = open_data(folder)
     except UserError:  # whoever opens it is told
         return
-    sentence, warnings = _of_set(data, folder) if isinstance(data, ImageSet) else _of_store(data)
+    sentence, warnings = _of_store(data) if isinstance(data, FaceStore) else _of_set(data, folder)
     log.info(sentence)
     for warning in warnings:
         log.warning("%s: %s", sentence.partition(":")[0], warning)
 
 
-def _of_set(data: ImageSet, folder: Path) -> tuple[str, list[str]]:
+def _of_set(data: ClassData, folder: Path) -> tuple[str, list[str]]:
     found = read_found(folder)
     rest = len(data.train_labels) - data.validation_images
     each = np.bincount(data.train_labels[:rest], minlength=data.num_classes)

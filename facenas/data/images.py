@@ -14,6 +14,7 @@ import re
 import threading
 import warnings
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from facenas.errors import UserError
-from facenas.files import Walked, open_regular, reading, walk_files
+from facenas.files import Walked, open_regular, reading, walk_files, walk_folders
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,10 @@ class FolderFiles:
         """All files, sorted, and what was left out; raises UserError when they cannot be listed."""
         return walk_files(self.root)
 
+    def folders(self) -> Iterator[Walked]:
+        """The same, a folder at a time."""
+        return walk_folders(self.root)
+
     def names(self) -> list[str]:
         """All files, sorted; raises UserError when they cannot be listed."""
         return self.walk().files
@@ -127,6 +132,12 @@ class ZipFiles:
 
     def walk(self) -> Walked:
         return Walked(self.names(), [])
+
+    def folders(self) -> Iterator[Walked]:
+        inside: dict[str, list[str]] = {}
+        for name in self.names():
+            inside.setdefault(name.rpartition("/")[0], []).append(name)
+        return (Walked(names, []) for names in inside.values())
 
     def names(self) -> list[str]:
         return sorted(self._members)
@@ -198,7 +209,15 @@ def list_files(files: Files) -> Listing:
 
     Nothing hidden, no leftovers of macOS and Windows.
     """
-    walked = files.walk()
+    return _listing(files, files.walk())
+
+
+def list_folders(files: Files) -> Iterator[Listing]:
+    """As `list_files`, a folder at a time."""
+    return (_listing(files, walked) for walked in files.folders())
+
+
+def _listing(files: Files, walked: Walked) -> Listing:
     visible = [name for name in walked.files if _is_visible(name)]
     names = [name for name in visible if name.lower().endswith(ENDINGS) or _has_image_head(files, name)]
     left_out = [(name, reason) for name, reason in walked.skipped if _is_visible(name)]

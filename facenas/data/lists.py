@@ -1,6 +1,7 @@
 """Lists of images with what they show: CSV, text and im2rec's `.lst`, as people write them.
 
-.csv        `path,label`, or with `;` or tabs between; a header is passed over
+.csv        `path,label`, or with `;` or tabs between; a header is passed over. One that names a third column
+            `split` (or `part`, `subset`, `set`) says that it tells the part: train, val, test, ...
 .txt .tsv   `path label`, the label being the last word
 .lst        im2rec's `number<TAB>label[<TAB>more labels]<TAB>path`, or InsightFace's `1<TAB>path<TAB>label`
 """
@@ -20,36 +21,49 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from facenas.data.images import Files, FolderFiles, image_names
+from facenas.data.parts import part_of
 from facenas.errors import UserError
 from facenas.files import open_regular
 
 LISTS = (".csv", ".txt", ".tsv", ".lst")
-_PATHS = ("path", "paths", "file", "filename", "file_name", "image", "img", "image_path", "name", "image_id")
+_PATHS = (
+    *("path", "paths", "filepath", "filepaths", "file", "filename", "file_name"),
+    *("image", "img", "image_path", "name", "image_id"),
+)
 _LABELS = ("identity", "label", "labels", "class", "classes", "id", "person", "target", "category")
+_SPLITS = ("split", "part", "subset", "set", "data set", "dataset")
 _SAMPLE = 200  # listed images that tell in which folder all of them lie
 
 
 class Row(NamedTuple):
-    """One row: the number of its line, the path as it is written, the label."""
+    """One row: the number of its line, the path as it is written, the label, and the part if one is told."""
 
     line: int
     path: str
     label: str
+    part: str = ""
 
 
-def read_list(path: Path) -> Iterator[Row]:
-    """The rows of a list, in order. Raises UserError, naming the line, for what is no row."""
+def read_list(path: Path, with_parts: bool = False) -> Iterator[Row]:
+    """The rows of a list, in order; with_parts: whether a column may tell the part.
+
+    Raises UserError, naming the line, for what is no row.
+    """
     try:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             lines = iter(file)
             first = next(lines, "")
             again, mark = chain([first], lines), _delimiter(path, first)
+            head = [cell.strip() for cell in first.split(mark)]
+            width = 3 if mark and with_parts and _is_header(head, 3) else 2
             rows = _csv_rows(again, mark) if mark else _text_rows(again)
             for number, cells in rows:
-                if len(cells) == 2 and all(cells):
-                    yield Row(number, cells[0], _plain_label(cells[1]))
+                if len(cells) == width and all(cells):
+                    part = _part(path, number, cells[2]) if width == 3 else ""
+                    yield Row(number, cells[0], _plain_label(cells[1]), part)
                 else:
-                    raise UserError(f"{path}: line {number} is not `path,identity`; correct it")
+                    columns = "path,identity,split" if width == 3 else "path,identity"
+                    raise UserError(f"{path}: line {number} is not `{columns}`; correct it")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -67,7 +81,7 @@ def _csv_rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[
     reader = csv.reader(lines, delimiter=delimiter)
     for row in reader:
         cells = [cell.strip() for cell in row]
-        if any(cells) and not (reader.line_num == 1 and _is_header(cells)):
+        if any(cells) and not (reader.line_num == 1 and _is_header(cells, len(cells))):
             yield reader.line_num, cells
 
 
@@ -75,7 +89,7 @@ def _text_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     path_last: bool | None = None
     for number, line in enumerate(lines, 1):
         words = [word.strip() for word in line.strip().split("\t")]
-        if not any(words) or (number == 1 and _is_header(line.split())):
+        if not any(words) or (number == 1 and _is_header(line.split(), 2)):
             continue
         if len(words) == 1:
             yield number, line.strip().rsplit(maxsplit=1)
@@ -87,8 +101,19 @@ def _text_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
             yield number, [words[-1], words[1]] if path_last else [words[1], words[-1]]
 
 
-def _is_header(cells: Sequence[str]) -> bool:
-    return len(cells) == 2 and cells[0].lower() in _PATHS and cells[1].lower() in _LABELS
+def _is_header(cells: Sequence[str], width: int) -> bool:
+    known = (_PATHS, _LABELS, _SPLITS)[:width]
+    return len(cells) == len(known) == width and all(c.lower() in k for c, k in zip(cells, known, strict=True))
+
+
+def _part(path: Path, line: int, cell: str) -> str:
+    """train, validation or test. Raises UserError for another word, and for images without labels."""
+    found = part_of(cell)
+    if found is None or found.part == "unlabelled":
+        raise UserError(
+            f"{path}: line {line} tells the part {cell!r}, which is not train, val or test; correct it"
+        )
+    return found.part
 
 
 def _is_number(word: str) -> bool:
@@ -107,13 +132,13 @@ def _plain_label(text: str) -> str:
     return normalize("NFC", text)
 
 
-def refuse_repeated(path: Path) -> int:
+def refuse_repeated(path: Path, with_parts: bool = False) -> int:
     """The number of rows of the list at `path`; raises UserError, naming the lines, when a path comes twice."""
-    digests = array("Q", (_digest(row.path) for row in read_list(path)))
+    digests = array("Q", (_digest(row.path) for row in read_list(path, with_parts)))
     ordered = sorted(digests)
     twice = {a for a, b in pairwise(ordered) if a == b}
     seen: dict[str, Row] = {}
-    for row in read_list(path) if twice else ():
+    for row in read_list(path, with_parts) if twice else ():
         if _digest(row.path) in twice:
             before = seen.setdefault(_plain(row.path), row)
             if before is not row:

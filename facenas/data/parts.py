@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from facenas.data.splits import hold_out_test
+from facenas.data.splits import Indices, hold_out_test
 from facenas.errors import UserError
 
 _PARTS = {
@@ -31,6 +32,8 @@ _PART_WORD = {
     for part, words in _PARTS.items()
 }
 HELD_OUT = "a fixed fifth of the training images"
+PARTS = TRAIN, VALIDATION, TEST = 0, 1, 2  # of a set, as numbers for each image
+PART_NAMES = "training", "validation", "test"
 
 Name = tuple[tuple[str, ...], str]  # a name's parts from some folder on, and the whole name
 Labelled = list[tuple[str, int]]  # names and labels
@@ -86,15 +89,30 @@ class Arrangement(NamedTuple):
 
 
 def arrange(names: Iterable[str], root: Path) -> Arrangement:
-    """Sort image names (with forward slashes) into classes and parts.
+    """Sort image names (with forward slashes) into classes and parts, as `parts_of_folders` does.
+
+    Without test images, a fixed fifth of the training images is. Raises UserError also when there are too few.
+    """
+    found = parts_of_folders(names, root)
+    if found.test:
+        return found
+    kept, held_out = held_out_fifth(found.train, root)
+    return found._replace(train=kept, test=held_out, test_from=HELD_OUT)
+
+
+def parts_of_folders(
+    names: Iterable[str], root: Path, images: Callable[[str], int] = lambda name: 1
+) -> Arrangement:
+    """Sort image names (with forward slashes) into classes and parts; there may be no test images.
 
     Folders around it all are looked through. Classes and images are ordered by name. Of parts, there must be
-    one for training; validation images without test images are the test images. Raises UserError, naming
-    `root` and what was seen, when there are fewer than two classes, no test images, images of a class in
-    another part but not in training, or folders that fit no arrangement.
+    one for training; validation images without test images are the test images. One name will do for all
+    images of a folder: `images` then says how many they are. Raises UserError, naming `root` and what was seen,
+    when there are fewer than two classes, images of a class in another part but not in training, or folders
+    that fit no arrangement.
     """
     files = unwrapped(sorted((tuple(name.split("/")), name) for name in names))
-    train, validation, test, test_from, ignored = _in_parts(files, root)
+    train, validation, test, test_from, ignored = _in_parts(files, root, images)
     classes = tuple(sorted({class_name(parts[0]) for parts, _ in train}))
     if len(classes) < 2:
         raise UserError(
@@ -111,21 +129,49 @@ def arrange(names: Iterable[str], root: Path) -> Arrangement:
             )
     labelled = [[(name, label_of[class_name(p[0])]) for p, name in part] for part in (train, validation, test)]
     kept, chosen_on, held_out = labelled
-    if not test:
-        kept, held_out = held_out_fifth(kept, root)
-    return Arrangement(classes, kept, held_out, chosen_on, test_from or HELD_OUT, tuple(ignored))
+    return Arrangement(classes, kept, held_out, chosen_on, test_from, tuple(ignored))
 
 
 def held_out_fifth(images: Labelled, root: Path) -> tuple[Labelled, Labelled]:
     """(train, test) of images without test images; raises UserError when there would be none."""
-    parts = hold_out_test(np.array([label for _, label in images], np.int64))
+    parts = fifth_of(np.array([label for _, label in images], np.int64), root)
     kept, held_out = ([images[index] for index in part] for part in parts)
-    if not held_out:
+    return kept, held_out
+
+
+def fifth_of(labels: NDArray[np.int64], root: Path) -> tuple[Indices, Indices]:
+    """(train, test) indices, sorted; raises UserError as `held_out_fifth` does."""
+    kept, held_out = hold_out_test(labels)
+    if not len(held_out):
         raise UserError(
             f"{root}: has one image a class, too few to hold out test images; add images, or "
             "train/ and test/ folders"
         )
     return kept, held_out
+
+
+def decide_parts(
+    labels: NDArray[np.integer], told: NDArray[np.int8], classes: Sequence[str], root: Path
+) -> NDArray[np.int8]:
+    """(n,) which of `PARTS` each image is in, of what was told of each: all of it TRAIN when nothing was.
+
+    Validation images without test images are the test images; without either, a fixed fifth is. labels: (n,)
+    indices into `classes`. Raises UserError when a class has images in another part but not in training.
+    """
+    trained = np.bincount(labels[told == TRAIN], minlength=len(classes)) > 0
+    for part in (TEST, VALIDATION):
+        for label in np.unique(labels[told == part][~trained[labels[told == part]]])[:1]:
+            raise UserError(
+                f"{root}: class {classes[label]!r} has {PART_NAMES[part]} images but no training images; add "
+                "some or remove the class"
+            )
+    if (told == TEST).any():
+        return told
+    if (told == VALIDATION).any():
+        return np.where(told == VALIDATION, np.int8(TEST), told)
+    found = told.copy()
+    found[fifth_of(labels.astype(np.int64), root)[1]] = TEST
+    return found
 
 
 def class_name(folder: str) -> str:
@@ -189,12 +235,18 @@ def unwrapped(files: list[Name], strict: bool = False) -> list[Name]:
         files, strict = [(parts[1:] or parts, name) for parts, name in files], True
 
 
-def _in_parts(files: list[Name], root: Path) -> tuple[list[Name], list[Name], list[Name], str, list[str]]:
+def _in_parts(
+    files: list[Name], root: Path, images: Callable[[str], int]
+) -> tuple[list[Name], list[Name], list[Name], str, list[str]]:
     """(train, validation, test, folder of the test images, what is ignored); names from the class on."""
+
+    def count(some: Iterable[Name]) -> int:
+        return sum(images(name) for _, name in some)
+
     tops: dict[str, list[Name]] = {}
     for parts, name in files:
         tops.setdefault(parts[0] if len(parts) > 1 else "", []).append((parts[1:], name))
-    ignored = [f"{len(loose)} image(s) outside any folder"] if (loose := tops.pop("", [])) else []
+    ignored = [f"{count(loose)} image(s) outside any folder"] if (loose := tops.pop("", [])) else []
     found = _parts_with_classes(tops, root)
     if not found:
         _check_classes(root, tops)
@@ -203,7 +255,7 @@ def _in_parts(files: list[Name], root: Path) -> tuple[list[Name], list[Name], li
     for part, (top, *_) in found.items():
         if part != "unlabelled":
             below[part] = _classes_below(root / top, tops[top])
-            if loose_ones := len(tops[top]) - len(below[part]):
+            if loose_ones := count(tops[top]) - count(below[part]):
                 ignored.append(f"{loose_ones} image(s) of {top}/ outside any class")
     train = below.get("train", [])
     classes = {parts[0] for parts, _ in train}
@@ -214,9 +266,9 @@ def _in_parts(files: list[Name], root: Path) -> tuple[list[Name], list[Name], li
                 f"{root}: {top}/ holds {repeated[0]}/ as {found['train'][0]}/ does, but its name is no part's; "
                 "call it val or test, or move it away"
             )
-        ignored.append(f"{top}/ with {len(tops[top])} image(s)")
+        ignored.append(f"{top}/ with {count(tops[top])} image(s)")
     for top in found.get("unlabelled", []):
-        ignored.append(f"{top}/ with {len(tops[top])} image(s)")
+        ignored.append(f"{top}/ with {count(tops[top])} image(s)")
     validation, test = below.get("validation", []), below.get("test", [])
     if not test:
         return train, [], validation, f"{found['validation'][0]}/" if validation else "", ignored

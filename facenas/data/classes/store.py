@@ -1,0 +1,288 @@
+"""A store of classification images: a zarr v3 group, memory-mapped, of any number of images of any size.
+
+Its arrays, over all images, those to train on first, then those to validate on, then those to test on: labels
+(n,) int32; sizes (n, 2) int32, height and width; jpeg, the images' bytes, and offsets (n + 1,) int64. Its
+attributes tell version, classes, counts of the parts, mean and deviation, source and fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Limits
+from tqdm import tqdm
+
+from facenas.config import Config, validate
+from facenas.data.classes.crops import Boxes, center_boxes, decode_box, decode_jpeg
+from facenas.data.faces.store import Field
+from facenas.data.images import Pixels
+from facenas.data.sharded import ShardedArray
+from facenas.errors import UserError
+from facenas.files import read_json
+
+FORMAT = "facenas images"
+VERSION = 1
+FIELDS = (
+    Field("labels", "i4", (), 1 << 20),
+    Field("sizes", "i4", (2,), 1 << 20),
+    Field("offsets", "i8", (), 1 << 20),
+    Field("jpeg", "u1", (), 4 << 20),
+)
+IMAGE_SIZE = 224  # pixels a side, unless another is asked for or all images are squares of one size
+_RELEASED = 1 << 28  # bytes of images, after which what is mapped is let go: else it counts as memory
+
+
+class About(Config):
+    """Attributes of a store; images: how many there are to train on, to validate on and to test on.
+
+    mean, std: per channel on the 0..1 scale, of training images; side: of all images, when they are squares of
+    one size.
+    """
+
+    format: str = FORMAT
+    version: int = VERSION
+    source: str
+    classes: tuple[str, ...]
+    images: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Limits(gt=0)], ...]
+    side: int | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageStore:
+    """A classification set on disk, for a training that sees its images at `image_size` pixels a side.
+
+    sizes: (n, 2) height and width; train_labels, test_labels: (n,) int64, indices into `classes`; of those to
+    train on, the last `validation_images` are the set's own validation images. Images are numbered in that
+    order, test images last. Made by `open_image_store`; several threads may read at once.
+    """
+
+    path: Path
+    about: About
+    arrays: dict[str, ShardedArray]
+    image_size: int
+    train_labels: NDArray[np.int64]
+    test_labels: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    flip: bool = True
+    _since: list[int] = field(default_factory=lambda: [0], repr=False)
+    _lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def name(self) -> str:
+        """That of its folder, without `.zarr`."""
+        return self.path.stem
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in the order of the labels."""
+        return self.about.classes
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.about.classes)
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per channel, on the 0..1 scale."""
+        return self.about.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per channel, on the 0..1 scale."""
+        return self.about.std
+
+    @property
+    def in_channels(self) -> int:
+        """1 when all images are grey, else 3."""
+        return len(self.about.mean)
+
+    @property
+    def validation_images(self) -> int:
+        """How many images the set brings to choose on."""
+        return self.about.images[1]
+
+    @property
+    def crop_size(self) -> int:
+        """Side of training crops."""
+        return self.image_size
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the store and of the size its images are seen at."""
+        return hashlib.sha256(f"{self.about.fingerprint} {self.image_size}".encode()).hexdigest()
+
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """The JPEG bytes of image `index`, (k,) uint8. Raises UserError when the offsets are damaged."""
+        start, stop = self.arrays["offsets"].take(np.array([index, index + 1])).tolist()
+        if not 0 <= start < stop <= len(self.arrays["jpeg"]):
+            raise _damaged(self.path, index, f"its bytes are said to be {start}..{stop}")
+        return self.arrays["jpeg"].span(start, stop)
+
+    def read(self, indices: NDArray[np.int64], boxes: Boxes) -> Pixels:
+        """(m, image_size, image_size, c) uint8: a box (m, 4) of each image of `indices` (m,), see `decode_box`.
+
+        Raises UserError, naming the image, when one is damaged.
+        """
+        out = np.empty((len(indices), self.image_size, self.image_size, self.in_channels), np.uint8)
+        read = 0
+        for row, index in enumerate(indices.tolist()):
+            data = self.encoded(index)
+            height, width = self.sizes[index].tolist()
+            try:
+                decode_box(data, (height, width), tuple(boxes[row].tolist()), out[row])
+            except ValueError as error:
+                raise _damaged(self.path, index, str(error)) from None
+            read += len(data)
+        self._release_after(read)
+        return out
+
+    def read_centers(self, indices: NDArray[np.int64], fraction: float) -> Pixels:
+        """The same of the middle of each image, see `center_boxes`."""
+        return self.read(indices, center_boxes(self.sizes[indices], fraction))
+
+    def _release_after(self, read: int) -> None:
+        with self._lock:
+            self._since[0] += read
+            if self._since[0] >= _RELEASED:
+                self._since[0] = 0
+                for array in self.arrays.values():
+                    array.release()
+
+
+def open_image_store(path: Path, image_size: int | None = None) -> ImageStore:
+    """The store in the folder `path`, at `image_size` pixels a side: see `IMAGE_SIZE`.
+
+    Raises UserError when there is none, it is not ours, of a newer format, or not whole. Damage inside images
+    is found by reading them: see `check_images`.
+    """
+    attributes = _attributes(path)
+    if attributes.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: is no store of images by class; make one with `facenas data import SOURCE OUT.zarr "
+            "--classes`"
+        )
+    if attributes.get("version") != VERSION:
+        raise UserError(
+            f"{path}: is an image store of format {attributes.get('version')!r}, but this facenas reads "
+            f"{VERSION}; update facenas"
+        )
+    try:
+        about = validate(About, attributes, str(path))
+    except UserError as error:
+        raise UserError(f"{error}; import it anew") from None
+    arrays = {f.name: ShardedArray(path, f.name, f.dtype, f.row) for f in FIELDS}
+    _check_counts(path, about, arrays)
+    total, test = sum(about.images), about.images[2]
+    labels = np.array(arrays["labels"].span(0, total), np.int64)
+    if total and not 0 <= labels.min() <= labels.max() < len(about.classes):
+        raise UserError(f"{path}: has labels beyond its {len(about.classes)} classes; import it anew")
+    sizes = np.array(arrays["sizes"].span(0, total))
+    size = image_size or about.side or IMAGE_SIZE
+    return ImageStore(path, about, arrays, size, labels[: total - test], labels[total - test :], sizes)
+
+
+def is_image_store(path: Path) -> bool:
+    """Whether `path` is a store of classification images, whole or not, of any version."""
+    try:
+        return _attributes(path).get("format") == FORMAT
+    except UserError:
+        return False
+
+
+def fingerprint(images: tuple[int, int, int], classes: tuple[str, ...], digests: dict[str, str]) -> str:
+    """sha256 over counts of parts, classes, and the sha256 of every array's little-endian values."""
+    parts = [*map(str, images), *classes, *(digests[field.name] for field in FIELDS)]
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()
+
+
+def describe_store(path: Path) -> dict[str, Any]:
+    """Counts, sizes, source and bytes of a store; raises UserError when it is none."""
+    store = open_image_store(path)
+    about, sizes = store.about, store.sizes
+    each = np.bincount(store.train_labels, minlength=store.num_classes)
+    return {
+        "store": str(path),
+        "source": about.source,
+        "classes": store.num_classes,
+        "in_channels": store.in_channels,
+        **dict(zip(("train_images", "validation_images", "test_images"), about.images, strict=True)),
+        "images_per_class_min": int(each.min()),
+        "images_per_class_median": float(np.median(each)),
+        "images_per_class_max": int(each.max()),
+        "height_median": float(np.median(sizes[:, 0])),
+        "width_median": float(np.median(sizes[:, 1])),
+        "image_size": store.image_size,
+        "mean": list(about.mean),
+        "std": list(about.std),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "fingerprint": about.fingerprint,
+    }
+
+
+def check_images(path: Path) -> dict[str, Any]:
+    """Decodes every image and computes the fingerprint anew.
+
+    Raises UserError, in one sentence, at the first thing that is not as it should be.
+    """
+    started = time.perf_counter()
+    store = open_image_store(path)
+    total = sum(store.about.images)
+    for index in tqdm(range(total), "check", unit="image", disable=None):
+        data = store.encoded(index)
+        height, width = store.sizes[index].tolist()
+        try:
+            decode_jpeg(data, (height, width), store.in_channels == 1)
+        except ValueError as error:
+            raise _damaged(path, index, str(error)) from None
+        store._release_after(len(data))
+    digests = {name: _digest(array.blocks()) for name, array in store.arrays.items()}
+    if fingerprint(store.about.images, store.classes, digests) != store.about.fingerprint:
+        raise UserError(f"{path}: its contents do not match its fingerprint; import it anew")
+    return {
+        "store": str(path),
+        "images": total,
+        "classes": store.num_classes,
+        "fingerprint": store.about.fingerprint,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _digest(blocks: Iterator[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """The attributes of the zarr v3 group at `path`."""
+    if not path.exists():
+        raise UserError(f"{path}: no such store; make one with `facenas data import SOURCE {path} --classes`")
+    try:
+        found = read_json(path / "zarr.json").get("attributes")
+    except UserError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _check_counts(path: Path, about: About, arrays: dict[str, ShardedArray]) -> None:
+    """Attributes and lengths of arrays agree."""
+    total = sum(about.images)
+    for name, length in (("labels", total), ("sizes", total), ("offsets", total + 1)):
+        if len(arrays[name]) != length or min(about.images) < 0:
+            raise UserError(f"{path}: should have {length} {name} but has {len(arrays[name])}; import it anew")
+
+
+def _damaged(path: Path, index: int, reason: str) -> UserError:
+    return UserError(f"{path}: image {index} is damaged ({reason}); import the store anew")
