@@ -7,12 +7,13 @@ sentence. Calls leave the process as they found it: environment, threads, signal
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from facenas.data import TrainingData
     from facenas.evaluation.embedders import Embedder
     from facenas.evaluation.network import Network
+    from facenas.runs.driver import StopRule
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,8 @@ class SearchResult:
 
     accuracy: in percent, of the most accurate architecture on what was held out; front: of a search for several
     objectives its members, each with `id` (the number of its trial), `accuracy`, the objectives and
-    `architecture`; report: the page, None when it could not be written; details: all of `best.json`.
+    `architecture`; finished: False for what was found until the search was to stop; report: the page, None when
+    it could not be written; details: all of `best.json`.
     """
 
     run: Path
@@ -58,13 +61,14 @@ class SearchResult:
     macs: int
     trials: int
     front: tuple[dict[str, Any], ...]
+    finished: bool
     report: Path | None
     details: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """What `facenas search --json` prints."""
         report = None if self.report is None else str(self.report)
-        return {"run": str(self.run), **self.details, "report": report}
+        return {"run": str(self.run), **self.details, "finished": self.finished, "report": report}
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,10 @@ def search(
     settings: Settings = (),
     run: str | Path | None = None,
     runs_dir: str | Path | None = None,
+    max_trials: int | None = None,
+    max_hours: float | None = None,
+    until: str | datetime | None = None,
+    reuse: str | Path | Sequence[str | Path] = (),
     command: str | None = None,
 ) -> SearchResult:
     """Searches a network, and leaves a run that `resume`, `train` and `load` take up.
@@ -116,6 +124,9 @@ def search(
     `accuracy` and other values. workers: trials at once, by default 4 a GPU, else one a core; what lives in a
     notebook or a script is searched in this process unless workers are asked for. settings: any other by its
     dotted key (`{"data.data_fraction": 0.5}`). run: the run's name in `runs_dir` (`runs`), or its folder.
+    max_trials, max_hours, until (`"07:30"`, the next such time of day, or a datetime): when this call is to
+    stop, after the trial that is under way; `resume` goes on. reuse: runs, or folders of runs, whose results
+    are taken for trials of the same key.
 
     Raises UserError for wrong arguments or data, SearchStoppedError when the search cannot go on; a run that
     exists is not touched: see `resume`.
@@ -137,19 +148,72 @@ def search(
     if not config.evaluate:
         config.data.check_candidates_are_judged()
     check_execution(config.execution, "__main__:" in config.model_dump_json())
+    stop, shared = _stop_rule(max_trials, max_hours, until), _runs_at(reuse, runs_dir)
     facts = _facts(config)
     label = str(preset) if preset else "search"
     made = _new_run(config, facts, label, run, runs_dir, command or _python_call("search"))
-    return _search(made)
+    return _search(made, stop, shared)
 
 
-def resume(run: str | Path, *, runs_dir: str | Path | None = None) -> SearchResult:
+def resume(
+    run: str | Path,
+    *,
+    settings: Settings = (),
+    retry_failed: bool = False,
+    runs_dir: str | Path | None = None,
+    max_trials: int | None = None,
+    max_hours: float | None = None,
+    until: str | datetime | None = None,
+    reuse: str | Path | Sequence[str | Path] = (),
+    command: str | None = None,
+) -> SearchResult:
     """Goes on with a search that was stopped or killed; no finished trial is judged again.
 
-    A search that has ended is only reported. Classes and functions that a notebook defined are found if it has
-    defined them again. Raises as `search` does.
+    A search that has ended is only reported, unless it is extended. settings: others than it began with, which
+    may not change what was decided (more generations, deeper bounds, `micro`, looser limits); retry_failed:
+    failed trials are made again. Classes and functions that a notebook defined are found if it has defined them
+    again. The others, and what it raises, as `search`.
     """
-    return _search(_open(run, runs_dir))
+    opened, command = _open(run, runs_dir), command or _python_call("resume")
+    stop, shared = _stop_rule(max_trials, max_hours, until), _runs_at(reuse, runs_dir)
+    if settings or retry_failed:
+        from facenas.runs import extend
+
+        config = _anchored(_configure(opened.config, settings, {})) if settings else opened.config
+        with opened.lock():
+            opened = extend.extend(opened, config, command)
+            if retry_failed:
+                opened = extend.retry_failed(opened, command)
+    return _search(opened, stop, shared)
+
+
+def _runs_at(reuse: str | Path | Sequence[str | Path], runs_dir: str | Path | None) -> list[Path]:
+    from facenas.runs.extend import runs_at
+
+    return runs_at(Path(runs_dir or _RUNS), [reuse] if isinstance(reuse, str | Path) else reuse)
+
+
+def _stop_rule(max_trials: int | None, max_hours: float | None, until: str | datetime | None) -> StopRule:
+    from facenas.runs.driver import StopRule
+
+    if max_trials is not None and max_trials < 1:
+        raise UserError(f"max_trials {max_trials}: should be 1 or more")
+    if max_hours is not None and not 0 < max_hours < math.inf:
+        raise UserError(f"max_hours {max_hours}: should be above 0")
+    ends = [] if max_hours is None else [time.time() + 3600 * max_hours]
+    if until is not None:
+        ends.append((until if isinstance(until, datetime) else _next(until)).timestamp())
+    return StopRule(max_trials, min(ends, default=None))
+
+
+def _next(time_of_day: str) -> datetime:
+    """The next moment, in local time, that a clock shows HH:MM."""
+    try:
+        at = datetime.strptime(time_of_day, "%H:%M").time()
+    except ValueError:
+        raise UserError(f"until {time_of_day}: should be a time of day such as 07:30") from None
+    today = datetime.combine(datetime.now(), at)
+    return today if today > datetime.now() else datetime.combine(today + timedelta(days=1), at)
 
 
 def train(
@@ -160,6 +224,7 @@ def train(
     preset: str | Path | None = None,
     epochs: int | None = None,
     pick: int | None = None,
+    so_far: bool = False,
     seed: int | None = None,
     settings: Settings = (),
     run: str | Path | None = None,
@@ -171,7 +236,8 @@ def train(
     target: a run (its name, folder, or SearchResult), an architecture or a JSON file of one, or a named network
     such as `ir18`. A run alone is trained in place; with any other choice the training becomes a run of its
     own, with the settings of the run it comes from, else of `preset`. pick: of a run's Pareto front, the
-    number of the trial to train. epochs: else the recipe's. The others as in `search`.
+    number of the trial to train. so_far: of a search that has not ended, the best until now, as a run of its
+    own. epochs: else the recipe's. The others as in `search`.
 
     Under `torchrun` all processes call this, and all but the first get None. Raises UserError for wrong
     arguments, SearchStoppedError when training diverges or the disk is full.
@@ -187,11 +253,11 @@ def train(
         "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
         "seed": seed,
     }
-    chosen = [preset, run, pick, *overrides.values()]
+    chosen = [preset, run, pick, so_far or None, *overrides.values()]
     changed = bool(settings) or any(value is not None for value in chosen)
     if isinstance(name, str) and not _names_network(name) and not changed:
         return _train(_open(name, runs_dir), epochs)
-    arch, base = _resolve(name, runs_dir, pick)
+    arch, base = _resolve(name, runs_dir, pick, so_far)
     config = _anchored(_configure(preset or base, settings, overrides))
     label = arch.kind if isinstance(name, Architecture) else name
     origin = command or _python_call("train")
@@ -359,7 +425,7 @@ def _python_call(name: str) -> str:
     return f"facenas.{name}(...), called from {Path(sys.argv[0]).name or 'Python'}"
 
 
-def _search(run: Run) -> SearchResult:
+def _search(run: Run, stop: StopRule, reuse: list[Path]) -> SearchResult:
     from facenas.runs.driver import run_search
     from facenas.runs.progress import SearchProgress
     from facenas.strategies.rank_check import rank_warning
@@ -367,10 +433,18 @@ def _search(run: Run) -> SearchResult:
     progress = SearchProgress(run.about["data"]["image_size"])
     with run.lock(), _stoppable(f"stopped; `facenas resume {run.name}` goes on"):
         try:
-            found = run_search(run, progress)
+            found = run_search(run, progress, stop, reuse)
         finally:
             progress.close()
-    if "tau" in found and (warning := rank_warning(found["tau"])):
+    finished = run.best() is not None
+    if not finished:
+        log.warning(
+            "stopped before its end, as asked; `facenas resume %s` goes on, `facenas train %s --so-far` trains "
+            "the best so far",
+            run.name,
+            run.name,
+        )
+    elif "tau" in found and (warning := rank_warning(found["tau"])):
         log.warning("%s", warning)
     with reading(run.folder / "best.json", "remove it and resume the run"):
         return SearchResult(
@@ -381,6 +455,7 @@ def _search(run: Run) -> SearchResult:
             macs=found["macs"],
             trials=found["trials"],
             front=tuple(found.get("front", ())),
+            finished=finished,
             report=_report(run),
             details=found,
         )
@@ -416,7 +491,7 @@ def _names_network(target: str) -> bool:
 
 
 def _resolve(
-    target: str | Architecture, runs_dir: str | Path | None, pick: int | None
+    target: str | Architecture, runs_dir: str | Path | None, pick: int | None, so_far: bool
 ) -> tuple[Architecture, str | RunConfig]:
     """The architecture that `target` names, and the preset or configuration it is trained by."""
     from facenas.files import read_json
@@ -430,10 +505,11 @@ def _resolve(
     if isinstance(target, Architecture):
         return target, "small" if target.task == "face" else "tiny"
     run = _open(target, runs_dir)
-    best = run.best()
-    if best is None:
-        raise UserError(f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on")
-    return from_json(best["architecture"] if pick is None else _picked(run, best, pick)), run.config
+    best = run.found(so_far)
+    arch = from_json(best["architecture"] if pick is None else _picked(run, best, pick))
+    if run.best() is None:
+        log.warning("%s: its search has not ended; the best so far is %s", run.name, arch.summary())
+    return arch, run.config
 
 
 def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:
@@ -456,7 +532,7 @@ def _shared_run(
 ) -> Run:
     """The new run. Under `torchrun` the first process makes it, the others open it; it needs a name then."""
     from facenas.data import describe
-    from facenas.runs.driver import counts
+    from facenas.runs.run import counts
     from facenas.training import distributed
 
     if distributed.world() > 1 and run is None:

@@ -13,6 +13,14 @@ from facenas.cli.output import RUNS, Json, RunName, RunsDir, Settings, show, tab
 from facenas.errors import UserError
 from facenas.files import reading
 
+MaxTrials = Annotated[int | None, typer.Option(min=1, help="Stop after so many trials; resume goes on.")]
+MaxHours = Annotated[float | None, typer.Option(help="Stop after so many hours; resume goes on.")]
+Until = Annotated[str | None, typer.Option(metavar="HH:MM", help="Stop at this time of day; resume goes on.")]
+Reuse = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RUN|DIR", help="A run, or a folder of runs, whose results need no training again."),
+]
+
 
 def search(
     preset: Annotated[str, typer.Option(help="A shipped preset, or a YAML file.")],
@@ -39,6 +47,10 @@ def search(
         typer.Option(help="Trials at once; default: 4 a card, fewer if memory is short; else one a core."),
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run; default: preset, data and time.")] = None,
+    max_trials: MaxTrials = None,
+    max_hours: MaxHours = None,
+    until: Until = None,
+    reuse: Reuse = None,
     runs_dir: RunsDir = RUNS,
     settings: Settings = [],  # noqa: B006  (typer copies it)
     as_json: Json = False,
@@ -65,16 +77,45 @@ def search(
         settings=[*as_settings(options), *settings],
         run=run,
         runs_dir=runs_dir,
+        max_trials=max_trials,
+        max_hours=max_hours,
+        until=until,
+        reuse=reuse or (),
         command=shell_command(),
     )
     show(found.to_json(), as_json)
 
 
-def resume(run: RunName, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
-    """Go on with a search that was stopped or killed; finished trials are not trained again."""
+def resume(
+    run: RunName,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Make failed trials again.")] = False,
+    max_trials: MaxTrials = None,
+    max_hours: MaxHours = None,
+    until: Until = None,
+    reuse: Reuse = None,
+    runs_dir: RunsDir = RUNS,
+    settings: Settings = [],  # noqa: B006  (typer copies it)
+    as_json: Json = False,
+) -> None:
+    """Go on with a search that was stopped or killed; finished trials are not trained again.
+
+    With --set, a search is extended, one that has ended too: more generations, deeper bounds, micro=true,
+    looser limits. Settings that would change what was decided are refused.
+    """
     import facenas
 
-    show(facenas.resume(run, runs_dir=runs_dir).to_json(), as_json)
+    found = facenas.resume(
+        run,
+        settings=settings,
+        retry_failed=retry_failed,
+        runs_dir=runs_dir,
+        max_trials=max_trials,
+        max_hours=max_hours,
+        until=until,
+        reuse=reuse or (),
+        command=shell_command(),
+    )
+    show(found.to_json(), as_json)
 
 
 def replay(

@@ -30,6 +30,9 @@ def train(
     pick: Annotated[
         int | None, typer.Option(help="Of a run's Pareto front: the number of the trial to train.")
     ] = None,
+    so_far: Annotated[
+        bool, typer.Option("--so-far", help="Of a search that has not ended, the best until now.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Name of the new run.")] = None,
     runs_dir: RunsDir = RUNS,
@@ -50,6 +53,7 @@ def train(
         preset=preset,
         epochs=epochs,
         pick=pick,
+        so_far=so_far,
         seed=seed,
         settings=[*as_settings({"data.root": data_root}), *settings],
         run=run,

@@ -2,10 +2,9 @@
 
 from facenas.runs.replay import Comparison, replay
 from facenas.runs.run import Run, create_run, list_runs, open_run
-from facenas.runs.search_log import MAX_FAILURES_IN_A_ROW, SearchLog, right_images
+from facenas.runs.search_log import SearchLog, right_images
 
 __all__ = [
-    "MAX_FAILURES_IN_A_ROW",
     "Comparison",
     "Run",
     "SearchLog",

@@ -8,16 +8,19 @@ whose next candidates were judged ahead on idle workers, take the same path as a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from facenas.errors import SearchStoppedError
-from facenas.execution import Evaluator, Executor, TrialSpec, build_executor
+from facenas.execution import Evaluator, Executor, SupernetPath, TrialSpec, build_executor
 from facenas.files import reading
-from facenas.runs.evaluator import build_evaluator
-from facenas.runs.run import Run, other_versions
-from facenas.runs.search_log import MAX_FAILURES_IN_A_ROW, SearchLog
-from facenas.spaces import Architecture, from_json
+from facenas.runs.evaluator import build_evaluator, train_supernet
+from facenas.runs.extend import retry_last_failures, shared_results
+from facenas.runs.run import Run, describe_found, other_versions
+from facenas.runs.search_log import SearchLog
 from facenas.strategies import Candidate, Decision, Strategy, TrialResult
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,24 @@ class Observer:
         """The strategy was told this result."""
 
 
+@dataclass(frozen=True)
+class StopRule:
+    """When a search is to stop before its end: after so many trials, or at a time as `time.time()` tells it.
+
+    What has to be waited for counts: results that are known already cost nothing. One trial at least is made,
+    so that resuming it again and again comes to an end.
+    """
+
+    trials: int | None = None
+    time: float | None = None
+
+    def reached(self, trials: int) -> bool:
+        """Whether to stop after so many trials."""
+        if self.trials is not None and trials >= self.trials:
+            return True
+        return self.time is not None and trials > 0 and time.time() >= self.time
+
+
 class Search:
     """One search: its strategy, its log on disk, and the executor that runs its trials."""
 
@@ -53,20 +74,28 @@ class Search:
         evaluator: Evaluator,
         observer: Observer | None = None,
         speculate: bool = True,
+        max_failures: int = 3,
     ) -> None:
         self.strategy = strategy
         self.log = log
         self.executor = executor
         self.evaluator = evaluator
         self.observer = observer or Observer()
-        self.speculate = speculate
+        self.speculate, self.max_failures = speculate, max_failures
         self._running: dict[str, TrialSpec] = {}
 
-    def run(self) -> None:
-        """Runs to the end. Raises SearchStoppedError after three failed trials in a row."""
-        failures = 0
+    def run(self, stop: StopRule = StopRule()) -> bool:
+        """Runs to the end, or to the decision that `stop` says; gives whether it came to the end.
+
+        Raises SearchStoppedError when `max_failures` trials in a row have failed.
+        """
+        failures = made = 0
         while wanted := self.strategy.ask():
             spec = self._spec(wanted[0])
+            if spec.key not in self.log.known:
+                if stop.reached(made):
+                    return False
+                made += 1
             self.observer.wanted(spec.candidate, spec.key, self.strategy)
             result = self._result_of(spec.key)
             decision = self.strategy.tell(result)
@@ -75,10 +104,12 @@ class Search:
             self.log.decided(spec, result, decision, self.strategy.note)
             self.observer.decided(spec.candidate, result, decision, self.strategy.note)
             failures = failures + 1 if result.status == "failed" else 0
-            if failures == MAX_FAILURES_IN_A_ROW:
+            if failures == self.max_failures:
                 raise SearchStoppedError(
-                    f"{failures} trials in a row failed, the last one with: {result.reason}"
+                    f"{failures} trials in a row failed, the last one with: {result.reason}; mend it and "
+                    "resume the run, or raise search.max_failures"
                 )
+        return True
 
     def _spec(self, candidate: Candidate) -> TrialSpec:
         return TrialSpec(candidate, self.evaluator.identity(candidate))
@@ -122,21 +153,32 @@ class Search:
         return self.log.known.get(self._spec(candidate).key)
 
 
-def run_search(run: Run, observer: Observer) -> dict[str, Any]:
-    """Runs or resumes the search of `run` and returns what it found, also written to `best.json`.
+def run_search(
+    run: Run,
+    observer: Observer,
+    stop: StopRule = StopRule(),
+    reuse: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Runs or resumes the search of `run` and returns what it found, also written to `best.json` at its end.
 
-    The caller holds the run's lock. Raises UserError when the images are missing or not those the run
-    began with, SearchStoppedError when the search cannot go on.
+    reuse: folders of runs whose results are taken for trials of the same key. The caller holds the run's lock.
+    Raises UserError when the images are missing or not those the run began with, SearchStoppedError when the
+    search cannot go on.
     """
     if best := run.best():
         return best
+    max_failures = getattr(run.config.search, "max_failures", 3)
     with reading(run.folder / "run.yaml"):
         space = run.config.build_space(run.about["data"])
     strategy = run.config.build_strategy(space)
-    evaluator = build_evaluator(run, space, observer.preparing)
+    evaluator = build_evaluator(run, space)
+    if isinstance(evaluator, SupernetPath):
+        train_supernet(run, evaluator, observer.preparing)
     others = other_versions(run.about)
     with reading(run.folder / "trials.jsonl", "restore the run's files, or start a new run"):
-        log = SearchLog(run.folder, space.images.image_size, others)
+        retry_last_failures(run, max_failures)
+        seconds = max((change["search_seconds"] for change in run.about.get("changes", [])), default=0.0)
+        log = SearchLog(run.folder, space.images.image_size, others, seconds, shared_results(run, reuse))
     if others and log.journaled:
         told = ", ".join(f"{name} {run.about['versions'][name]} (now {now})" for name, now in others.items())
         logger.warning(
@@ -148,39 +190,33 @@ def run_search(run: Run, observer: Observer) -> dict[str, Any]:
     executor = build_executor(execution, evaluator, observer.epoch, import_main)
     try:
         observer.begins(executor.slots)
-        Search(strategy, log, executor, evaluator, observer, execution.speculate).run()
+        search = Search(strategy, log, executor, evaluator, observer, execution.speculate, max_failures)
+        ended = search.run(stop)
     finally:
         executor.close()
-    best = _found(strategy, log, executor.slots)
-    run.write_best(best)
-    log.done()
+    best = _found(strategy, log, executor.slots, ended)
+    if ended:
+        run.write_best(best)
+        log.done()
     return best
 
 
-def _found(strategy: Strategy, log: SearchLog, workers: int) -> dict[str, Any]:
+def _found(strategy: Strategy, log: SearchLog, workers: int, ended: bool) -> dict[str, Any]:
     found, trials = strategy.result(), log.trials.records
     if not trials:
         raise SearchStoppedError(f"{type(strategy).__name__} asked for no candidate at all")
     if missing := {"architecture", "accuracy"} - found.keys():
         raise TypeError(f"{type(strategy).__name__}.result tells no {min(missing)}")
     if found["architecture"] is None:
-        raise SearchStoppedError("no candidate kept all limits; loosen search.limits")
-    return found | {
-        **counts(from_json(found["architecture"]), log.image_size),
+        raise SearchStoppedError(
+            f"no candidate of {len(trials)} kept all limits; resume the run with looser search.limits"
+            f"{', or as it is' * (not ended)}"
+        )
+    return describe_found(found, log.image_size) | {
         "trials": len(trials),
         "failed_trials": sum(trial["status"] == "failed" for trial in trials),
         "search_seconds": trials[-1]["search_seconds"],
-        "trial_seconds": round(sum(trial["seconds"] for trial in trials), 3),
+        "trial_seconds": round(sum(trial["seconds"] for trial in trials if "reused" not in trial), 3),
         "workers": workers,
         **trials[-1].get("facts", {}),
-    }
-
-
-def counts(arch: Architecture, image_size: int) -> dict[str, Any]:
-    """Parameters and multiply-accumulates as `best.json` tells them."""
-    parameters = arch.count_parameters()
-    return {
-        "parameters": parameters,
-        "params_millions": parameters / 1e6,
-        "macs": arch.count_macs(image_size),
     }

@@ -22,7 +22,6 @@ from facenas.execution import Evaluator, SupernetPath, SupernetRef, TrainAlone
 from facenas.execution.evaluators import function_evaluator
 from facenas.files import reading
 from facenas.runs.run import Run, open_run
-from facenas.spaces import Graph
 from facenas.spaces.base import fingerprint
 from facenas.strategies.pareto import SupernetSettings
 
@@ -31,10 +30,10 @@ log = logging.getLogger(__name__)
 OnEpoch = Callable[[dict[str, Any], int], None]  # (an epoch's metrics, number of epochs)
 
 
-def build_evaluator(run: Run, space: Any, on_epoch: OnEpoch) -> Evaluator:
-    """The evaluator of a run over `space`; a supernet is trained first, if its strategy has one.
+def build_evaluator(run: Run, space: Any) -> Evaluator:
+    """The evaluator of a run over `space`; one with a supernet judges after `train_supernet` alone.
 
-    Raises UserError when images or packages are missing, SearchStoppedError when the supernet diverges.
+    Raises UserError when images or packages are missing.
     """
     config, search = run.config, run.config.search
     if config.evaluate:
@@ -48,14 +47,12 @@ def build_evaluator(run: Run, space: Any, on_epoch: OnEpoch) -> Evaluator:
     settings = (folder, config.data, fingerprint, config.recipe, config.seed, latency)
     if getattr(search, "supernet", None) is None:
         return TrainAlone(*settings)
-    supernet = _train_supernet(run, space, search.supernet, folder, on_epoch)
-    return SupernetPath(*settings, supernet)
+    path, key = run.folder / "checkpoints" / "supernet.pt", _key(run, search.supernet)
+    return SupernetPath(*settings, SupernetRef(path, key, space, search.supernet.recalibration))
 
 
-def _train_supernet(
-    run: Run, space: Graph, settings: SupernetSettings, data_folder: Path, on_epoch: OnEpoch
-) -> SupernetRef:
-    """The supernet of `run`, trained to its last epoch if it is not yet; it goes on where it was killed.
+def train_supernet(run: Run, evaluator: SupernetPath, on_epoch: OnEpoch) -> None:
+    """Trains the supernet of `run` to its last epoch if it is not yet; it goes on where it was killed.
 
     Raises UserError when its checkpoint is damaged or belongs to other settings, SearchStoppedError when
     training diverges or the disk is full.
@@ -66,10 +63,12 @@ def _train_supernet(
     from facenas.training.supernet import supernet_trainer
     from facenas.training.tasks import TaskContext
 
-    path, key = run.folder / "checkpoints" / "supernet.pt", _key(run, settings)
+    settings, ref = run.config.search.supernet, evaluator.supernet
+    assert ref is not None
+    path, key, space = ref.path, ref.fingerprint, ref.space
     checkpoint = checked_checkpoint(path, key) or _take_over(run, settings, path, key)
     if checkpoint is None or len(checkpoint["history"]) < settings.epochs:
-        config, data, seed = run.config, open_data(data_folder), int(key[:16], 16) >> 1
+        config, data, seed = run.config, open_data(evaluator.data_folder), int(key[:16], 16) >> 1
         with kept_threads(checkpoint):
             context = TaskContext(
                 space.largest(), data, config.data, config.recipe, config.seed, seed, pick_device()
@@ -79,7 +78,6 @@ def _train_supernet(
             with reading(path, "remove it to train anew"):
                 state.restore(checkpoint)
             fit(state, run.folder, "supernet", on_epoch)
-    return SupernetRef(path, key, space, settings.recalibration)
 
 
 class _Checkpoint(Config):

@@ -36,10 +36,7 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
                 f"make it a run of its own: facenas train {run.name} --epochs {epochs} --run NAME"
             )
         return trained
-    best = run.best()
-    if best is None:
-        raise UserError(f"{run.folder}: its search has not ended; `facenas resume {run.name}` goes on")
-    arch, data, config = from_json(best["architecture"]), run.open_data(), run.config
+    arch, data, config = from_json(run.found()["architecture"]), run.open_data(), run.config
     epochs = epochs or config.recipe.final_epochs
     key = _key(run, arch, epochs)
     path = run.folder / "checkpoints" / "training.pt"

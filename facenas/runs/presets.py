@@ -26,7 +26,7 @@ def load_run_config(preset: str | RunConfig, settings: list[str], overrides: dic
     Raises UserError that names the file or the setting at fault.
     """
     if isinstance(preset, RunConfig):
-        tree, path = preset.model_dump(mode="json"), Path("settings")
+        tree, path = preset.model_dump(mode="json"), Path("the settings")
     else:
         path = Path(preset) if preset.endswith((".yaml", ".yml")) else _shipped_preset(preset)
         tree = read_yaml(path)
@@ -40,9 +40,7 @@ def load_run_config(preset: str | RunConfig, settings: list[str], overrides: dic
         if not equals:
             raise UserError(f"--set {setting}: write it as key=value, for example search.min_epochs=2")
         _put(tree, _full_key(key.strip(), tree), _yaml_value(setting, text))
-    return validate(
-        RunConfig, tree, f"{path} as changed" if settings and path.name != "settings" else str(path)
-    )
+    return validate(RunConfig, tree, f"{path} as changed" if settings else str(path))
 
 
 def _resolve_recipe(tree: dict[str, Any]) -> None:

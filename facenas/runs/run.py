@@ -24,6 +24,8 @@ from facenas.errors import UnknownClassError, UserError
 from facenas.files import check_place, read_json, remedy_of, temporary_for, write_json, write_text
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
+from facenas.runs.search_log import read_results
+from facenas.spaces import Architecture, from_json
 
 _PACKAGES = ("facenas", "torch", "torchvision", "numpy", "pydantic")
 
@@ -91,6 +93,40 @@ class Run:
             raise UserError(f"{self.folder / 'best.json'}: has no architecture; remove it and resume the run")
         return best
 
+    def best_so_far(self) -> dict[str, Any] | None:
+        """What the search found, or has found until now, as its strategy says after the trials in the journal.
+
+        None: there is no trial yet. `architecture` is None while no candidate keeps the limits. Raises
+        UserError when a file is damaged.
+        """
+        if best := self.best():
+            return best
+        results = read_results(self.folder)
+        if not results:
+            return None
+        space = self.config.build_space(self.about["data"])
+        strategy = self.config.build_strategy(space)
+        for result in results:
+            strategy.ask()
+            strategy.tell(result)
+        return describe_found(strategy.result(), space.images.image_size)
+
+    def found(self, so_far: bool = False) -> dict[str, Any]:
+        """What the search found; raises UserError while it has not ended.
+
+        so_far: then the best until now will do, and it is an error only that there is none.
+        """
+        if best := self.best():
+            return best
+        best = self.best_so_far()
+        fault = f"{self.folder}: its search has not ended; `facenas resume {self.name}` goes on"
+        if best is None or best["architecture"] is None:
+            raise UserError(f"{fault}, and nothing is found until now")
+        if not so_far:
+            told = f"{from_json(best['architecture']).summary()}, {best['accuracy']:.2f} %"
+            raise UserError(f"{fault}, `facenas train {self.name} --so-far` trains the best until now ({told})")
+        return best
+
     def trained(self) -> dict[str, Any] | None:
         """The final training's result, or None."""
         return _if_there(self.folder / "train.json")
@@ -98,6 +134,30 @@ class Run:
     def write_best(self, best: dict[str, Any]) -> None:
         """Writes `best.json`."""
         write_json(self.folder / "best.json", best)
+
+    def changed(self, config: RunConfig, change: dict[str, Any]) -> Run:
+        """The run under other settings, in `run.yaml` too, where `change` joins the list of changes."""
+        changes = [*self.about.get("changes", []), change]
+        about = {**self.about, "config": config.model_dump(mode="json"), "changes": changes}
+        write_text(self.folder / "run.yaml", _yaml(about))
+        return Run(self.folder, config, about)
+
+
+def describe_found(found: dict[str, Any], image_size: int) -> dict[str, Any]:
+    """What a strategy found, with the size of its network."""
+    if found["architecture"] is None:
+        return found
+    return found | counts(from_json(found["architecture"]), image_size)
+
+
+def counts(arch: Architecture, image_size: int) -> dict[str, Any]:
+    """Parameters and multiply-accumulates as `best.json` tells them."""
+    parameters = arch.count_parameters()
+    return {
+        "parameters": parameters,
+        "params_millions": parameters / 1e6,
+        "macs": arch.count_macs(image_size),
+    }
 
 
 def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any], command: str) -> Run:
@@ -117,8 +177,7 @@ def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any
     temporary = temporary_for(folder)
     try:
         temporary.mkdir(parents=True)
-        text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
-        write_text(temporary / "run.yaml", text)
+        write_text(temporary / "run.yaml", _yaml(about))
         temporary.rename(folder)
     except OSError as error:
         raise UserError(
@@ -127,6 +186,10 @@ def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Run(folder, config, about)
+
+
+def _yaml(about: dict[str, Any]) -> str:
+    return yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
 
 
 def _about(name: str, config: RunConfig, data: dict[str, Any], command: str) -> dict[str, Any]:
@@ -171,25 +234,28 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
     """A row for every run in `runs_dir`, the newest last."""
     found = []
     for path in sorted(runs_dir.glob("[!.]*/run.yaml")):
+        best: dict[str, Any] | None = None
         try:
             with suppress(UnknownClassError):  # of somebody's own, elsewhere: the run is whole all the same
-                open_run(runs_dir, path.parent.name)
-            found.append(_row(path.parent, read_yaml(path)))
+                run = open_run(runs_dir, path.parent.name)
+                with suppress(UserError):  # a journal of another version
+                    best = run.best_so_far()
+            found.append(_row(path.parent, read_yaml(path), best))
         except (UserError, KeyError, TypeError) as error:
             found.append({"run": path.parent.name, "created": "", "state": f"damaged: {error}"})
     return sorted(found, key=lambda row: str(row["created"]))
 
 
-def _row(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-    best, trained = (_if_there(folder / name) for name in ("best.json", "train.json"))
-    trials = read_journal(folder / "trials.jsonl")
-    # What was found, or the best so far: accuracy and size of one and the same network.
-    shown = best or max(trials, key=lambda trial: float(trial["accuracy"]), default={})
+def _row(folder: Path, about: dict[str, Any], best: dict[str, Any] | None) -> dict[str, Any]:
+    trained, trials = _if_there(folder / "train.json"), read_journal(folder / "trials.jsonl")
+    ended = _if_there(folder / "best.json")
+    # Of a strategy that is not here, the most accurate so far.
+    shown = ended or best or max(trials, key=lambda trial: float(trial["accuracy"]), default={})
     return {
         "run": folder.name,
         "created": about.get("created", ""),
         "data": Path(about["config"].get("data", {}).get("name", "digits")).name,
-        "state": "trained" if trained else "found" if best else "searching",
+        "state": "trained" if trained else "found" if ended else "searching",
         "trials": len(trials),
         "best_accuracy": shown.get("accuracy"),
         "parameters": shown.get("parameters"),

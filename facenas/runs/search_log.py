@@ -8,9 +8,10 @@ right.jsonl    which validation images each candidate got right, as bits
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +22,11 @@ from numpy.typing import NDArray
 
 from facenas.errors import UserError
 from facenas.execution import TrialSpec
+from facenas.files import write_text
 from facenas.runs.journal import Journal, read_journal
 from facenas.strategies import Decision, TrialResult
 
 log = logging.getLogger(__name__)
-
-MAX_FAILURES_IN_A_ROW = 3
 
 _ELSEWHERE = {"history", "right_bits"}  # parts of a result that the side files hold
 _MEASURED = {field.name for field in fields(TrialResult)} - _ELSEWHERE
@@ -42,14 +42,22 @@ _FIELDS = {
 class SearchLog:
     """The files of one search. `known`: results by trial key, those of the journal included."""
 
-    def __init__(self, folder: Path, image_size: int, versions: dict[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        image_size: int,
+        versions: dict[str, str | None] | None = None,
+        seconds: float = 0.0,
+        reused: Mapping[str, tuple[str, TrialResult]] | None = None,
+    ) -> None:
         """Opens what is there. Raises UserError when a file is damaged (a torn last line is not).
 
-        versions: of packages that are others now than `run.yaml` says; new lines tell them.
+        versions: of packages that are others now than `run.yaml` says; new lines tell them. seconds: wall clock
+        that the search has taken at least, when decisions were set aside. reused: results of other runs by
+        trial key, with the run's name.
         """
         self.folder, self.image_size, self._versions = folder, image_size, versions or {}
         self.trials, self._ahead = self._open("trials.jsonl"), self._open("ahead.jsonl")
-        self._retry_failures()
         self.journaled = len(self.trials.records)
         self._decided = 0
         # Side lines are written before the journal's line: a crash in between leaves one too many.
@@ -57,10 +65,14 @@ class SearchLog:
         for side in (self._metrics, self._right):
             side.keep(lambda r: isinstance(r["trial"], str) or r["trial"] < self.journaled)
         waiting = [TrialResult(**record) for record in self._ahead.records]
-        self.known = {result.key: result for result in [*waiting, *self._journaled_results()]}
+        own = _results(self.trials.records, self._metrics.records, self._right.records)
+        self.known = {result.key: result for result in [*waiting, *own]}
+        others = {key: found for key, found in (reused or {}).items() if key not in self.known}
+        self._reused = {key: name for key, (name, _) in others.items()}
+        self.known |= {key: result for key, (_, result) in others.items()}
         self._early = {result.key for result in waiting} - {r["key"] for r in self.trials.records}
         # Wall clock of the search so far: a resume counts on from the last decision.
-        self._seconds_before = self.trials.records[-1]["search_seconds"] if self.journaled else 0.0
+        self._seconds_before = max(seconds, self.trials.records[-1]["search_seconds"] if self.journaled else 0)
         self._opened = time.perf_counter()
 
     @property
@@ -94,6 +106,9 @@ class SearchLog:
             return
         speculative = result.key in self._early
         self._early.discard(result.key)
+        told: dict[str, Any] = {"decision": decision, "note": note, "speculative": speculative}
+        if name := self._reused.get(spec.key):
+            told["reused"] = name
         for epoch in result.history:
             self._metrics.append({"trial": number, "key": result.key, **epoch})
         self._right.append(
@@ -105,7 +120,7 @@ class SearchLog:
             }
         )
         line = self._line(number, spec, result)
-        self.trials.append(line | {"decision": decision, "note": note, "speculative": speculative})
+        self.trials.append(line | told)
 
     def done(self) -> None:
         """The search has ended: nothing lies ahead any more."""
@@ -113,36 +128,8 @@ class SearchLog:
 
     def _open(self, name: str) -> Journal:
         journal = Journal(self.folder / name)
-        for number, record in enumerate(journal.records, start=1):
-            if not _FIELDS[name] <= record.keys() or record.get("trial", 0) is None:
-                raise UserError(
-                    f"{journal.path}: line {number} is not one of this version's lines; "
-                    "restore the file, or start a new run"
-                )
+        _check_fields(journal.path, journal.records)
         return journal
-
-    def _retry_failures(self) -> None:
-        """A search that failures stopped is resumed by someone who has mended their cause: try them again."""
-        last = self.trials.records[-MAX_FAILURES_IN_A_ROW:]
-        if len(last) == MAX_FAILURES_IN_A_ROW and all(line["status"] == "failed" for line in last):
-            log.warning("the last %d trials failed; they are tried again", len(last))
-            first = last[0]["trial"]
-            self.trials.keep(lambda record: record["trial"] < first)
-            self._ahead.keep(lambda record: record["status"] != "failed")
-
-    def _journaled_results(self) -> Iterator[TrialResult]:
-        """Results as the journal and its side files tell them together."""
-        bits = {record["trial"]: record["bits"] for record in self._right.records}
-        history: dict[int, list[dict[str, Any]]] = {}
-        for record in self._metrics.records:
-            epoch = {key: value for key, value in record.items() if key not in ("trial", "key")}
-            history.setdefault(record["trial"], []).append(epoch)
-        for line in self.trials.records:
-            number = line["trial"]
-            measured = {name: line[name] for name in _MEASURED if name in line}
-            if "latency" in line:  # as earlier versions wrote it
-                measured["values"] = {"latency": line["latency"]}
-            yield TrialResult(**measured, history=history.get(number, []), right_bits=bits.get(number, ""))
 
     def _line(self, number: int, spec: TrialSpec, result: TrialResult) -> dict[str, Any]:
         candidate, arch = spec.candidate, spec.candidate.architecture
@@ -166,6 +153,66 @@ class SearchLog:
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "search_seconds": round(self._seconds_before + time.perf_counter() - self._opened, 3),
         }
+
+
+def read_results(folder: Path) -> list[TrialResult]:
+    """Results of the journal, in its order, out of a run that may be under way: nothing is written.
+
+    Raises UserError when a file is damaged.
+    """
+    return _results(*(_read(folder / name) for name in ("trials.jsonl", "metrics.jsonl", "right.jsonl")))
+
+
+def read_early_results(folder: Path) -> list[TrialResult]:
+    """Results whose turn has not come; raises UserError as `read_results` does."""
+    return [TrialResult(**record) for record in _read(folder / "ahead.jsonl")]
+
+
+def set_aside(folder: Path, first: int, failed: bool = True) -> None:
+    """Decisions from trial number `first` on are to be taken anew: their results stay known, in `ahead.jsonl`.
+
+    failed: whether those of failed trials stay, too. The caller holds the run's lock. A kill leaves what the
+    next call, or a resume, takes up.
+    """
+    results = {result.key: result for result in read_early_results(folder)}
+    results |= {result.key: result for result in read_results(folder)[first:]}
+    kept = [result for result in results.values() if failed or result.status == "ok"]
+    write_text(folder / "ahead.jsonl", "".join(json.dumps(result.to_json()) + "\n" for result in kept))
+    Journal(folder / "trials.jsonl").keep(lambda record: record["trial"] < first)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    records = read_journal(path)
+    _check_fields(path, records)
+    return records
+
+
+def _check_fields(path: Path, records: list[dict[str, Any]]) -> None:
+    for number, record in enumerate(records, start=1):
+        if not _FIELDS[path.name] <= record.keys() or record.get("trial", 0) is None:
+            raise UserError(
+                f"{path}: line {number} is not one of this version's lines; "
+                "restore the file, or start a new run"
+            )
+
+
+def _results(
+    trials: list[dict[str, Any]], metrics: list[dict[str, Any]], right: list[dict[str, Any]]
+) -> list[TrialResult]:
+    """Results as the journal and its side files tell them together."""
+    bits = {record["trial"]: record["bits"] for record in right}
+    history: dict[int, list[dict[str, Any]]] = {}
+    for record in metrics:
+        epoch = {key: value for key, value in record.items() if key not in ("trial", "key")}
+        history.setdefault(record["trial"], []).append(epoch)
+    found = []
+    for line in trials:
+        number = line["trial"]
+        measured = {name: line[name] for name in _MEASURED if name in line}
+        if "latency" in line:  # as earlier versions wrote it
+            measured["values"] = {"latency": line["latency"]}
+        found.append(TrialResult(**measured, history=history.get(number, []), right_bits=bits.get(number, "")))
+    return found
 
 
 def right_images(run: Path, trial: int) -> NDArray[np.bool_]:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from facenas.config import Config, Registry, validate
 from facenas.errors import UserError
 from facenas.spaces.base import Architecture
@@ -79,6 +81,12 @@ class Decision(StrEnum):
     BASELINE = "baseline"
 
 
+class StrategySettings(Config):
+    """What every strategy has. max_failures: trials in a row that may fail before the search stops."""
+
+    max_failures: int = Field(3, ge=1)
+
+
 STRATEGIES: Registry[Strategy] = Registry("strategy", "facenas.strategies")
 register = STRATEGIES.register
 
@@ -89,14 +97,16 @@ Known = Callable[[Candidate], TrialResult | None]
 class Strategy:
     """Base of all strategies: ask, tell, look ahead.
 
-    A subclass has its own `Settings`, and says in `needs` what it calls of a space (`start`, `mutate`, ...).
+    A subclass has its own `Settings`, and says in `needs` what it calls of a space (`start`, `mutate`, ...), in
+    `revisable` which settings may turn decisions that were taken, when a run goes on with others.
     Built from settings alone, it is bound to a space and a seed before the first `ask`; `begin` then sets up
     its state: `self.settings`, `self.space` and `self.seed` are there. Told the same results, it must ask for
     the same candidates: draw from `random.Random(self.seed)`, never from the global generator.
     """
 
-    Settings: ClassVar[type[Config]] = Config
+    Settings: ClassVar[type[Config]] = StrategySettings
     needs: ClassVar[tuple[str, ...]] = ()
+    revisable: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str] = ""  # given by the registry
 
     note: str = ""  # the last decision in words, for people; nothing compares or parses it

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import Field
 
-from facenas.config import Config
 from facenas.spaces.plain import PLAIN
 from facenas.strategies.base import (
     Budget,
@@ -20,6 +19,7 @@ from facenas.strategies.base import (
     Decision,
     Known,
     Strategy,
+    StrategySettings,
     TrialResult,
     register,
 )
@@ -38,7 +38,7 @@ class MacroMicro(Strategy):
     (`swap_operation`, `swap_kernel`); its architectures are chains of layers, or of blocks (`unit`).
     """
 
-    class Settings(Config):
+    class Settings(StrategySettings):
         """Epochs, tolerances in percentage points, and stopping rules; defaults: what the authors ran."""
 
         min_epochs: int = Field(10, ge=1)

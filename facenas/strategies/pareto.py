@@ -14,7 +14,14 @@ from pydantic import Field, model_validator
 from facenas.config import Config
 from facenas.errors import UserError
 from facenas.spaces.base import Architecture, fingerprint
-from facenas.strategies.base import Budget, Candidate, Decision, Strategy, TrialResult
+from facenas.strategies.base import (
+    Budget,
+    Candidate,
+    Decision,
+    Strategy,
+    StrategySettings,
+    TrialResult,
+)
 from facenas.strategies.rank_check import RankCheck
 
 Points = NDArray[np.float64]  # (candidates, objectives)
@@ -66,7 +73,7 @@ class SupernetSettings(Config):
     rank_epochs: int = Field(5, ge=1)
 
 
-class ParetoSettings(Config):
+class ParetoSettings(StrategySettings):
     """A search for a Pareto front: of the error and `objectives`, all to be made small.
 
     objectives: what an architecture counts (`parameters`, `macs`, `memory`), `latency`, or a value that one's
@@ -105,6 +112,7 @@ class ParetoSearch(Strategy):
 
     Settings = ParetoSettings
     needs: ClassVar[tuple[str, ...]] = ("sample",)
+    revisable: ClassVar[tuple[str, ...]] = ("limits",)
 
     @classmethod
     def check(cls, settings: Any, space: Any) -> None:

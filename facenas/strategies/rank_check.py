@@ -59,12 +59,14 @@ class RankCheck(Strategy):
 
     def result(self) -> dict[str, Any]:
         """What the search found, with Kendall's tau-b (null when all accuracies are equal) and its networks."""
-        pairs = zip(self._networks, self._accuracies[SHARED], self._accuracies[ALONE], strict=True)
+        shared, alone = self._accuracies[SHARED], self._accuracies[ALONE]
+        done = len(alone)  # of a search that is stopped while it ranks
+        pairs = zip(self._networks, shared, alone, strict=False)
         ranked = [
             {"accuracy_shared": shared, "accuracy_alone": alone, "architecture": network.to_json()}
             for network, shared, alone in pairs
         ]
-        tau = kendall_tau(self._accuracies[SHARED], self._accuracies[ALONE])
+        tau = kendall_tau(shared[:done], alone) if done > 1 else None
         result = self.search.result()
         before = 2 * len(self._networks)  # the search counts its own trials alone
         front = [{**member, "id": member["id"] + before} for member in result["front"]]
