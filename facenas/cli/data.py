@@ -54,6 +54,12 @@ def cache(
     show(told | {"removed": len(removed), "removed_bytes": sum(e.bytes for e in removed)}, as_json)
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Of faces: processes that decode; by default one for each core, for few images this one."
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit code 1 when images cannot be read.")]
 
 
@@ -78,6 +84,7 @@ def import_(
         bool, typer.Option("--resize", help="Of faces: resize what is not 112x112; else skip it.")
     ] = False,
     overwrite: Overwrite = False,
+    workers: Workers = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +103,7 @@ def import_(
     if classes:
         told = import_classes(source, out, overwrite)
     else:
-        told = import_faces(source, out, kept_as, resize, overwrite)
+        told = import_faces(source, out, kept_as, resize, overwrite, workers)
     show(told, as_json)
     if strict:
         refuse_skipped(str(source), told["skipped"], out / SKIPPED)
@@ -129,12 +136,12 @@ def info(
 
 
 @data_app.command(epilog="Example: facenas data check casia.zarr")
-def check(store: Store, as_json: Json = False) -> None:
+def check(store: Store, workers: Workers = None, as_json: Json = False) -> None:
     """Decode every image of a store and verify its fingerprint; exit code 2 at the first fault."""
     from facenas.data.classes.store import check_images, is_image_store
     from facenas.data.faces.store import check as check_store
 
-    show(check_images(store) if is_image_store(store) else check_store(store), as_json)
+    show(check_images(store) if is_image_store(store) else check_store(store, workers), as_json)
 
 
 @data_app.command(epilog="Example: facenas data demo demo.zarr --identities 20 --images 8")

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,9 @@ class RecordFile:
             self._size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+    def __reduce__(self) -> tuple[Callable[[Path], RecordFile], tuple[Path]]:
+        return _opened, (self.path.resolve(),)
 
     def payload(self, offset: int) -> bytes:
         """The bytes of the record whose first chunk begins at `offset`.
@@ -101,6 +105,12 @@ class RecordFile:
 
     def _broken(self, offset: int, what: str) -> UserError:
         return UserError(f"{self.path}: byte {offset} {what}; give a whole copy with its own .idx")
+
+
+@lru_cache(1)
+def _opened(path: Path) -> RecordFile:
+    """In another process, which is handed the file again and again."""
+    return RecordFile(path)
 
 
 class Index:

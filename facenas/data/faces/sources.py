@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from facenas.data.faces.record_io import Index, Record, RecordFile
 from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files
-from facenas.data.lists import LISTS, read_list, read_listed, refuse_repeated
+from facenas.data.lists import LISTS, Row, read_list, read_listed, refuse_repeated
 from facenas.data.parts import check_folder, class_name, people, refuse_parts
 from facenas.errors import UserError
 from facenas.files import open_regular
@@ -27,27 +27,30 @@ _EXACT = 1 << 24  # from here on, float32 leaves out whole numbers
 
 
 class Item(NamedTuple):
-    """One image: its name in the source, its identity, and its bytes, read when asked for.
+    """One image: its name in the source, and its identity and bytes, read when asked for.
 
-    `load` may raise anything; the image is then skipped, with the reason.
+    `load` may raise anything; the image is then skipped, with the reason, and one of `identity` is missing ("":
+    nobody knows whose). held: bytes that it has read already.
     """
 
     name: str
     identity: str
-    load: Callable[[], bytes]
+    load: Callable[[], tuple[str, bytes]]
+    held: int = 0
 
 
 class FaceSource(NamedTuple):
     """`total` images; every call of `items` lists them anew, in a fixed order, and may raise UserError.
 
     title: what it is, in words; numbered: how many identities there are when they are the numbers from 0
-    on, as text.
+    on, as text; apart: whether other processes can call `load`.
     """
 
     title: str
     total: int
     items: Callable[[], Iterator[Item]]
     numbered: int | None = None
+    apart: bool = True
 
 
 def open_source(path: Path) -> FaceSource:
@@ -125,18 +128,41 @@ def _open_zip(path: Path) -> FaceSource:
     def items() -> Iterator[Item]:
         return (_in_tree(files, name, list(parts)) for parts, name in found)
 
-    return FaceSource(f"zip {path.name}", len(found), items)
+    # Half a million members would take each process seconds and 300 MB to list.
+    return FaceSource(f"zip {path.name}", len(found), items, apart=False)
 
 
 def _in_tree(files: Files, name: str, parts: list[str]) -> Item:
     """An image whose identity is the folder at the top."""
     if len(parts) == 1:
         return Item(name, "", partial(_refuse, "it lies in no identity's folder"))
-    return Item(name, class_name(parts[0]), partial(files.read, name))
+    identity = class_name(parts[0])
+    return Item(name, identity, partial(_read, files, name, identity))
 
 
-def _refuse(reason: str) -> bytes:
+def read_here(item: Item) -> Item:
+    """The item with its bytes, or with the error that reading them raised, for other processes."""
+    try:
+        identity, data = item.load()
+        return item._replace(load=partial(_given, identity, data), held=len(data))
+    except Exception as error:  # whatever it is, it is told when the item's turn comes
+        return item._replace(load=partial(_fail, error))
+
+
+def _given(identity: str, data: bytes) -> tuple[str, bytes]:
+    return identity, data
+
+
+def _read(files: Files, name: str, identity: str) -> tuple[str, bytes]:
+    return identity, files.read(name)
+
+
+def _refuse(reason: str) -> NoReturn:
     raise ValueError(reason)
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise error
 
 
 def _open_list(path: Path) -> FaceSource:
@@ -144,9 +170,13 @@ def _open_list(path: Path) -> FaceSource:
     files = FolderFiles(path.parent)
 
     def items() -> Iterator[Item]:
-        return (Item(row.path, row.label, partial(read_listed, files, row.path)) for row in read_list(path))
+        return (Item(row.path, row.label, partial(_read_row, files, row)) for row in read_list(path))
 
     return FaceSource(f"list {path.name}", refuse_repeated(path), items)
+
+
+def _read_row(files: FolderFiles, row: Row) -> tuple[str, bytes]:
+    return row.label, read_listed(files, row.path)
 
 
 def open_records(path: Path) -> FaceSource:
@@ -170,14 +200,18 @@ def open_records(path: Path) -> FaceSource:
 
 def _in_records(file: RecordFile, index: Index, keys: range, identities: int) -> Iterator[Item]:
     for key, offset in index.offsets(keys.start, keys.stop):
-        record = file.record(offset)
-        label = record.labels[0]
-        if not (label.is_integer() and 0 <= label < identities):
-            raise UserError(
-                f"{file.path}: record {key} has label {label:g}, but there are {identities} identities; "
-                "correct `property`, or give a whole copy"
-            )
-        yield Item(f"record {key}", str(int(label)), partial(bytes, record.image))
+        yield Item(f"record {key}", "", partial(_read_record, file, key, offset, identities))
+
+
+def _read_record(file: RecordFile, key: int, offset: int, identities: int) -> tuple[str, bytes]:
+    record = file.record(offset)
+    label = record.labels[0]
+    if not (label.is_integer() and 0 <= label < identities):
+        raise UserError(
+            f"{file.path}: record {key} has label {label:g}, but there are {identities} identities; "
+            "correct `property`, or give a whole copy"
+        )
+    return str(int(label)), record.image
 
 
 def _image_keys(file: RecordFile, index: Index) -> tuple[range, int | None]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import simplejpeg
@@ -20,6 +22,7 @@ from tqdm import tqdm
 
 from facenas.data.images import Pixels
 from facenas.data.sharded import ShardedArray
+from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
 from facenas.files import read_json
 
@@ -50,6 +53,7 @@ FIELDS: dict[Layout, tuple[Field, ...]] = {
     "jpeg": (*_SHARED, Field("offsets", "i8", (), 1 << 20), Field("jpeg", "u1", (), 4 << 20)),
     "raw": (*_SHARED, Field("pixels", "u1", (SIDE, SIDE, 3), 4 << 20)),
 }
+_Jpegs: TypeAlias = tuple[NDArray[np.int64], NDArray[np.uint8]]  # where k images begin and end (k + 1,); bytes
 _BATCH = 64  # images that `check` decodes at once
 _RELEASE = 256 * _BATCH  # images, about 100 MB of JPEG
 
@@ -205,8 +209,8 @@ def describe(path: Path) -> dict[str, Any]:
     }
 
 
-def check(path: Path) -> dict[str, Any]:
-    """Decodes every image and computes the fingerprint anew.
+def check(path: Path, workers: int | None = 1) -> dict[str, Any]:
+    """Decodes every image and computes the fingerprint anew, by so many processes (None: one for each core).
 
     Raises UserError, in one sentence, at the first thing that is not as it should be.
     """
@@ -217,20 +221,9 @@ def check(path: Path) -> dict[str, Any]:
     _check_offsets(store, "name_offsets", "names")
     for number in range(store.identities):
         store.names[number]  # decodes
-    batch = np.empty((_BATCH, SIDE, SIDE, 3), np.uint8)
-    with tqdm(total=len(store), desc="check", unit="image", disable=None) as bar:
-        for start in range(0, len(store), _BATCH):
-            indices = np.arange(start, min(start + _BATCH, len(store)))
-            store.read(indices, batch[: len(indices)])
-            bar.update(len(indices))
-            if start % _RELEASE == 0:
-                for array in store.arrays.values():
-                    array.release()
-    digests = {name: hashlib.sha256() for name in store.arrays}
-    for name, array in store.arrays.items():
-        for block in array.blocks():
-            digests[name].update(block.reshape(-1).view(np.uint8).data)
-    found = {name: digest.hexdigest() for name, digest in digests.items()}
+    found = {name: _digest(array) for name, array in store.arrays.items() if name != "jpeg"}
+    if store.layout == "jpeg":
+        found["jpeg"] = _check_images(store, workers_for(len(store), workers))
     if fingerprint(store.layout, found) != store.fingerprint:
         raise UserError(f"{path}: its contents do not match its fingerprint; import it anew")
     return {
@@ -240,6 +233,51 @@ def check(path: Path) -> dict[str, Any]:
         "fingerprint": store.fingerprint,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def _digest(array: ShardedArray) -> str:
+    """sha256 of the values, little-endian."""
+    digest = hashlib.sha256()
+    for block in array.blocks():
+        digest.update(block.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _check_images(store: FaceStore, workers: int) -> str:
+    """Decodes all JPEGs; sha256 of their bytes, which are read once for both."""
+    digest = hashlib.sha256()
+    runs = (range(start, min(start + _BATCH, len(store))) for start in range(0, len(store), _BATCH))
+    bar = tqdm(total=len(store), desc="check", unit="image", disable=None)
+    with bar, closing(in_order(_first_damaged, _jpegs(store, digest, runs), workers)) as checked:
+        for number, ((ends, _), fault) in enumerate(checked):
+            if fault is not None:
+                raise _damaged(store.path, number * _BATCH + fault[0], fault[1])
+            bar.update(len(ends) - 1)
+    return digest.hexdigest()
+
+
+def _jpegs(store: FaceStore, digest: hashlib._Hash, runs: Iterable[range]) -> Iterator[_Jpegs]:
+    """The images of each run, once `digest` has taken their bytes."""
+    jpeg, offsets = store.arrays["jpeg"], store.arrays["offsets"]
+    for run in runs:
+        if run.start % _RELEASE == 0:
+            jpeg.release()
+            offsets.release()
+        ends = offsets.span(run.start, run.stop + 1)
+        data = jpeg.span(int(ends[0]), int(ends[-1]))
+        digest.update(data.data)
+        yield ends - ends[0], data
+
+
+def _first_damaged(images: _Jpegs) -> tuple[int, str] | None:
+    """(which of them, the reason) of the first image that does not decode."""
+    (ends, data), pixels = images, np.empty((SIDE, SIDE, 3), np.uint8)
+    for number, (start, stop) in enumerate(pairwise(ends.tolist())):
+        try:
+            decode_jpeg(data[start:stop], pixels)
+        except ValueError as error:
+            return number, str(error)
+    return None
 
 
 def _read_attributes(path: Path) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,6 @@ class StoreWriter:
         self.path, self._source, self._layout, self._numbered = path, source, layout, numbered
         self._overwrite = overwrite
         self._label_of: dict[str, int] = {}
-        self._scratch = np.empty((SIDE, SIDE, 3), np.uint8)
         self.images = 0
 
     def __enter__(self) -> StoreWriter:
@@ -91,25 +90,19 @@ class StoreWriter:
         return self._numbered is not None or identity in self._label_of
 
     def add(self, identity: str, image: bytes | Pixels) -> None:
-        """One face: JPEG bytes of 112x112 pixels, or (112, 112, 3) uint8 RGB pixels.
+        """One face, see `as_kept`; raises what that and `append` do, and then adds nothing."""
+        self.append([identity], [as_kept(image, self._layout)])
 
-        In the layout "jpeg", JPEG bytes are kept as they are and pixels are encoded. JPEG is always
-        decoded once. Raises ValueError, and adds nothing, when an image does not decode or has
-        another size, and UserError when a number is out of range or the disk is full.
-        """
-        if isinstance(image, bytes):
-            decode_jpeg(image, self._scratch)
-        elif image.shape != self._scratch.shape or image.dtype != np.uint8:
-            raise ValueError(f"pixels of shape {image.shape} and type {image.dtype}")
-        self._append("labels", np.array([self._label(identity)]))
+    def append(self, identities: Sequence[str], images: Sequence[bytes | Pixels]) -> None:
+        """Faces as `as_kept` gives them. Raises UserError when a number is out of range or the disk is full."""
+        self._append("labels", np.array([self._label(identity) for identity in identities], np.int32))
         if self._layout == "jpeg":
-            data = image if isinstance(image, bytes) else encode_jpeg(image)
-            self._append("jpeg", np.frombuffer(data, np.uint8))
-            self._append("offsets", np.array([self._arrays["jpeg"].rows]))
+            start = self._arrays["jpeg"].rows
+            self._append("jpeg", np.frombuffer(b"".join(cast("Sequence[bytes]", images)), np.uint8))
+            self._append("offsets", start + np.cumsum([len(image) for image in images]))
         else:
-            pixels = self._scratch if isinstance(image, bytes) else image
-            self._append("pixels", pixels[None])
-        self.images += 1
+            self._append("pixels", np.stack(cast("Sequence[Pixels]", images)))
+        self.images += len(images)
 
     def _append(self, name: str, rows: NDArray[Any]) -> None:
         with self.disk():
@@ -160,6 +153,20 @@ class StoreWriter:
                 f"{self.path}: cannot be written ({reason}); "
                 f"{remedy_of(error, 'make room or choose another place')}"
             ) from None
+
+
+def as_kept(image: bytes | Pixels, layout: Layout) -> bytes | Pixels:
+    """What a store keeps of a face: JPEG bytes of 112x112 pixels, or (112, 112, 3) uint8 RGB pixels.
+
+    In the layout "jpeg", JPEG bytes are kept as they are and pixels are encoded. JPEG is always decoded once.
+    Raises ValueError when an image does not decode or has another size.
+    """
+    if isinstance(image, bytes):
+        pixels = decode_jpeg(image)
+        return image if layout == "jpeg" else pixels
+    if image.shape != (SIDE, SIDE, 3) or image.dtype != np.uint8:
+        raise ValueError(f"pixels of shape {image.shape} and type {image.dtype}")
+    return encode_jpeg(image) if layout == "jpeg" else image
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

@@ -240,6 +240,25 @@ def test_what_exif_turns_is_turned_and_encoded(source, out):
 TURNED = (("jpeg", {"quality": 95, "subsampling": 0}), ("png", {}))
 
 
+def contents(store):
+    """All files of a store but its zarr.json, which names the source."""
+    return {
+        p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file() and p.name != "zarr.json"
+    }
+
+
+def test_two_workers_write_the_same_store(source, tmp_path):
+    bad = {"a/text.jpg": b"text", "b/large.png": encoded(picture(8, (150, 200)), "png"), "stray.jpg": jpeg(0)}
+    more = {f"d/{i}.png": encoded(picture(i), "png") for i in range(70)}  # more than one batch
+    write(source, people() | bad | more)
+    one = import_faces(source, tmp_path / "one.zarr", workers=1)
+    two = import_faces(source, tmp_path / "two.zarr", workers=2)
+    assert {**one, "store": 0, "seconds": 0} == {**two, "store": 0, "seconds": 0}
+    assert (one["images"], one["skipped"], one["encoded"]) == (76, 3, 70)
+    assert contents(tmp_path / "one.zarr") == contents(tmp_path / "two.zarr")
+    assert open_store(tmp_path / "two.zarr").fingerprint == open_store(tmp_path / "one.zarr").fingerprint
+
+
 def test_people_that_lose_all_their_images_and_links_are_told(tmp_path, out, caplog):
     root = write(tmp_path / "people", people() | {"zoe/0.jpg": b"text"})
     (root / "again").symlink_to("a")

@@ -109,12 +109,12 @@ import resource
 from pathlib import Path
 from facenas.data.faces import writer
 writer.FIELDS["jpeg"] = tuple(f._replace(chunk_bytes=1 << 17) for f in writer.FIELDS["jpeg"])
-add, peaks = writer.StoreWriter.add, []
-def watched(self, identity, image):
-    add(self, identity, image)
-    if self.images in (1000, 5000):
+append, peaks = writer.StoreWriter.append, []
+def watched(self, identities, images):
+    append(self, identities, images)
+    if self.images >= 1000 and not peaks or self.images == 5000:
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-writer.StoreWriter.add = watched
+writer.StoreWriter.append = watched
 from facenas.data.faces.importing import import_faces
 import_faces(Path("faces"), Path("a.zarr"))
 print(peaks[1] - peaks[0])
@@ -131,6 +131,22 @@ def test_identities_of_records_with_several_labels(tmp_path):
     (tmp_path / "faces/property").write_text("2,112,112")
     import_faces(tmp_path / "faces/any.rec", tmp_path / "a.zarr")
     assert open_store(tmp_path / "a.zarr").labels.tolist() == [1, 0]
+
+
+def test_two_workers_find_what_one_does(tmp_path):
+    make(tmp_path / "faces", 100)
+    fingerprints = set()
+    for workers in (1, 2):
+        import_faces(tmp_path / "faces", tmp_path / f"{workers}.zarr", workers=workers)
+        fingerprints.add(check(tmp_path / f"{workers}.zarr", workers)["fingerprint"])
+    assert len(fingerprints) == 1
+    store = open_store(tmp_path / "2.zarr")
+    start = int(store.arrays["offsets"].span(80, 81)[0])
+    with (tmp_path / "2.zarr/jpeg/c/0").open("r+b") as file:
+        file.seek(start)
+        file.write(b"no")
+    with pytest.raises(UserError, match="image 80 is damaged"):
+        check(tmp_path / "2.zarr", 2)
 
 
 def test_the_real_celeba_subset(tmp_path):
