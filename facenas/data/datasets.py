@@ -33,6 +33,7 @@ from facenas.data.images import Pixels
 from facenas.data.parts import HELD_OUT
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
+from facenas.spaces import ImageFacts
 
 if TYPE_CHECKING:  # stores take OpenCV and more: images in memory do without
     from facenas.data.classes.store import ImageStore
@@ -180,6 +181,7 @@ def describe(data: TrainingData) -> dict[str, Any]:
     from facenas.data.faces.store import FaceStore
 
     if not isinstance(data, FaceStore):
+        stem = ImageFacts(data.in_channels, data.num_classes, data.image_size).stem_stride
         return {
             "name": data.name,
             "fingerprint": data.fingerprint,
@@ -189,6 +191,7 @@ def describe(data: TrainingData) -> dict[str, Any]:
             "classes": data.num_classes,
             "image_size": data.image_size,
             "in_channels": data.in_channels,
+            **({"stem_stride": stem} if stem > 1 else {}),
         }
     return {
         "name": data.path.stem,

@@ -137,7 +137,7 @@ def _face_maps(arch: IRArchitecture) -> Iterator[dict[str, Any]]:
 def _plain_maps(arch: PlainArchitecture) -> Iterator[dict[str, Any]]:
     """After the ReLU that the next layer begins with: it works in place."""
     layers = list(arch.layers())
-    channels, shrink = 2 * arch.width, 1
+    channels, shrink = 2 * arch.width, arch.stem_stride
     for i, layer in enumerate(layers):
         if layer.stride > 1:
             yield _map(channels, shrink, f"{i + 1}.0")

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from facenas.models.plain import stem_pools
 from facenas.spaces.cells import IDENTITY, Block, CellArchitecture, PlacedBlock, PlacedCell, side
 
 # By which factor weights are larger for what the activation takes away from the mean square. SiLU takes more
@@ -36,9 +37,10 @@ class CellNetwork(nn.Module):
     def __init__(self, arch: CellArchitecture) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _convolution(arch.in_channels, arch.stem, 3, gain=_GAINS["relu"]),
+            _convolution(arch.in_channels, arch.stem, 3, min(2, arch.stem_stride), gain=_GAINS["relu"]),
             nn.BatchNorm2d(arch.stem),
             nn.ReLU(),
+            *stem_pools(arch.stem_stride),
         )
         self.cells = nn.ModuleList(CellModule(placed) for placed in arch.placed())
         last = arch.cells[-1].channels

@@ -13,15 +13,24 @@ from facenas.spaces.plain import PLAIN, Layer, PlainArchitecture
 
 def build_module(arch: PlainArchitecture) -> nn.Module:
     """(n, in_channels, h, w) float32 -> (n, num_classes) logits."""
-    stem = arch.in_channels, 2 * arch.width
+    stem, stride = (arch.in_channels, 2 * arch.width), min(2, arch.stem_stride)
     layers = list(arch.layers())
     return nn.Sequential(
-        nn.Sequential(nn.Conv2d(*stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem[1])),
+        nn.Sequential(
+            nn.Conv2d(*stem, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(stem[1]),
+            *stem_pools(arch.stem_stride),
+        ),
         *(_layer(layer) for layer in layers),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(layers[-1].out_channels, arch.num_classes),
     )
+
+
+def stem_pools(stem_stride: int) -> list[nn.Module]:
+    """What halves the side behind a convolution with a stride of 2, until `stem_stride` is reached."""
+    return [nn.MaxPool2d(3, 2, 1) for _ in range(1, stem_stride.bit_length() - 1)]
 
 
 def _layer(layer: Layer) -> nn.Sequential:

@@ -124,11 +124,12 @@ def _chain(arch: Any, unit: str, blocks: Iterable[Any], stem: int, image_size: i
     blocks = list(blocks)
     share = ROW / (stem + sum(b.out_channels for b in blocks))
     channel = min(WIDEST / arch.width, max(NARROWEST / arch.width, share))  # pixels
-    side, size = _side(image_size, 1), (channel * stem, TALLEST)
+    side, size = _side(image_size, arch.stem_stride), (channel * stem, TALLEST)
     yield _bare(_stem(arch, stem, side, "3", size=size), below=("stem", side, f"{stem} ch"))
     numbered = enumerate(blocks, start=1)
     for (shrink, width), group in groupby(numbered, lambda b: (b[1].shrink, b[1].out_channels)):
-        side, size = _side(image_size, shrink), (channel * width, max(TALLEST / shrink, LOWEST))
+        height = max(TALLEST * arch.stem_stride / shrink, LOWEST)
+        side, size = _side(image_size, shrink), (channel * width, height)
         stage, most = list(group), max(1, int(1060 / (size[0] + 3)))
         for part in (stage[at : at + most] for at in range(0, len(stage), most)):
             drawn = [_chain_block(f"{unit} {n}", b, side, size) for n, b in part]
@@ -147,7 +148,7 @@ def _chain_block(name: str, block: Any, side: str, size: Size) -> Block:
 
 
 def _cells(arch: Any, image_size: int | None) -> Iterator[Frame]:
-    side = f"BatchNorm, ReLU, {_side(image_size, 1)}"
+    side = f"BatchNorm, ReLU, {_side(image_size, arch.stem_stride)}"
     yield _bare(_stem(arch, arch.stem, side, "stem 3×3", f"{arch.stem} ch"))
     for number, placed in enumerate(arch.placed(), start=1):
         cell, side = placed.cell, _side(image_size, placed.shrink)
@@ -182,7 +183,7 @@ def _cell_block(placed: Any) -> Block:
 
 
 def _graph(arch: Any, image_size: int | None) -> Iterator[Frame]:
-    before, shrink, side = arch.widths[0], 1, _side(image_size, 1)
+    before, shrink, side = arch.widths[0], arch.stem_stride, _side(image_size, arch.stem_stride)
     yield _bare(_stem(arch, before, side, "stem 3×3", f"{side}, {before} ch"))
     rows = zip(arch.widths, arch.strides(), arch.stages, strict=True)
     for number, (width, stride, operations) in enumerate(rows, start=1):
@@ -230,7 +231,12 @@ def _bare(*blocks: Block, below: Sequence[str] = ()) -> Frame:
 
 
 def _stem(arch: Any, width: int, side: str, label: str, marks: str = "", size: Size | None = None) -> Block:
-    title = f"Stem: 3×3 convolution, {_channels(arch.in_channels, width)}, {side}"
+    title = _joined(
+        f"Stem: 3×3 convolution, {_channels(arch.in_channels, width)}",
+        f"stride {min(2, arch.stem_stride)}" if arch.stem_stride > 1 else "",
+        "max pooling" if arch.stem_stride > 2 else "",
+        side,
+    )
     return Block("stem", label, marks, title, size=size)
 
 

@@ -82,8 +82,7 @@ class RunConfig(Config):
 
     def build_space(self, data: dict[str, Any]) -> SearchSpace[Any]:
         """The space, bound to images as a run's `data` tells them (`facenas.data.describe`)."""
-        images = ImageFacts(data["in_channels"], data.get("classes", 0), data["image_size"])
-        space: SearchSpace[Any] = self.space.owner(self.space).bind(images)
+        space: SearchSpace[Any] = self.space.owner(self.space).bind(ImageFacts.of(data))
         return space
 
     def build_strategy(self, space: SearchSpace[Any]) -> Strategy:

@@ -27,7 +27,7 @@ import importlib
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, cached_property
@@ -55,15 +55,36 @@ SPACES: Registry[SearchSpace[Any]] = Registry("search space", "facenas.spaces")
 
 CLASSIFICATION, FACE = "classification", "face"
 FACE_SIZE = 112  # pixels a side of an aligned crop, as every face network of the literature takes it
+LARGE = 64  # images of so many pixels a side are made smaller at once
+LEAST_SIDE = 2  # pixels that strides may leave: BatchNorm cannot learn from one image of one pixel
+
+ADDED = {"added": True}  # metadata of a field that came when architectures were on disk: left out at its default
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What images a space is for: channels, classes (0: they are faces), pixels a side."""
+    """What images a space is for: channels, classes (0: they are faces), pixels a side.
+
+    stem_stride: by how much a network's first layer divides the side, so that what comes behind it sees 32 to 63
+    pixels: 1 below 64 pixels, 2 from 64, 4 from 128 (of 224 pixels 56 are left, as in ResNet), 8 from 256. Of
+    faces 1: their networks take one size alone.
+    """
 
     in_channels: int
     num_classes: int
     image_size: int
+    stem_stride: int = 0  # 0: as the side says
+
+    def __post_init__(self) -> None:
+        if not self.stem_stride:
+            stride = 1 << (self.image_size // LARGE).bit_length() if self.num_classes else 1
+            object.__setattr__(self, "stem_stride", stride)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """Of a run's data, as `facenas.data.describe` tells them. Runs from before had stems without a stride."""
+        ends = data["in_channels"], data.get("classes", 0)
+        return cls(*ends, data["image_size"], data.get("stem_stride", 1))
 
     @property
     def task(self) -> str:
@@ -138,6 +159,19 @@ class Architecture:
         convolution and the image kept; what a kernel takes for itself is not counted.
         """
         return int(_models().count_memory(self, image_size))
+
+    def adapted(self, images: ImageFacts) -> Self:
+        """The same network for other images: their channels, classes, and the stem's stride by their size.
+
+        What is of a size that neither channels nor classes decide keeps it, so that trained weights fit. A kind
+        that can do this overrides it; others give themselves, and raise UserError for other channels or classes.
+        """
+        if (self.in_channels, self.num_classes) == (images.in_channels, images.num_classes):
+            return self
+        raise UserError(
+            f"a network of kind {self.kind} takes {self.in_channels} channels and {self.num_classes} classes, not "
+            f"{images.in_channels} and {images.num_classes}, and has no `adapted` that makes it another"
+        )
 
     def summary(self) -> str:
         """What it is in a few words, for a progress bar or a table."""
@@ -315,6 +349,20 @@ def replaced(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]
     return (*values[:index], value, *values[index + 1 :])
 
 
+def is_stem_stride(stride: int) -> bool:
+    """Whether halvings alone give it: a power of 2."""
+    return stride > 0 and stride & (stride - 1) == 0
+
+
+def check_left(image_size: int, shrink: int) -> None:
+    """Raises UserError when strides that divide a side by `shrink` leave too little of an image."""
+    if (left := -(-image_size // shrink)) < LEAST_SIDE:
+        raise UserError(
+            f"images of {image_size} pixels are too small for this network: its strides would leave {left} "
+            f"pixel a side, where {LEAST_SIDE} are needed"
+        )
+
+
 def check_face_size(height: int, width: int) -> None:
     """Raises UserError for any size but the one that the last layer of a face network fits."""
     if (height, width) != (FACE_SIZE, FACE_SIZE):
@@ -329,8 +377,8 @@ def _models() -> Any:
 
 def _as_json(value: Any) -> Any:
     if is_dataclass(value):
-        names = ((f.metadata.get("json", f.name), f.name) for f in fields(value))
-        return {key: _as_json(getattr(value, name)) for key, name in names}
+        told = ((f.metadata.get("json", f.name), getattr(value, f.name), f) for f in fields(value))
+        return {key: _as_json(v) for key, v, f in told if "added" not in f.metadata or v != f.default}
     return [_as_json(one) for one in value] if isinstance(value, tuple) else value
 
 

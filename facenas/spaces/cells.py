@@ -5,7 +5,7 @@ leaves open is settled so:
 
 * A "down" cell halves the resolution, rounding up: the first block of each of its pipelines has a stride
   of 2. An "up" cell doubles every pixel of its input before the pipelines, and cuts off what would
-  reach beyond the resolution before the halving. No cell rises above the resolution of the image.
+  reach beyond the resolution before the halving. No cell rises above the resolution that the stem gives.
 * Convolutions give the cell's number of channels; pools and the identity leave it as it is.
 * "add" projects each pipeline that has another number of channels by a 1x1 convolution. "concat" projects
   what is joined: so a cell is as wide with either merge, and the cells behind it need not know which it has.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
@@ -23,7 +23,16 @@ from pydantic import Field, PositiveInt, model_validator
 
 from facenas.config import Config
 from facenas.errors import UserError
-from facenas.spaces.base import SPACES, Architecture, GeneSpace, ImageFacts, check_choices
+from facenas.spaces.base import (
+    ADDED,
+    SPACES,
+    Architecture,
+    GeneSpace,
+    ImageFacts,
+    check_choices,
+    check_left,
+    is_stem_stride,
+)
 
 # What a block may do, from small to large; the number is the side of its kernel in pixels.
 Operation = Literal[
@@ -199,28 +208,30 @@ class PlacedCell:
 class CellArchitecture(Architecture):
     """Width of the stem, cells in order, and what goes in and out.
 
-    The stem is a 3x3 convolution with BatchNorm and ReLU; after the last cell come global average pooling
-    and a linear classifier. Raises UserError when the fields do not fit together, also when a cell would
-    rise above the resolution of the image.
+    The stem is a 3x3 convolution with BatchNorm and ReLU, its stride at most 2; max pooling halves what is left
+    of `stem_stride`. After the last cell come global average pooling and a linear classifier. Raises UserError
+    when the fields do not fit together, also when a cell would rise above the resolution of the stem.
     """
 
     stem: int
     cells: tuple[Cell, ...]
     in_channels: int
     num_classes: int
+    stem_stride: int = field(default=1, metadata=ADDED)
 
     def __post_init__(self) -> None:
-        if not self.cells or min(self.stem, self.in_channels, self.num_classes) < 1:
+        positive = min(self.stem, self.in_channels, self.num_classes) > 0
+        if not self.cells or not positive or not is_stem_stride(self.stem_stride):
             raise UserError(f"not a cells architecture: {self}")
         shrink = 1.0
         for number, cell in enumerate(self.cells, start=1):
             shrink *= {"down": 2, "same": 1, "up": 0.5}[cell.role]
             if shrink < 1:
-                raise UserError(f"cell {number} would rise above the resolution of the image")
+                raise UserError(f"cell {number} would rise above the resolution of the stem")
 
     def placed(self) -> Iterator[PlacedCell]:
         """Cells in order, with their pipelines and blocks, as builder, counters and drawing see them."""
-        channels, shrink = self.stem, 1
+        channels, shrink = self.stem, self.stem_stride
         for cell in self.cells:
             stride = 2 if cell.role == "down" else 1
             shrink = shrink // 2 if cell.role == "up" else shrink * stride
@@ -236,9 +247,19 @@ class CellArchitecture(Architecture):
 
     def count_macs(self, image_size: int) -> int:
         """Multiply-accumulates of convolutions and the classifier for one `image_size` x `image_size` image."""
-        stem = self.in_channels * self.stem * 9 * image_size**2
+        stem = self.in_channels * self.stem * 9 * side(image_size, min(2, self.stem_stride)) ** 2
         cells = sum(cell.count_macs(image_size) for cell in self.placed())
         return stem + cells + self.cells[-1].channels * self.num_classes
+
+    def adapted(self, images: ImageFacts) -> Self:
+        """The same cells for other images: their channels, their classes, a stem for their size.
+
+        Raises UserError when the images are too small for so many halvings.
+        """
+        ends = {"in_channels": images.in_channels, "num_classes": images.num_classes}
+        found = replace(self, **ends, stem_stride=images.stem_stride)
+        check_left(images.image_size, max(cell.shrink for cell in found.placed()))
+        return found
 
     def summary(self) -> str:
         """What it is in a few words."""
@@ -270,7 +291,7 @@ class Cells(GeneSpace[CellArchitecture]):
     """All cell networks within the bounds, for one kind of images, which say how often they may be halved.
 
     A row has genes for as many cells, pipelines and blocks as there may be at most; a network with fewer
-    ignores the rest. Where a cell would rise above the resolution of the image, or fall below the smallest
+    ignores the rest. Where a cell would rise above the resolution of the stem, or fall below the smallest
     allowed, it keeps the resolution that it is given. All networks that this space draws or changes have at
     most `max_parameters`; a row that evolution makes up may have more. `bind` raises UserError when even the
     smallest network has.
@@ -280,8 +301,8 @@ class Cells(GeneSpace[CellArchitecture]):
         """Bounds of the cell space (`facenas.spaces.cells`).
 
         operations, batch_norm, activations, skip: the options that a block chooses from, each by itself.
-        merges: how the pipelines of a cell are joined. base_widths: channels of the stem, and of cells at the
-        images' own resolution; every halving of the resolution multiplies them by `growth`. min_side: pixels
+        merges: how the pipelines of a cell are joined. base_widths: channels of the stem, and of cells at its
+        resolution; every halving of the resolution multiplies them by `growth`. min_side: pixels
         below which no cell goes; 2 or more, as BatchNorm cannot learn from one image of one pixel.
         """
 
@@ -378,7 +399,8 @@ class Cells(GeneSpace[CellArchitecture]):
             channels = round(width * self.settings.growth ** (shrink.bit_length() - 1))
             cells.append(Cell(role, merge, channels, pipelines))
         images = self.images
-        return CellArchitecture(width, tuple(cells), images.in_channels, images.num_classes)
+        ends = images.in_channels, images.num_classes, images.stem_stride
+        return CellArchitecture(width, tuple(cells), *ends)
 
     def _draft(self, pick: Pick) -> tuple[str, str, tuple[Pipeline, ...]]:
         """Role, merge and pipelines of one cell."""
@@ -432,9 +454,9 @@ class Cells(GeneSpace[CellArchitecture]):
 
     @cached_property
     def _max_shrink(self) -> int:
-        """How much smaller than the image a cell may be."""
-        shrink = 1
-        while side(self.images.image_size, 2 * shrink) >= self.settings.min_side:
+        """How much smaller than what the stem gives a cell may be."""
+        images, shrink = self.images, 1
+        while side(images.image_size, 2 * shrink * images.stem_stride) >= self.settings.min_side:
             shrink *= 2
         return shrink
 

@@ -4,7 +4,9 @@ Source: "Neural Architecture Search for Efficient Convolutional Networks: A Mult
 Approach" for the levels and the operations. What it leaves open is settled so:
 
 * The stem is a 3x3 convolution as wide as the first stage. The first block of every stage has a stride of 2;
-  that of the first stage may do without (`first_stride` 1), for images as small as those of CIFAR.
+  that of the first stage may do without (`first_stride` 1), for images as small as those of CIFAR. Of images
+  that two strides leave more than 63 pixels of, the stem takes more (`stem_stride`): its convolution has a
+  stride of at most 2, and max pooling halves the rest.
 * A block that skips is no block: where the shapes agree it is left out, so that equal networks have equal
   descriptions, and where they do not agree (the first block of a stage with a stride) it is refused.
 * Classification ends with the mean of all pixels and a linear layer. Faces end as in MobileFaceNets
@@ -18,7 +20,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Literal, Self, get_args
 
@@ -27,15 +29,20 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from facenas.config import Config
 from facenas.errors import UserError
 from facenas.spaces.base import (
+    ADDED,
     CLASSIFICATION,
     FACE,
     FACE_SIZE,
+    LARGE,
+    LEAST_SIDE,
     SPACES,
     Architecture,
     GeneSpace,
     ImageFacts,
     check_choices,
     check_face_size,
+    check_left,
+    is_stem_stride,
 )
 from facenas.spaces.graph_ops import (
     AVERAGE,
@@ -50,12 +57,10 @@ from facenas.spaces.graph_ops import (
     Mean,
     Node,
     Place,
+    Pooling,
     Sketch,
     add_block,
 )
-
-LARGE = 64  # images of so many pixels a side lose half of them in the first stage already
-LEAST_SIDE = 2  # BatchNorm cannot learn from one image of one pixel
 
 # What a block may do, from small to large; the number is the side of its kernel in pixels.
 Operation = Literal[
@@ -90,11 +95,13 @@ class GraphArchitecture(Architecture):
     expansion: int
     in_channels: int
     outputs: int
+    stem_stride: int = field(default=1, metadata=ADDED)
 
     def __post_init__(self) -> None:
         fits = (
             self.task in (CLASSIFICATION, FACE)
-            and (self.task != FACE or self.in_channels == 3)
+            and is_stem_stride(self.stem_stride)
+            and (self.task != FACE or (self.in_channels, self.stem_stride) == (3, 1))
             and len(self.widths) == len(self.stages) > 0
             and self.first_stride in (1, 2)
             and min(*self.widths, self.expansion, self.in_channels, self.outputs) > 0
@@ -114,6 +121,11 @@ class GraphArchitecture(Architecture):
     def num_classes(self) -> int:
         """How many logits there are; none for faces."""
         return 0 if self.task == FACE else self.outputs
+
+    @property
+    def shrink(self) -> int:
+        """By how much the side of an image is divided in all."""
+        return self.stem_stride * math.prod(self.strides())
 
     def strides(self) -> Iterator[int]:
         """Of the first block of each stage."""
@@ -135,6 +147,21 @@ class GraphArchitecture(Architecture):
     def count_memory(self, image_size: int) -> int:
         """Bytes of weights and peak activations for one image in inference: `Dag.count_memory`."""
         return self._sized(image_size).count_memory(image_size)
+
+    def adapted(self, images: ImageFacts) -> Self:
+        """The same blocks for other images: their channels, their classes, strides for their size.
+
+        A stride that the first stage lacks stays with the stem, so that the blocks keep their weights. Raises
+        UserError when the images are too small for so many stages; faces have one size alone.
+        """
+        if FACE in (self.task, images.task):
+            return super().adapted(images)
+        first = min(self.first_stride, _first_stride(images))
+        stem = _stem_stride(images, first)
+        ends = {"in_channels": images.in_channels, "outputs": images.num_classes}
+        found = replace(self, **ends, first_stride=first, stem_stride=stem)
+        check_left(images.image_size, found.shrink)
+        return found
 
     def summary(self) -> str:
         """What it is in a few words."""
@@ -163,7 +190,10 @@ def _count_parameters(arch: GraphArchitecture) -> int:
 def _graph(arch: GraphArchitecture) -> Dag:
     image = Node("image", arch.in_channels, 1)
     sketch = Sketch(image)
-    x = sketch.add("stem", image, Convolution(3, active=True), arch.widths[0])
+    stem = Convolution(3, min(2, arch.stem_stride), active=True)
+    x = sketch.add("stem", image, stem, arch.widths[0])
+    for number in range(1, arch.stem_stride.bit_length() - 1):
+        x = sketch.add(f"stem_pool{number}", x, Pooling("max", 2), x.channels)
     stages = zip(arch.widths, arch.stages, arch.strides(), strict=True)
     for number, (channels, stage, stride) in enumerate(stages, start=1):
         for block, operation in enumerate(stage, start=1):
@@ -183,6 +213,15 @@ def _add_face_head(sketch: Sketch, x: Node, embedding: int) -> None:
     over_all = GlobalConvolution(x.side(FACE_SIZE))
     vector = sketch.add("pool", x, over_all, embedding)
     sketch.add("embedding", vector, Embedding(), embedding)
+
+
+def _first_stride(images: ImageFacts) -> int:
+    return 2 if images.image_size >= LARGE else 1
+
+
+def _stem_stride(images: ImageFacts, first_stride: int) -> int:
+    """What the first stage does not take of the stride by the size of the images."""
+    return max(1, images.stem_stride // first_stride)
 
 
 Row = Sequence[int]
@@ -246,8 +285,9 @@ class Graph(GeneSpace[GraphArchitecture]):
         bound = super().bind(images)
         if images.task == FACE:
             check_face_size(images.image_size, images.image_size)
-        stages = len(self.settings.widths)
-        if -(-images.image_size // (bound._first_stride * 2 ** (stages - 1))) < LEAST_SIDE:
+        stages, first = len(self.settings.widths), _first_stride(images)
+        shrink = _stem_stride(images, first) * first * 2 ** (stages - 1)
+        if -(-images.image_size // shrink) < LEAST_SIDE:
             raise UserError(
                 f"space.widths has {stages} stages, too many for images of "
                 f"{images.image_size} pixels: the last would have less than {LEAST_SIDE} pixels a side"
@@ -306,18 +346,20 @@ class Graph(GeneSpace[GraphArchitecture]):
         stages = []
         for stage, blocks in enumerate(self._blocks(row)):
             names = [self._operations[gene] for gene in row[self._places(stage)][:blocks]]
-            if names[0] == SKIP and (stage > 0 or self._first_stride == 2):
+            if names[0] == SKIP and (stage > 0 or _first_stride(self.images) == 2):
                 names[0] = AVERAGE
             stages.append(tuple(names))
         images, s = self.images, self.settings
+        first = _first_stride(images)
         return GraphArchitecture(
             images.task,
             self._widths[row[WIDTH]],
             tuple(stages),
-            self._first_stride,
+            first,
             s.expansion,
             images.in_channels,
             s.embedding if images.task == FACE else images.num_classes,
+            _stem_stride(images, first),
         )
 
     def _genes(self, arch: GraphArchitecture) -> list[int | None]:
@@ -392,10 +434,6 @@ class Graph(GeneSpace[GraphArchitecture]):
     def _operations(self) -> list[str]:
         """What a block may do."""
         return [name for name in get_args(Operation) if name in self.settings.operations]
-
-    @property
-    def _first_stride(self) -> int:
-        return 2 if self.images.image_size >= LARGE else 1
 
 
 def _multiplied(multiplier: float, blocks: int) -> int:

@@ -1,6 +1,6 @@
 """The classification space of macro-micro search: a plain chain of convolutions.
 
-No skips, no pooling, no fully connected trunk. Source: "Efficient Global Neural Architecture Search",
+No skips, no fully connected trunk, and no pooling but behind the stem, of images of 128 pixels or more. Source: "Efficient Global Neural Architecture Search",
 section 3.1, and `siddikui/Efficient-Macro-Micro-NAS:NetworkMix.py` for what the paper leaves open.
 `Chain` and `ChainSpace` are what this space shares with the face space (`facenas.spaces.ir`).
 """
@@ -18,7 +18,15 @@ from pydantic import Field, model_validator
 
 from facenas.config import Config
 from facenas.errors import UserError
-from facenas.spaces.base import SPACES, Architecture, SearchSpace, replaced
+from facenas.spaces.base import (
+    ADDED,
+    SPACES,
+    Architecture,
+    ImageFacts,
+    SearchSpace,
+    is_stem_stride,
+    replaced,
+)
 
 SEPARABLE, PLAIN = 0, 1
 OPERATIONS = (SEPARABLE, PLAIN)
@@ -31,6 +39,7 @@ class Chain(Architecture):
     width: int
     operations: tuple[int, ...]
     kernels: tuple[int, ...]
+    stem_stride: int = 1  # by how much the stem divides the side of an image
 
     @property
     @abstractmethod
@@ -179,8 +188,9 @@ class Layer:
 class PlainArchitecture(Chain):
     """(depth, width, operation and kernel of each layer), and what goes in and out.
 
-    `width` is the channels of the first layer; the stem has twice as many. Raises UserError when
-    the fields do not fit together.
+    `width` is the channels of the first layer; the stem has twice as many. Its convolution has a stride of at
+    most 2, and max pooling over 3x3 pixels halves what is left of `stem_stride`, as in ResNet (arXiv 1512.03385,
+    table 1): so weights fit images of any size. Raises UserError when the fields do not fit together.
     """
 
     width: int
@@ -188,9 +198,11 @@ class PlainArchitecture(Chain):
     kernels: tuple[int, ...]
     in_channels: int
     num_classes: int
+    stem_stride: int = field(default=1, metadata=ADDED)
 
     def __post_init__(self) -> None:
-        if not self._choices_fit(len(self.operations)) or min(self.in_channels, self.num_classes) < 1:
+        fits = self._choices_fit(len(self.operations)) and is_stem_stride(self.stem_stride)
+        if not fits or min(self.in_channels, self.num_classes) < 1:
             raise UserError(f"not a plain architecture: {self}")
 
     @classmethod
@@ -207,7 +219,7 @@ class PlainArchitecture(Chain):
 
     def layers(self) -> Iterator[Layer]:
         """Layers in order; channels double and the stride is 2 at one third and two thirds of the depth."""
-        before, channels, shrink = 2 * self.width, self.width, 1
+        before, channels, shrink = 2 * self.width, self.width, self.stem_stride
         for i, (operation, kernel) in enumerate(zip(self.operations, self.kernels, strict=True)):
             stride = 2 if i in (self.depth // 3, 2 * self.depth // 3) else 1
             channels, shrink = channels * stride, shrink * stride
@@ -217,10 +229,15 @@ class PlainArchitecture(Chain):
     def count_macs(self, image_size: int) -> int:
         """Multiply-accumulates of convolutions and the classifier for one `image_size` x `image_size` image."""
         layers = list(self.layers())
-        macs = self.in_channels * 2 * self.width * 9 * image_size**2
+        macs = self.in_channels * 2 * self.width * 9 * (-(-image_size // min(2, self.stem_stride))) ** 2
         # Each halving rounds up, so the side is the image's divided by all strides at once, rounded up.
         macs += sum(layer.weights() * (-(-image_size // layer.shrink)) ** 2 for layer in layers)
         return macs + layers[-1].out_channels * self.num_classes
+
+    def adapted(self, images: ImageFacts) -> Self:
+        """The same layers for other images: their channels, their classes, a stem for their size."""
+        ends = {"in_channels": images.in_channels, "num_classes": images.num_classes}
+        return replace(self, **ends, stem_stride=images.stem_stride)
 
     def _count_parameters(self) -> int:
         layers = list(self.layers())
@@ -245,7 +262,8 @@ class Plain(ChainSpace[PlainArchitecture]):
     def at(self, depth: int, width: int) -> PlainArchitecture:
         """All separable 3x3 at this depth and width: the networks of macro search."""
         images = self.images
-        return PlainArchitecture.uniform(depth, width, images.in_channels, images.num_classes)
+        found = PlainArchitecture.uniform(depth, width, images.in_channels, images.num_classes)
+        return found.adapted(images)
 
     def sample(self, rng: random.Random) -> PlainArchitecture:
         """Depth, width, operations and kernels each drawn uniformly."""
