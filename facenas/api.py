@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from facenas.files import reading
 from facenas.runs import Run, create_run, open_run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
-from facenas.spaces import SPACES, Architecture, SearchSpace, from_json
+from facenas.spaces import SPACES, Architecture, ImageFacts, SearchSpace, from_json
 from facenas.spaces.ir import NAMED
 from facenas.strategies import STRATEGIES, Strategy
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from facenas.data import TrainingData
     from facenas.evaluation.embedders import Embedder
     from facenas.evaluation.network import Network
+    from facenas.models.transfer import Beginning
     from facenas.runs.driver import StopRule
 
 log = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ def train(
     *,
     data: Any = None,
     recipe: Any = None,
+    weights: str | Path | SearchResult | TrainResult | None = None,
     preset: str | Path | None = None,
     epochs: int | None = None,
     pick: int | None = None,
@@ -235,9 +237,11 @@ def train(
 
     target: a run (its name, folder, or SearchResult), an architecture or a JSON file of one, or a named network
     such as `ir18`. A run alone is trained in place; with any other choice the training becomes a run of its
-    own, with the settings of the run it comes from, else of `preset`. pick: of a run's Pareto front, the
-    number of the trial to train. so_far: of a search that has not ended, the best until now, as a run of its
-    own. epochs: else the recipe's. The others as in `search`.
+    own, with the settings of the run it comes from, else of `preset`. On `data` with other channels, classes or
+    pixels than a run's, its network is adapted to them. weights: of the same network, trained, to begin with,
+    except its classifier: a run or a checkpoint as `load` takes them. pick: of a run's Pareto front, the number
+    of the trial to train. so_far: of a search that has not ended, the best until now, as a run of its own.
+    epochs: else the recipe's. The others as in `search`.
 
     Under `torchrun` all processes call this, and all but the first get None. Raises UserError for wrong
     arguments, SearchStoppedError when training diverges or the disk is full.
@@ -253,15 +257,17 @@ def train(
         "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
         "seed": seed,
     }
-    chosen = [preset, run, pick, so_far or None, *overrides.values()]
+    chosen = [preset, run, pick, so_far or None, weights, *overrides.values()]
     changed = bool(settings) or any(value is not None for value in chosen)
     if isinstance(name, str) and not _names_network(name) and not changed:
         return _train(_open(name, runs_dir), epochs)
-    arch, base = _resolve(name, runs_dir, pick, so_far)
+    arch, base, found_for = _resolve(name, runs_dir, pick, so_far)
     config = _anchored(_configure(preset or base, settings, overrides))
     label = arch.kind if isinstance(name, Architecture) else name
     origin = command or _python_call("train")
-    return _train(_shared_run(arch, config, label, run, runs_dir, origin), epochs)
+    path = None if weights is None else _weights_path(weights, runs_dir)
+    made = _shared_run(arch, found_for, path, config, label, run, runs_dir, origin)
+    return _train(made, epochs)
 
 
 def load(
@@ -276,17 +282,22 @@ def load(
     """
     from facenas.evaluation.network import Network
 
-    if isinstance(source, SearchResult | TrainResult):
-        source = source.run
-    path = Path(source).expanduser()
+    path = _weights_path(source, runs_dir)
     if path.suffix.lower() == ".onnx":
         from facenas.evaluation.embedders import open_embedder
 
         return open_embedder(path)
     from facenas.models.load import load_network
 
-    found = path if path.is_file() else _open(source, runs_dir).folder
-    return Network(load_network(found, prefix=prefix))
+    return Network(load_network(path, prefix=prefix))
+
+
+def _weights_path(source: str | Path | SearchResult | TrainResult, runs_dir: str | Path | None) -> Path:
+    """The file that `source` is, else the folder of the run."""
+    if isinstance(source, SearchResult | TrainResult):
+        source = source.run
+    path = Path(source).expanduser()
+    return path if path.is_file() or path.suffix.lower() == ".onnx" else _open(source, runs_dir).folder
 
 
 def _choice(group: str, key: str, thing: Any, registry: Any) -> dict[str, Any]:
@@ -492,8 +503,10 @@ def _names_network(target: str) -> bool:
 
 def _resolve(
     target: str | Architecture, runs_dir: str | Path | None, pick: int | None, so_far: bool
-) -> tuple[Architecture, str | RunConfig]:
-    """The architecture that `target` names, and the preset or configuration it is trained by."""
+) -> tuple[Architecture, str | RunConfig, ImageFacts | None]:
+    """The architecture that `target` names, the preset or configuration it is trained by, and, of a run's, what
+    images it was found for.
+    """
     from facenas.files import read_json
 
     if pick is not None and (isinstance(target, Architecture) or _names_network(target)):
@@ -503,13 +516,14 @@ def _resolve(
         with reading(Path(target)):
             target = NAMED[target] if target in NAMED else from_json(tree.get("architecture", tree))
     if isinstance(target, Architecture):
-        return target, "small" if target.task == "face" else "tiny"
+        return target, "small" if target.task == "face" else "tiny", None
     run = _open(target, runs_dir)
     best = run.found(so_far)
     arch = from_json(best["architecture"] if pick is None else _picked(run, best, pick))
     if run.best() is None:
         log.warning("%s: its search has not ended; the best so far is %s", run.name, arch.summary())
-    return arch, run.config
+    with reading(run.folder / "run.yaml"):
+        return arch, run.config, ImageFacts.of(run.about["data"])
 
 
 def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:
@@ -524,6 +538,8 @@ def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:
 
 def _shared_run(
     arch: Architecture,
+    found_for: ImageFacts | None,
+    weights: Path | None,
     config: RunConfig,
     label: str,
     run: str | Path | None,
@@ -532,6 +548,7 @@ def _shared_run(
 ) -> Run:
     """The new run. Under `torchrun` the first process makes it, the others open it; it needs a name then."""
     from facenas.data import describe
+    from facenas.runs.full_training import beginning_path
     from facenas.runs.run import counts
     from facenas.training import distributed
 
@@ -542,10 +559,45 @@ def _shared_run(
         return _opened(*_place(run, runs_dir))
     data = _find_data(config)
     facts = describe(data)
+    _check_task(arch, config, label)
+    if found_for:
+        arch = _adapted(arch, found_for, ImageFacts.of(facts), label)
     _check_fit(arch, facts, config, label)
+    beginning = weights and _beginning(weights, arch, ImageFacts.of(facts))
     made = _new_run(config, facts, label, run, runs_dir, command)
-    made.write_best({"architecture": arch.to_json(), **counts(arch, facts["image_size"])})
+    best = {"architecture": arch.to_json(), **counts(arch, facts["image_size"])}
+    if beginning:
+        best["beginning"] = beginning.write(beginning_path(made))
+    made.write_best(best)
     return made
+
+
+def _adapted(arch: Architecture, found_for: ImageFacts, images: ImageFacts, label: str) -> Architecture:
+    """`arch`, found for other images, for these; says what that changes."""
+    if found_for.image_size == images.image_size:  # then no stem changes, of a run from before they had strides
+        images = replace(images, stem_stride=found_for.stem_stride)
+    if images == found_for:
+        return arch
+    changed = arch.adapted(images)
+    stem = getattr(changed, "stem_stride", 1)
+    log.info(
+        "%s: found for %s; trained for %s%s",
+        label,
+        found_for.summary(),
+        images.summary(),
+        f", with a stride of {stem} in the stem" if stem != getattr(arch, "stem_stride", 1) else "",
+    )
+    return changed
+
+
+def _beginning(weights: Path, arch: Architecture, images: ImageFacts) -> Beginning:
+    """What the training begins with; says what is drawn all the same."""
+    from facenas.models.load import load_network
+    from facenas.models.transfer import begin_with
+
+    found = begin_with(load_network(weights), str(weights), arch, images)
+    log.info("%s", found.summary())
+    return found
 
 
 def _opened(runs_dir: Path, name: str) -> Run:
@@ -557,18 +609,22 @@ def _opened(runs_dir: Path, name: str) -> Run:
     raise UserError(f"{runs_dir / name}: was not made by the first process")
 
 
-def _check_fit(arch: Architecture, facts: dict[str, Any], config: RunConfig, label: str) -> None:
+def _check_task(arch: Architecture, config: RunConfig, label: str) -> None:
     if (arch.task == "face") != (config.recipe.kind == "faces"):
         raise UserError(
             f"{label}: an architecture of kind {arch.kind} cannot be trained by a recipe for "
             f"{config.recipe.kind}; choose another preset or recipe"
         )
+
+
+def _check_fit(arch: Architecture, facts: dict[str, Any], config: RunConfig, label: str) -> None:
     if arch.task == "face":
         return
     if (arch.in_channels, arch.num_classes) != (facts["in_channels"], facts["classes"]):
         raise UserError(
             f"{label}: takes {arch.in_channels} channels and {arch.num_classes} classes, but "
-            f"{config.data.name} has {facts['in_channels']} and {facts['classes']}"
+            f"{config.data.name} has {facts['in_channels']} and {facts['classes']}; a file is trained as it "
+            "says: train the run that found the network, or what `Architecture.adapted` gives"
         )
 
 

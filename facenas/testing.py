@@ -294,7 +294,7 @@ def check_search_space(space: Any, members: int = 20, built: int = 3, seed: int 
 
     members: how many are drawn, changed and described; built: how many of them become modules, which must count
     as told, give finite outputs of the right shape, draw their weights from the seed alone, and give every
-    parameter a gradient.
+    parameter a gradient. Of a kind that says how it adapts to other images, one is adapted and built.
     """
     from facenas.spaces import SPACES
 
@@ -311,6 +311,7 @@ def check_search_space(space: Any, members: int = 20, built: int = 3, seed: int 
     chosen = sorted(found, key=lambda arch: arch.count_parameters())
     for number in range(built):
         check_module(chosen[number * (len(chosen) - 1) // max(1, built - 1)], space.images)
+    check_adapted(chosen[len(chosen) // 2], space.images)
 
 
 def _draw(space: Any, rng: random.Random) -> Any:
@@ -339,10 +340,41 @@ def _changed(space: Any, drawn: list[Any], seed: int) -> list[Any]:
 
 def check_architecture(space: Any, arch: Any) -> None:
     """Whether `arch` is a member of `space`, and describes itself as JSON and for other processes."""
+    assert isinstance(arch, space.Architecture), f"{arch} is no {space.Architecture.__name__}"
+    _check_described(arch, space.images)
+    assert arch.adapted(space.images) == arch, f"{arch}: adapted to its own images, it is another one"
+    if hasattr(space, "encode"):
+        row, (lower, upper) = space.encode(arch), space.bounds()
+        within = all(a <= gene <= b for a, gene, b in zip(lower, row, upper, strict=True))
+        assert within, f"{arch}: its row {row} leaves the bounds"
+        assert space.decode(row) == arch, f"{arch}: its row means another architecture"
+
+
+def check_adapted(arch: Any, images: Any) -> None:
+    """Whether `arch`, for such images, becomes a network for larger ones of other channels and classes.
+
+    It must be built, and its tensors have the names they had, so that trained weights find their place. A kind
+    without a word on that, and faces, whose images are all alike, pass.
+    """
+    from facenas.models.build import skeleton
+    from facenas.spaces import ImageFacts
+    from facenas.spaces.base import LARGE
+
+    if type(arch).adapted is Architecture.adapted or images.task == "face":
+        return
+    channels, size = 1 if images.in_channels > 1 else 3, max(LARGE, 2 * images.image_size)
+    other = ImageFacts(channels, images.num_classes + 2, size)
+    changed = arch.adapted(other)
+    _check_described(changed, other)
+    assert changed.adapted(other) == changed, f"{changed}: adapted to its own images, it is another one"
+    names, known = (set(skeleton(one).state_dict()) for one in (changed, arch))
+    assert names == known, f"{arch}: adapted, its tensors have other names: {sorted(names ^ known)}"
+    check_module(changed, other)
+
+
+def _check_described(arch: Any, images: Any) -> None:
     from facenas.spaces import fingerprint, from_json
 
-    images = space.images
-    assert isinstance(arch, space.Architecture), f"{arch} is no {space.Architecture.__name__}"
     assert arch.task == images.task, f"{arch} is for {arch.task}, the images for {images.task}"
     ends = (arch.in_channels, arch.num_classes)
     assert ends == (images.in_channels, images.num_classes), f"{arch} has channels, classes {ends}"
@@ -353,11 +385,6 @@ def check_architecture(space: Any, arch: Any) -> None:
     assert fingerprint(again.to_json()) == fingerprint(tree), f"{arch}: its fingerprint changes"
     assert pickle.loads(pickle.dumps(arch)) == arch, f"{arch} is another one after pickling"
     assert arch.summary(), f"{arch} has no summary"
-    if hasattr(space, "encode"):
-        row, (lower, upper) = space.encode(arch), space.bounds()
-        within = all(a <= gene <= b for a, gene, b in zip(lower, row, upper, strict=True))
-        assert within, f"{arch}: its row {row} leaves the bounds"
-        assert space.decode(row) == arch, f"{arch}: its row means another architecture"
 
 
 def check_module(arch: Any, images: Any) -> None:

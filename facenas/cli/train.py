@@ -26,6 +26,15 @@ def train(
     ] = None,
     data: Annotated[str | None, typer.Option(help="A store of faces, or a classification set.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize images to this many pixels.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN|FILE",
+            help="Begin with the weights of this trained run or checkpoint, all but the classifier.",
+        ),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Whose settings to use, if not the run's own.")] = None,
     pick: Annotated[
         int | None, typer.Option(help="Of a run's Pareto front: the number of the trial to train.")
@@ -42,7 +51,8 @@ def train(
     """Train a network in full and test it once; a killed training goes on where it was.
 
     A run alone is trained in place. With any other choice, or for a file or a named network, the
-    training becomes a run of its own, with the settings of the run it comes from.
+    training becomes a run of its own, with the settings of the run it comes from. A found network is
+    adapted to data of other channels, classes or pixels.
     """
     import facenas
 
@@ -50,12 +60,13 @@ def train(
         target,
         data=data,
         recipe=recipe,
+        weights=weights,
         preset=preset,
         epochs=epochs,
         pick=pick,
         so_far=so_far,
         seed=seed,
-        settings=[*as_settings({"data.root": data_root}), *settings],
+        settings=[*as_settings({"data.root": data_root, "data.image_size": image_size}), *settings],
         run=run,
         runs_dir=runs_dir,
         command=shell_command(),

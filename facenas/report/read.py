@@ -150,6 +150,7 @@ class Best(Record):
     """`best.json`: the network found, with its parameters (of faces, without the head); of a front, all of it.
 
     front: members as JSON, each with `id` (of its trial) and its objectives; None for a search without one.
+    beginning: of a training that did not draw its weights, where they come from.
     """
 
     architecture: Described | None = None
@@ -159,6 +160,7 @@ class Best(Record):
     workers: int | None = None
     objectives: tuple[str, ...] = ()
     front: tuple[dict[str, Any], ...] | None = None
+    beginning: dict[str, Any] | None = None
 
 
 class Verification(Record):

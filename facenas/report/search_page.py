@@ -297,6 +297,8 @@ def _groups(run: RunFolder) -> Iterator[tuple[str, list[tuple[str, list[tuple[st
     about = run.about
     shown = {"seed": about.config.get("seed"), "created": fmt.moment(about.created)}
     shown |= {"git commit": about.git_commit}
+    if run.best and run.best.beginning:
+        shown["weights from"] = run.best.beginning.get("source")
     images = {key: fmt.fact(one) for key, one in about.data.items()}
     origin = {"run": shown, "images": images, "machine": about.machine, "versions": about.versions}
     for heading, groups in (("Origin", origin), ("Settings", about.config)):

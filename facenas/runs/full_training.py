@@ -11,6 +11,7 @@ from facenas.data import ImageSet, TrainingData
 from facenas.device import pick_device
 from facenas.errors import UserError
 from facenas.files import reading, write_json
+from facenas.models.transfer import load_beginning
 from facenas.runs import Run
 from facenas.runs.evaluator import checked_checkpoint
 from facenas.spaces import Architecture, from_json
@@ -36,25 +37,31 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
                 f"make it a run of its own: facenas train {run.name} --epochs {epochs} --run NAME"
             )
         return trained
-    arch, data, config = from_json(run.found()["architecture"]), run.open_data(), run.config
+    best, data, config = run.found(), run.open_data(), run.config
+    arch, beginning = from_json(best["architecture"]), best.get("beginning")
     epochs = epochs or config.recipe.final_epochs
-    key = _key(run, arch, epochs)
+    with reading(run.folder / "best.json", "make the run anew"):
+        key = _key(run, arch, epochs, beginning)
     path = run.folder / "checkpoints" / "training.pt"
     checkpoint = checked_checkpoint(path, key)
     with kept_threads(checkpoint):
         device, seed = pick_device(distributed.local_rank()), int(key[:16], 16) >> 1
-        task = build_task(
-            TaskContext(arch, data, config.data, config.recipe, config.seed, seed, device, final=True)
-        )
+        model = arch.build(seed)
+        if beginning and checkpoint is None:
+            load_beginning(model, beginning_path(run), beginning)
+        facts = arch, data, config.data, config.recipe, config.seed, seed, device
+        task = build_task(TaskContext(*facts, final=True, model=model))
         trainer = Trainer(task, config.recipe, epochs, device, config.execution.compile)
         state = TrainState(trainer, path, key)
         with reading(path, "remove it to train anew"):
             state.restore(checkpoint)
         fit(state, run.folder, "final", on_epoch, lambda: _save_model(run, arch, data, state))
-        return _conclude(run, arch, data, state)
+        return _conclude(run, arch, data, state, beginning)
 
 
-def _conclude(run: Run, arch: Architecture, data: TrainingData, state: TrainState) -> dict[str, Any]:
+def _conclude(
+    run: Run, arch: Architecture, data: TrainingData, state: TrainState, beginning: Any
+) -> dict[str, Any]:
     """Tests the weights that are kept, once, and writes `train.json`."""
     trainer = state.trainer
     if state.best_epoch is None:
@@ -68,6 +75,7 @@ def _conclude(run: Run, arch: Architecture, data: TrainingData, state: TrainStat
         "architecture": arch.to_json(),
         "parameters": arch.count_parameters(),
         "epochs": trainer.epochs,
+        **({"beginning": beginning} if beginning else {}),
         "train_images": trainer.task.images,
         "train_accuracy": state.history[-1]["train_accuracy"],
         "best_epoch": state.best_epoch,
@@ -82,7 +90,7 @@ def _conclude(run: Run, arch: Architecture, data: TrainingData, state: TrainStat
     return result
 
 
-def _key(run: Run, arch: Architecture, epochs: int) -> str:
+def _key(run: Run, arch: Architecture, epochs: int, beginning: Any) -> str:
     """Of all that decides the training: its checkpoint carries the key, and it seeds the random draws."""
     data = run.config.data.model_dump(include={"validation_fraction", "test_fraction", "pairs"})
     settings = {
@@ -92,7 +100,14 @@ def _key(run: Run, arch: Architecture, epochs: int) -> str:
         "data": {**data, "fingerprint": run.about["data"]["fingerprint"]},
         "seed": run.config.seed,
     }
+    if beginning:  # `facenas.models.transfer`: weights that are not drawn
+        settings["beginning"] = beginning["fingerprint"]
     return fingerprint(settings)
+
+
+def beginning_path(run: Run) -> Path:
+    """The weights that the training of `run` begins with, when they are not drawn."""
+    return run.folder / "checkpoints" / "beginning.safetensors"
 
 
 def _model_path(run: Run) -> Path:

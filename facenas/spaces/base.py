@@ -58,16 +58,16 @@ FACE_SIZE = 112  # pixels a side of an aligned crop, as every face network of th
 LARGE = 64  # images of so many pixels a side are made smaller at once
 LEAST_SIDE = 2  # pixels that strides may leave: BatchNorm cannot learn from one image of one pixel
 
-ADDED = {"added": True}  # metadata of a field that came when architectures were on disk: left out at its default
+ADDED = {"added": True}  # metadata of a field that came when architectures were on disk: no key at its default
 
 
 @dataclass(frozen=True)
 class ImageFacts:
     """What images a space is for: channels, classes (0: they are faces), pixels a side.
 
-    stem_stride: by how much a network's first layer divides the side, so that what comes behind it sees 32 to 63
-    pixels: 1 below 64 pixels, 2 from 64, 4 from 128 (of 224 pixels 56 are left, as in ResNet), 8 from 256. Of
-    faces 1: their networks take one size alone.
+    stem_stride: by how much a network's first layer divides the side: 1 below 64 pixels, 2 from 64, 4 from 128,
+    8 from 256. So what comes behind it sees 32 to 63 pixels of large images: 56 of 224, as in ResNet. Of faces
+    1: their networks take one size alone.
     """
 
     in_channels: int
@@ -82,9 +82,14 @@ class ImageFacts:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
-        """Of a run's data, as `facenas.data.describe` tells them. Runs from before had stems without a stride."""
+        """Of a run's data, as `facenas.data.describe` tells them; stems had no stride once, nor a word here."""
         ends = data["in_channels"], data.get("classes", 0)
         return cls(*ends, data["image_size"], data.get("stem_stride", 1))
+
+    def summary(self) -> str:
+        """In a few words."""
+        channels = f"{self.in_channels} channel{'s' * (self.in_channels != 1)}"
+        return f"{channels}, {self.num_classes or 'no'} classes, {self.image_size} pixels"
 
     @property
     def task(self) -> str:
@@ -163,14 +168,14 @@ class Architecture:
     def adapted(self, images: ImageFacts) -> Self:
         """The same network for other images: their channels, classes, and the stem's stride by their size.
 
-        What is of a size that neither channels nor classes decide keeps it, so that trained weights fit. A kind
-        that can do this overrides it; others give themselves, and raise UserError for other channels or classes.
+        All other tensors keep names and shapes, so that trained weights fit. A kind that can do this overrides
+        it; others give themselves, and raise UserError for other channels or classes.
         """
         if (self.in_channels, self.num_classes) == (images.in_channels, images.num_classes):
             return self
         raise UserError(
-            f"a network of kind {self.kind} takes {self.in_channels} channels and {self.num_classes} classes, not "
-            f"{images.in_channels} and {images.num_classes}, and has no `adapted` that makes it another"
+            f"a network of kind {self.kind} takes {self.in_channels} channels and {self.num_classes} classes, "
+            f"not {images.in_channels} and {images.num_classes}; its class has no `adapted` that changes them"
         )
 
     def summary(self) -> str:

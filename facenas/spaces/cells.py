@@ -208,8 +208,8 @@ class PlacedCell:
 class CellArchitecture(Architecture):
     """Width of the stem, cells in order, and what goes in and out.
 
-    The stem is a 3x3 convolution with BatchNorm and ReLU, its stride at most 2; max pooling halves what is left
-    of `stem_stride`. After the last cell come global average pooling and a linear classifier. Raises UserError
+    The stem is a 3x3 convolution with BatchNorm and ReLU, its stride at most 2; max pooling does the rest of
+    `stem_stride`. After the last cell come global average pooling and a linear classifier. Raises UserError
     when the fields do not fit together, also when a cell would rise above the resolution of the stem.
     """
 
@@ -256,8 +256,8 @@ class CellArchitecture(Architecture):
 
         Raises UserError when the images are too small for so many halvings.
         """
-        ends = {"in_channels": images.in_channels, "num_classes": images.num_classes}
-        found = replace(self, **ends, stem_stride=images.stem_stride)
+        ends = replace(self, in_channels=images.in_channels, num_classes=images.num_classes)
+        found = replace(ends, stem_stride=images.stem_stride)
         check_left(images.image_size, max(cell.shrink for cell in found.placed()))
         return found
 

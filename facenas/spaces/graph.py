@@ -6,7 +6,7 @@ Approach" for the levels and the operations. What it leaves open is settled so:
 * The stem is a 3x3 convolution as wide as the first stage. The first block of every stage has a stride of 2;
   that of the first stage may do without (`first_stride` 1), for images as small as those of CIFAR. Of images
   that two strides leave more than 63 pixels of, the stem takes more (`stem_stride`): its convolution has a
-  stride of at most 2, and max pooling halves the rest.
+  stride of at most 2, and max pooling does the rest.
 * A block that skips is no block: where the shapes agree it is left out, so that equal networks have equal
   descriptions, and where they do not agree (the first block of a stage with a stride) it is refused.
 * Classification ends with the mean of all pixels and a linear layer. Faces end as in MobileFaceNets
@@ -158,8 +158,8 @@ class GraphArchitecture(Architecture):
             return super().adapted(images)
         first = min(self.first_stride, _first_stride(images))
         stem = _stem_stride(images, first)
-        ends = {"in_channels": images.in_channels, "outputs": images.num_classes}
-        found = replace(self, **ends, first_stride=first, stem_stride=stem)
+        ends = replace(self, in_channels=images.in_channels, outputs=images.num_classes)
+        found = replace(ends, first_stride=first, stem_stride=stem)
         check_left(images.image_size, found.shrink)
         return found
 

@@ -1,7 +1,8 @@
 """The classification space of macro-micro search: a plain chain of convolutions.
 
-No skips, no fully connected trunk, and no pooling but behind the stem, of images of 128 pixels or more. Source: "Efficient Global Neural Architecture Search",
-section 3.1, and `siddikui/Efficient-Macro-Micro-NAS:NetworkMix.py` for what the paper leaves open.
+No skips, no fully connected trunk, and no pooling but in the stem for images of 128 pixels or more. Source:
+"Efficient Global Neural Architecture Search", section 3.1, and
+`siddikui/Efficient-Macro-Micro-NAS:NetworkMix.py` for what the paper leaves open.
 `Chain` and `ChainSpace` are what this space shares with the face space (`facenas.spaces.ir`).
 """
 
@@ -189,8 +190,8 @@ class PlainArchitecture(Chain):
     """(depth, width, operation and kernel of each layer), and what goes in and out.
 
     `width` is the channels of the first layer; the stem has twice as many. Its convolution has a stride of at
-    most 2, and max pooling over 3x3 pixels halves what is left of `stem_stride`, as in ResNet (arXiv 1512.03385,
-    table 1): so weights fit images of any size. Raises UserError when the fields do not fit together.
+    most 2, max pooling over 3x3 pixels does the rest of `stem_stride` (so does ResNet, arXiv 1512.03385, table
+    1): weights fit images of any size. Raises UserError when the fields do not fit together.
     """
 
     width: int
@@ -236,8 +237,8 @@ class PlainArchitecture(Chain):
 
     def adapted(self, images: ImageFacts) -> Self:
         """The same layers for other images: their channels, their classes, a stem for their size."""
-        ends = {"in_channels": images.in_channels, "num_classes": images.num_classes}
-        return replace(self, **ends, stem_stride=images.stem_stride)
+        ends = replace(self, in_channels=images.in_channels, num_classes=images.num_classes)
+        return replace(ends, stem_stride=images.stem_stride)
 
     def _count_parameters(self) -> int:
         layers = list(self.layers())
