@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from facenas.evaluation.benches.result import BenchResult
     from facenas.evaluation.network import Network
     from facenas.models import heads
+    from facenas.runs.callbacks import Callback
 
 # Where each name of the front door lives; a module of its own has no attribute.
 _NAMES = {
@@ -40,6 +41,7 @@ _NAMES = {
     "BenchResult": "facenas.evaluation.benches.result:BenchResult",
     "SearchResult": "facenas.api:SearchResult",
     "TrainResult": "facenas.api:TrainResult",
+    "Callback": "facenas.runs.callbacks:Callback",
     "UserError": "facenas.errors:UserError",
     "SearchStoppedError": "facenas.errors:SearchStoppedError",
     "CandidateError": "facenas.errors:CandidateError",
@@ -49,6 +51,7 @@ _NAMES = {
 
 __all__ = [
     "BenchResult",
+    "Callback",
     "CandidateError",
     "Network",
     "SearchResult",

@@ -22,6 +22,7 @@ from facenas.errors import SearchStoppedError, UserError
 from facenas.execution import EXECUTORS, Executor, check_execution
 from facenas.files import reading
 from facenas.runs import Run, create_run, open_run
+from facenas.runs.callbacks import Callback, Callbacks, build_callbacks, with_names
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
 from facenas.spaces import SPACES, Architecture, ImageFacts, SearchSpace, from_json
@@ -107,6 +108,7 @@ def search(
     workers: int | None = None,
     executor: str | type[Executor] | None = None,
     settings: Settings = (),
+    callbacks: Sequence[Callback | str] = (),
     run: str | Path | None = None,
     runs_dir: str | Path | None = None,
     max_trials: int | None = None,
@@ -124,10 +126,11 @@ def search(
     what it names of candidate, seed, on_epoch and stop, and returns an accuracy in percent, or a mapping with
     `accuracy` and other values. workers: trials at once, by default 4 a GPU, else one a core; what lives in a
     notebook or a script is searched in this process unless workers are asked for. settings: any other by its
-    dotted key (`{"data.data_fraction": 0.5}`). run: the run's name in `runs_dir` (`runs`), or its folder.
-    max_trials, max_hours, until (`"07:30"`, the next such time of day, or a datetime): when this call is to
-    stop, after the trial that is under way; `resume` goes on. reuse: runs, or folders of runs, whose results
-    are taken for trials of the same key.
+    dotted key (`{"data.data_fraction": 0.5}`). callbacks: what is told how it goes, objects of `Callback` or
+    names (`module:Class`); the run keeps names for whoever resumes it, not objects. run: the run's name in
+    `runs_dir` (`runs`), or its folder. max_trials, max_hours, until (`"07:30"`, the next such time of day, or a
+    datetime): when this call is to stop, after the trial that is under way; `resume` goes on. reuse: runs, or
+    folders of runs, whose results are taken for trials of the same key.
 
     Raises UserError for wrong arguments or data, SearchStoppedError when the search cannot go on; a run that
     exists is not touched: see `resume`.
@@ -145,21 +148,23 @@ def search(
         "execution.executor": EXECUTORS.name_of(executor) if isinstance(executor, type) else executor,
         "execution.workers": workers,
     }
-    config = _anchored(_configure(preset, settings, overrides))
+    config = _anchored(_configure(preset, settings, overrides, callbacks))
+    told = _callbacks(config, callbacks)
     if not config.evaluate:
         config.data.check_candidates_are_judged()
-    check_execution(config.execution, "__main__:" in config.model_dump_json())
+    check_execution(config.execution, config.import_main)
     stop, shared = _stop_rule(max_trials, max_hours, until), _runs_at(reuse, runs_dir)
     facts = _facts(config)
     label = str(preset) if preset else "search"
     made = _new_run(config, facts, label, run, runs_dir, command or _python_call("search"))
-    return _search(made, stop, shared)
+    return _search(made, stop, shared, told)
 
 
 def resume(
     run: str | Path,
     *,
     settings: Settings = (),
+    callbacks: Sequence[Callback | str] = (),
     retry_failed: bool = False,
     runs_dir: str | Path | None = None,
     max_trials: int | None = None,
@@ -173,19 +178,21 @@ def resume(
     A search that has ended is only reported, unless it is extended. settings: others than it began with, which
     may not change what was decided (more generations, deeper bounds, `micro`, looser limits); retry_failed:
     failed trials are made again. Classes and functions that a notebook defined are found if it has defined them
-    again. The others, and what it raises, as `search`.
+    again. callbacks: for this call alone, beside those that the run names. The others, and what it raises, as
+    `search`.
     """
     opened, command = _open(run, runs_dir), command or _python_call("resume")
     stop, shared = _stop_rule(max_trials, max_hours, until), _runs_at(reuse, runs_dir)
+    config = _anchored(_configure(opened.config, settings, {}, ())) if settings else opened.config
+    told = _callbacks(config, callbacks)
     if settings or retry_failed:
         from facenas.runs import extend
 
-        config = _anchored(_configure(opened.config, settings, {})) if settings else opened.config
         with opened.lock():
             opened = extend.extend(opened, config, command)
             if retry_failed:
                 opened = extend.retry_failed(opened, command)
-    return _search(opened, stop, shared)
+    return _search(opened, stop, shared, told)
 
 
 def _runs_at(reuse: str | Path | Sequence[str | Path], runs_dir: str | Path | None) -> list[Path]:
@@ -229,6 +236,7 @@ def train(
     so_far: bool = False,
     seed: int | None = None,
     settings: Settings = (),
+    callbacks: Sequence[Callback | str] = (),
     run: str | Path | None = None,
     runs_dir: str | Path | None = None,
     command: str | None = None,
@@ -241,7 +249,8 @@ def train(
     pixels than a run's, its network is adapted to them. weights: of the same network, trained, to begin with,
     except its classifier: a run or a checkpoint as `load` takes them. pick: of a run's Pareto front, the number
     of the trial to train. so_far: of a search that has not ended, the best until now, as a run of its own.
-    epochs: else the recipe's. The others as in `search`.
+    epochs: else the recipe's. callbacks: of a run trained in place for this call alone, beside those that it
+    names. The others as in `search`.
 
     Under `torchrun` all processes call this, and all but the first get None. Raises UserError for wrong
     arguments, SearchStoppedError when training diverges or the disk is full.
@@ -260,14 +269,16 @@ def train(
     chosen = [preset, run, pick, so_far or None, weights, *overrides.values()]
     changed = bool(settings) or any(value is not None for value in chosen)
     if isinstance(name, str) and not _names_network(name) and not changed:
-        return _train(_open(name, runs_dir), epochs)
+        opened = _open(name, runs_dir)
+        return _train(opened, epochs, _callbacks(opened.config, callbacks))
     arch, base, found_for = _resolve(name, runs_dir, pick, so_far)
-    config = _anchored(_configure(preset or base, settings, overrides))
+    config = _anchored(_configure(preset or base, settings, overrides, callbacks))
+    told = _callbacks(config, callbacks)
     label = arch.kind if isinstance(name, Architecture) else name
     origin = command or _python_call("train")
     path = None if weights is None else _weights_path(weights, runs_dir)
     made = _shared_run(arch, found_for, path, config, label, run, runs_dir, origin)
-    return _train(made, epochs)
+    return _train(made, epochs, told)
 
 
 def load(
@@ -344,7 +355,10 @@ def _data_name(data: Any) -> str | None:
 
 
 def _configure(
-    preset: str | Path | RunConfig | None, settings: Settings, overrides: dict[str, Any]
+    preset: str | Path | RunConfig | None,
+    settings: Settings,
+    overrides: dict[str, Any],
+    callbacks: Sequence[Callback | str],
 ) -> RunConfig:
     if isinstance(settings, Mapping):
         import json
@@ -353,7 +367,14 @@ def _configure(
     if preset is None:
         preset = RunConfig()
     given = preset if isinstance(preset, RunConfig) else str(preset)
-    return load_run_config(given, list(settings), overrides)
+    config = load_run_config(given, list(settings), overrides)
+    return config.model_copy(update={"callbacks": with_names(config.callbacks, callbacks)})
+
+
+def _callbacks(config: RunConfig, given: Sequence[Callback | str]) -> list[Callback]:
+    """Those that the run names and those that are given."""
+    objects = [one for one in given if not isinstance(one, str)]
+    return build_callbacks([*with_names(config.callbacks, given), *objects])
 
 
 def _plain(value: Any) -> Any:
@@ -436,19 +457,19 @@ def _python_call(name: str) -> str:
     return f"facenas.{name}(...), called from {Path(sys.argv[0]).name or 'Python'}"
 
 
-def _search(run: Run, stop: StopRule, reuse: list[Path]) -> SearchResult:
+def _search(run: Run, stop: StopRule, reuse: list[Path], given: Sequence[Callback]) -> SearchResult:
     from facenas.runs.driver import run_search
     from facenas.runs.progress import SearchProgress
     from facenas.strategies.rank_check import rank_warning
 
-    progress = SearchProgress(run.about["data"]["image_size"])
-    with run.lock(), _stoppable(f"stopped; `facenas resume {run.name}` goes on"):
-        try:
-            found = run_search(run, progress, stop, reuse)
-        finally:
-            progress.close()
-    finished = run.best() is not None
-    if not finished:
+    callbacks, result = Callbacks([SearchProgress(), *given]), None
+    try:
+        with run.lock(), _stoppable(f"stopped; `facenas resume {run.name}` goes on"):
+            found = run_search(run, callbacks, stop, reuse)
+        result = _search_result(run, found)
+    finally:
+        callbacks.on_end(result)
+    if not result.finished:
         log.warning(
             "stopped before its end, as asked; `facenas resume %s` goes on, `facenas train %s --so-far` trains "
             "the best so far",
@@ -457,6 +478,10 @@ def _search(run: Run, stop: StopRule, reuse: list[Path]) -> SearchResult:
         )
     elif "tau" in found and (warning := rank_warning(found["tau"])):
         log.warning("%s", warning)
+    return result
+
+
+def _search_result(run: Run, found: dict[str, Any]) -> SearchResult:
     with reading(run.folder / "best.json", "remove it and resume the run"):
         return SearchResult(
             run=run.folder,
@@ -466,7 +491,7 @@ def _search(run: Run, stop: StopRule, reuse: list[Path]) -> SearchResult:
             macs=found["macs"],
             trials=found["trials"],
             front=tuple(found.get("front", ())),
-            finished=finished,
+            finished=run.best() is not None,
             report=_report(run),
             details=found,
         )
@@ -628,20 +653,27 @@ def _check_fit(arch: Architecture, facts: dict[str, Any], config: RunConfig, lab
         )
 
 
-def _train(run: Run, epochs: int | None) -> TrainResult | None:
+def _train(run: Run, epochs: int | None, given: Sequence[Callback]) -> TrainResult | None:
     from facenas.runs.full_training import train_found
     from facenas.runs.progress import TrainingProgress
     from facenas.training import distributed
 
-    progress = TrainingProgress()
+    # Of the processes that train together, the first tells.
+    progress = TrainingProgress(epochs or run.config.recipe.final_epochs)
+    callbacks = Callbacks([] if distributed.rank() else [progress, *given])
+    result = None
     stoppable = _stoppable(f"stopped; `facenas train {run.name}` goes on where it was")
-    with run.lock() if distributed.rank() == 0 else nullcontext(), stoppable:
-        try:
-            result = train_found(run, epochs, progress)
-        finally:
-            progress.close()
-    if distributed.rank():
-        return None
+    try:
+        with run.lock() if distributed.rank() == 0 else nullcontext(), stoppable:
+            trained = train_found(run, epochs, callbacks)
+        if distributed.rank() == 0:
+            result = _train_result(run, trained)
+    finally:
+        callbacks.on_end(result)
+    return result
+
+
+def _train_result(run: Run, result: dict[str, Any]) -> TrainResult:
     with reading(run.folder / "train.json", "remove it and train again"):
         return TrainResult(
             run=run.folder,

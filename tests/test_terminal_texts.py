@@ -25,10 +25,10 @@ METRICS = {"epoch": 1, "lr": 0.1, "train_loss": 41.25, "train_accuracy": 3.0}
     ids=["classification", "faces"],
 )
 def test_an_epoch_in_the_log(metrics: dict[str, float], words: str, caplog: pytest.LogCaptureFixture) -> None:
-    progress = TrainingProgress()
+    progress = TrainingProgress(2)
     with caplog.at_level(logging.INFO, "facenas"):
-        progress(metrics, 2)
-    progress.close()
+        progress.on_epoch("final", metrics)
+    progress.on_end(None)
     assert caplog.messages == [words]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from facenas.config import Config, choice, parse_group
@@ -44,7 +44,8 @@ else:
 class RunConfig(Config):
     """All settings of one search, as written to `run.yaml`.
 
-    evaluate: one's own measure as `module:function`, instead of a training on `data`.
+    evaluate: one's own measure as `module:function`, instead of a training on `data`. callbacks: what is told
+    how search and full training go, each as `module:Class`; they decide nothing.
     """
 
     seed: int = Field(0, ge=0)
@@ -54,6 +55,12 @@ class RunConfig(Config):
     recipe: Annotated[Recipe | FaceRecipe, BeforeValidator(_parse_recipe)] = Recipe()
     evaluate: str | None = None
     execution: ExecutionConfig = ExecutionConfig()
+    callbacks: tuple[str, ...] = ()
+
+    @field_validator("callbacks", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -79,6 +86,11 @@ class RunConfig(Config):
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    @property
+    def import_main(self) -> bool:
+        """Whether a class or function of the script that runs takes part: workers have to import it too."""
+        return "__main__:" in self.model_dump_json(exclude={"callbacks"})
 
     def build_space(self, data: dict[str, Any]) -> SearchSpace[Any]:
         """The space, bound to images as a run's `data` tells them (`facenas.data.describe`)."""

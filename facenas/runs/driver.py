@@ -17,6 +17,7 @@ from typing import Any
 from facenas.errors import SearchStoppedError
 from facenas.execution import Evaluator, Executor, SupernetPath, TrialSpec, build_executor
 from facenas.files import reading
+from facenas.runs.callbacks import Callback
 from facenas.runs.evaluator import build_evaluator, train_supernet
 from facenas.runs.extend import retry_last_failures, shared_results
 from facenas.runs.run import Run, describe_found, other_versions
@@ -24,25 +25,6 @@ from facenas.runs.search_log import SearchLog
 from facenas.strategies import Candidate, Decision, Strategy, TrialResult
 
 logger = logging.getLogger(__name__)
-
-
-class Observer:
-    """Watches a search, for a progress bar; this one does nothing."""
-
-    def epoch(self, key: str, metrics: dict[str, Any]) -> None:
-        """A running trial has ended an epoch."""
-
-    def begins(self, slots: int) -> None:
-        """The search is about to run; so many trials run at once."""
-
-    def preparing(self, metrics: dict[str, Any], epochs: int) -> None:
-        """An epoch has ended of what is trained before the first trial: a supernet."""
-
-    def wanted(self, candidate: Candidate, key: str, strategy: Strategy) -> None:
-        """The search cannot go on before this candidate, whose trial has this key, is trained."""
-
-    def decided(self, candidate: Candidate, result: TrialResult, decision: Decision, note: str) -> None:
-        """The strategy was told this result."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +54,7 @@ class Search:
         log: SearchLog,
         executor: Executor,
         evaluator: Evaluator,
-        observer: Observer | None = None,
+        callback: Callback | None = None,
         speculate: bool = True,
         max_failures: int = 3,
     ) -> None:
@@ -80,7 +62,7 @@ class Search:
         self.log = log
         self.executor = executor
         self.evaluator = evaluator
-        self.observer = observer or Observer()
+        self.callback = callback or Callback()
         self.speculate, self.max_failures = speculate, max_failures
         self._running: dict[str, TrialSpec] = {}
 
@@ -91,18 +73,20 @@ class Search:
         """
         failures = made = 0
         while wanted := self.strategy.ask():
-            spec = self._spec(wanted[0])
+            spec, trial, again = self._spec(wanted[0]), self.log.next_trial, self.log.replaying
             if spec.key not in self.log.known:
                 if stop.reached(made):
                     return False
                 made += 1
-            self.observer.wanted(spec.candidate, spec.key, self.strategy)
+            if not again:
+                self.callback.on_trial(trial, spec.candidate, spec.key)
             result = self._result_of(spec.key)
             decision = self.strategy.tell(result)
             if not isinstance(decision, Decision):
                 raise TypeError(f"{type(self.strategy).__name__}.tell gave {decision!r}, not a Decision")
             self.log.decided(spec, result, decision, self.strategy.note)
-            self.observer.decided(spec.candidate, result, decision, self.strategy.note)
+            tell = self.callback.on_replay if again else self.callback.on_decision
+            tell(trial, spec.candidate, result, decision, self.strategy.note)
             failures = failures + 1 if result.status == "failed" else 0
             if failures == self.max_failures:
                 raise SearchStoppedError(
@@ -155,7 +139,7 @@ class Search:
 
 def run_search(
     run: Run,
-    observer: Observer,
+    callback: Callback,
     stop: StopRule = StopRule(),
     reuse: Sequence[Path] = (),
 ) -> dict[str, Any]:
@@ -167,13 +151,14 @@ def run_search(
     """
     if best := run.best():
         return best
+    callback.on_begin(run, "search")
     max_failures = getattr(run.config.search, "max_failures", 3)
     with reading(run.folder / "run.yaml"):
         space = run.config.build_space(run.about["data"])
     strategy = run.config.build_strategy(space)
     evaluator = build_evaluator(run, space)
     if isinstance(evaluator, SupernetPath):
-        train_supernet(run, evaluator, observer.preparing)
+        train_supernet(run, evaluator, lambda metrics, _: callback.on_epoch("supernet", metrics))
     others = other_versions(run.about)
     with reading(run.folder / "trials.jsonl", "restore the run's files, or start a new run"):
         retry_last_failures(run, max_failures)
@@ -185,12 +170,10 @@ def run_search(
             "%s: was begun with %s; what is trained from here on may round otherwise", run.name, told
         )
     execution = run.config.execution
-    # A class or function of the script that runs: workers have to import it too.
-    import_main = "__main__:" in run.config.model_dump_json()
-    executor = build_executor(execution, evaluator, observer.epoch, import_main)
+    executor = build_executor(execution, evaluator, callback.on_epoch, run.config.import_main)
     try:
-        observer.begins(executor.slots)
-        search = Search(strategy, log, executor, evaluator, observer, execution.speculate, max_failures)
+        callback.on_search(strategy, executor.slots)
+        search = Search(strategy, log, executor, evaluator, callback, execution.speculate, max_failures)
         ended = search.run(stop)
     finally:
         executor.close()

@@ -13,16 +13,17 @@ from facenas.errors import UserError
 from facenas.files import reading, write_json
 from facenas.models.transfer import load_beginning
 from facenas.runs import Run
+from facenas.runs.callbacks import Callback
 from facenas.runs.evaluator import checked_checkpoint
 from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import fingerprint
 from facenas.training import distributed
-from facenas.training.fit import OnEpoch, TrainState, fit, kept_threads, save
+from facenas.training.fit import TrainState, fit, kept_threads, save
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
 
 
-def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_found(run: Run, epochs: int | None, callback: Callback) -> dict[str, Any]:
     """Trains the network in `best.json` for `epochs` (left out: the recipe's) and tests it once.
 
     Returns what `train.json` holds; under `torchrun`, in the first process alone. A run that is trained
@@ -37,7 +38,9 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
                 f"make it a run of its own: facenas train {run.name} --epochs {epochs} --run NAME"
             )
         return trained
-    best, data, config = run.found(), run.open_data(), run.config
+    best = run.found()
+    callback.on_begin(run, "training")
+    data, config = run.open_data(), run.config
     arch, beginning = from_json(best["architecture"]), best.get("beginning")
     epochs = epochs or config.recipe.final_epochs
     with reading(run.folder / "best.json", "make the run anew"):
@@ -55,6 +58,10 @@ def train_found(run: Run, epochs: int | None, on_epoch: OnEpoch) -> dict[str, An
         state = TrainState(trainer, path, key)
         with reading(path, "remove it to train anew"):
             state.restore(checkpoint)
+
+        def on_epoch(metrics: dict[str, Any], epochs: int) -> None:
+            callback.on_epoch("final", metrics)
+
         fit(state, run.folder, "final", on_epoch, lambda: _save_model(run, arch, data, state))
         return _conclude(run, arch, data, state, beginning)
 

@@ -80,6 +80,16 @@ class SearchLog:
         """How many results wait for their turn."""
         return len(self._early)
 
+    @property
+    def next_trial(self) -> int:
+        """The number of the trial that is decided next."""
+        return self._decided
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the journal has that decision already, from before a resume."""
+        return self._decided < self.journaled
+
     def finished(self, result: TrialResult, early: bool) -> None:
         """A trial is trained; an early result is kept on disk, so that it is never trained again."""
         if early:
