@@ -127,10 +127,10 @@ def search(
     `accuracy` and other values. workers: trials at once, by default 4 a GPU, else one a core; what lives in a
     notebook or a script is searched in this process unless workers are asked for. settings: any other by its
     dotted key (`{"data.data_fraction": 0.5}`). callbacks: what is told how it goes, objects of `Callback` or
-    names (`module:Class`); the run keeps names for whoever resumes it, not objects. run: the run's name in
-    `runs_dir` (`runs`), or its folder. max_trials, max_hours, until (`"07:30"`, the next such time of day, or a
-    datetime): when this call is to stop, after the trial that is under way; `resume` goes on. reuse: runs, or
-    folders of runs, whose results are taken for trials of the same key.
+    names (`tensorboard`, `module:Class`); the run keeps names for whoever resumes it, not objects. run: the
+    run's name in `runs_dir` (`runs`), or its folder. max_trials, max_hours, until (`"07:30"`, the next such
+    time of day, or a datetime): when this call is to stop, after the trial that is under way; `resume` goes on.
+    reuse: runs, or folders of runs, whose results are taken for trials of the same key.
 
     Raises UserError for wrong arguments or data, SearchStoppedError when the search cannot go on; a run that
     exists is not touched: see `resume`.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 Work = Literal["search", "training"]
 
 # Those that ship, by the name that `callbacks` takes.
-SHIPPED: dict[str, str] = {}
+SHIPPED = {"tensorboard": "facenas.runs.tensorboard:TensorBoard"}
 
 
 class Callback:
@@ -159,8 +159,8 @@ def with_names(names: Sequence[str], given: Sequence[Callback | str]) -> tuple[s
 
 def _named(name: str) -> Callback:
     if name not in SHIPPED and ":" not in name:
-        known = "".join(f"{one}, " for one in SHIPPED)
-        raise UserError(f"callback {name!r} is unknown; there are {known}or one's own as module:Class")
+        known = ", ".join(SHIPPED)
+        raise UserError(f"callback {name!r} is unknown; there is {known}, or one's own as module:Class")
     build = import_object(SHIPPED.get(name, name), "callback")
     try:
         return _checked(build(), name)

@@ -45,7 +45,7 @@ class RunConfig(Config):
     """All settings of one search, as written to `run.yaml`.
 
     evaluate: one's own measure as `module:function`, instead of a training on `data`. callbacks: what is told
-    how search and full training go, each as `module:Class`; they decide nothing.
+    how search and full training go, `tensorboard` or each as `module:Class`; they decide nothing.
     """
 
     seed: int = Field(0, ge=0)
