@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from pathlib import Path
+
 import pytest
 from conftest import ROOT
 
@@ -11,8 +15,25 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # What makes seconds of those that take a minute; all others run as they stand.
 SMALLER = {
     "01_search_digits": ('"data.data_fraction": 0.5', '"data.data_fraction": 0.1'),
+    "07_mlflow": ('"data.data_fraction": 0.2', '"data.data_fraction": 0.05'),
     "05_faces": ('search("demo", ', 'search("demo", settings={"space.max_depth": 10}, '),
 }
+
+
+def tracked_once(folder: Path) -> None:
+    """MLflow's own store has every trial once, though the search was interrupted and resumed."""
+    trials = [json.loads(line) for line in (folder / "runs/tracked/trials.jsonl").read_text().splitlines()]
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        names = [name for (name,) in store.execute("select name from runs")]
+        steps = store.execute(
+            "select step, value from metrics join runs using (run_uuid) "
+            "where runs.name = 'tracked: search' and key = 'accuracy' order by step"
+        ).fetchall()
+    expected = [f"trial {trial['trial']}" for trial in trials] + ["tracked: search", "tracked: training"]
+    assert sorted(names) == sorted(expected)
+    assert len(trials) > 2
+    assert steps == [(trial["trial"], trial["accuracy"]) for trial in trials]
+    assert len(list((folder / "mlruns").rglob("report.html"))) == 2
 
 
 @pytest.fixture
@@ -39,6 +60,8 @@ def test_it_runs_as_a_cell(python, example, arguments, tmp_path):
     done = python.run("-c", source, *arguments(example.name), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+    if example.stem == "07_mlflow":
+        tracked_once(tmp_path)
 
 
 def test_one_runs_as_a_script(python, tmp_path):
