@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -113,6 +114,19 @@ def test_a_taken_name_is_refused_and_runs_dir_is_heeded(facenas, tmp_path):
     assert rows[0]["state"] == "trained"
     # A run can be named by its folder, from anywhere.
     assert facenas("resume", str(tmp_path / "elsewhere" / "one")).returncode == 0
+
+
+def test_runs_as_csv_for_a_spreadsheet(facenas, tmp_path):
+    columns = "run,created,data,state,trials,best_accuracy,parameters,test_accuracy"
+    assert facenas("runs", "--csv").stdout == columns + "\n"
+    strange = tmp_path / "runs" / "=1+1, x"
+    strange.mkdir(parents=True)
+    (strange / "run.yaml").write_text("config: {data: {name: digits}}\ndata: {fingerprint: f}\n")
+    (strange / "trials.jsonl").write_text('{"accuracy": 61.25, "parameters": 1234}\n')
+    (row,) = csv.DictReader(facenas("runs", "--csv").stdout.splitlines())
+    assert row["run"] == "'=1+1, x"  # no formula
+    assert (row["best_accuracy"], row["parameters"], row["test_accuracy"]) == ("61.25", "1234", "")
+    assert facenas("runs", "--csv", "--json").returncode == 2
 
 
 def test_select_on_test_says_so_in_the_report(facenas, tmp_path):

@@ -144,11 +144,14 @@ def report(
     beside: Annotated[
         str | None, typer.Option(metavar="RUN", help="A random search to draw beside the front's.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again after each decision of a search under way; Ctrl-C ends it.")
+    ] = False,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Write report.html anew: one page that opens without a network."""
-    from facenas.report import write_search_page
+    """Write report.html anew: one page that opens without a network, and loads itself anew with --watch."""
+    from facenas.report import watch_search_page, write_search_page
     from facenas.report.front import parse_budget, recommendation
     from facenas.runs import open_run
 
@@ -156,19 +159,28 @@ def report(
     other = open_run(runs_dir, beside).folder if beside else None
     limits = parse_budget(budget) if budget else None
     with reading(folder, "restore its files, or start a new run"):
-        result: dict[str, Any] = {"report": str(write_search_page(folder, other, limits))}
+        write = watch_search_page if watch else write_search_page
+        result: dict[str, Any] = {"report": str(write(folder, other, limits))}
         if limits is not None:
             found = recommendation(folder, limits)
             result |= {"recommendation": found.sentence, **found.to_json()}
     show(result, as_json)
 
 
-def runs(runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+def runs(
+    runs_dir: RunsDir = RUNS,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV on stdout.")] = False,
+    as_json: Json = False,
+) -> None:
     """List the runs and how far they are."""
     from facenas.runs import list_runs
 
+    if as_csv and as_json:
+        raise UserError("--csv and --json both print on stdout; give one of them")
     rows = list_runs(runs_dir)
-    if as_json:
+    if as_csv:
+        print_csv(rows)
+    elif as_json:
         show({"runs": rows}, as_json)
     else:
         print_runs(rows, runs_dir)
@@ -180,6 +192,18 @@ def print_runs(rows: list[dict[str, Any]], runs_dir: Path) -> None:
         print(f"no runs in {runs_dir}; `facenas search --preset demo-digits` makes one")
         return
     table([row | {"test_accuracy": _final_accuracy(row)} for row in rows], _COLUMNS)
+
+
+def print_csv(rows: list[dict[str, Any]]) -> None:
+    """One row a run with all that is known of it, for a spreadsheet; a header alone when there is none."""
+    import csv
+
+    from facenas.files import as_cells
+
+    columns = list(dict.fromkeys([*_COLUMNS, *(key for row in rows for key in row)]))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(as_cells(row.get(column) for column in columns) for row in rows)
 
 
 _COLUMNS = (

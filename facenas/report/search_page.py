@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,14 @@ class Confusion:
     worst: list[tuple[str, str, int]]
 
 
-def write_search_page(run: Path, beside: Path | None = None, budget: Budget | None = None) -> Path:
+def write_search_page(
+    run: Path, beside: Path | None = None, budget: Budget | None = None, live: bool = False
+) -> Path:
     """Writes `report.html` into the run folder, at whatever stage the run is, and returns its path.
 
     Of a search for a Pareto front, `front.csv` too; `beside` is a run whose hypervolume is set beside its own
-    (None: a random search in the same folder, if there is one), `budget` what to recommend a network for.
+    (None: a random search in the same folder, if there is one), `budget` what to recommend a network for. live:
+    whether the page is to load itself anew, since it will be written again.
     Raises UserError when the folder is no run, one of its files is damaged or the two do not fit,
     SearchStoppedError when the disk is full.
     """
@@ -67,14 +71,16 @@ def write_search_page(run: Path, beside: Path | None = None, budget: Budget | No
     if front is None and (beside or budget):
         raise UserError(f"{run}: is no search for a Pareto front; give neither beside nor budget")
     csv = fronts.front_csv(front) if front else ""
-    text = _render(read, front, beside, budget, csv)
+    text = _render(read, front, beside, budget, csv, live)
     if front:
         write_text(run / "front.csv", csv)
     write_text(run / "report.html", text)
     return run / "report.html"
 
 
-def _render(run: RunFolder, front: Front | None, given: Path | None, budget: Budget | None, csv: str) -> str:
+def _render(
+    run: RunFolder, front: Front | None, given: Path | None, budget: Budget | None, csv: str, live: bool
+) -> str:
     beside = fronts.find_beside(front, given) if front else None
     recommended = None
     if front and budget:
@@ -107,6 +113,7 @@ def _render(run: RunFolder, front: Front | None, given: Path | None, budget: Bud
         csv_address=f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}",
         confusion=read_confusion(final) if final and final.confusion else None,
         groups=list(_groups(run)),
+        written=datetime.now().astimezone() if live else None,
     )
 
 
