@@ -65,6 +65,7 @@ class Search:
         self.callback = callback or Callback()
         self.speculate, self.max_failures = speculate, max_failures
         self._running: dict[str, TrialSpec] = {}
+        self._specs: dict[Candidate, TrialSpec] = {}
 
     def run(self, stop: StopRule = StopRule()) -> bool:
         """Runs to the end, or to the decision that `stop` says; gives whether it came to the end.
@@ -96,7 +97,10 @@ class Search:
         return True
 
     def _spec(self, candidate: Candidate) -> TrialSpec:
-        return TrialSpec(candidate, self.evaluator.identity(candidate))
+        # Kept with its key: with many workers, hundreds that lie ahead are looked up after every trial.
+        if candidate not in self._specs:
+            self._specs[candidate] = TrialSpec(candidate, self.evaluator.identity(candidate))
+        return self._specs[candidate]
 
     def _result_of(self, key: str) -> TrialResult:
         while key not in self.log.known:

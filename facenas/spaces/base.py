@@ -381,10 +381,15 @@ def _models() -> Any:
 
 
 def _as_json(value: Any) -> Any:
+    # The driver makes keys of hundreds of candidates between two trials, most of whose values are plain.
+    if type(value) in (int, str, bool):
+        return value
+    if isinstance(value, tuple):
+        return [_as_json(one) for one in value]
     if is_dataclass(value):
         told = ((f.metadata.get("json", f.name), getattr(value, f.name), f) for f in fields(value))
         return {key: _as_json(v) for key, v, f in told if "added" not in f.metadata or v != f.default}
-    return [_as_json(one) for one in value] if isinstance(value, tuple) else value
+    return value
 
 
 def _from_json(cls: Any, tree: Any, what: str, strict: bool = True) -> Any:

@@ -221,7 +221,7 @@ class MacroMicro(Strategy):
     def _likely(self, candidate: Candidate) -> TrialResult:
         """Replacements are mostly rejected, and two narrower networks that lost are followed by a third.
 
-        Measured on the five recorded searches (tools/simulate_speculation.py).
+        Measured on the recorded searches (tools/simulate_cluster.py).
         """
         last_chance = candidate.phase == "width" and self._drops == self.settings.max_width_drops - 1
         rejected = last_chance or candidate.phase in ("ops", "kernels")
