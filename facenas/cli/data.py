@@ -13,7 +13,7 @@ from facenas.errors import UserError
 
 data_app = typer.Typer(no_args_is_help=True, help="Stores of images: import, generate, look, check.")
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store, OUT.zarr.")]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="A store, OUT.zarr, or its URL.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the store OUT.zarr when the new one is whole.")
@@ -54,6 +54,10 @@ def cache(
     show(told | {"removed": len(removed), "removed_bytes": sum(e.bytes for e in removed)}, as_json)
 
 
+Spread = Annotated[
+    str | None,
+    typer.Option(metavar="DIR,DIR", help="Of faces: folders on other disks, to hold the images between them."),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -73,7 +77,7 @@ def import_(
             "a .csv of path,identity. With --classes: what --data of a search takes.",
         ),
     ],
-    out: Out,
+    out: Annotated[str, typer.Argument(metavar="OUT.zarr", help="The store to write: a folder, or a URL.")],
     classes: Annotated[
         bool, typer.Option("--classes", help="Images of any size by class, in parts to train and to test on.")
     ] = False,
@@ -85,6 +89,7 @@ def import_(
     ] = False,
     overwrite: Overwrite = False,
     workers: Workers = None,
+    spread: Spread = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
@@ -92,6 +97,7 @@ def import_(
     from facenas.data.classes.importing import import_classes
     from facenas.data.faces.importing import import_faces
     from facenas.data.found import SKIPPED, refuse_skipped
+    from facenas.data.remote import is_url
 
     if layout not in ("jpeg", "raw"):
         raise UserError(f"--layout {layout}: should be jpeg or raw")
@@ -100,13 +106,18 @@ def import_(
         raise UserError(
             "--classes: images keep their size and are stored as JPEG; leave out --layout, --resize"
         )
+    disks = [Path(folder.strip()) for folder in (spread or "").split(",") if folder.strip()]
+    if classes and (disks or is_url(out)):
+        raise UserError(
+            f"{out}: images by class are written to one folder, OUT.zarr; any tool may copy it elsewhere"
+        )
     if classes:
-        told = import_classes(source, out, overwrite)
+        told = import_classes(source, Path(out), overwrite)
     else:
-        told = import_faces(source, out, kept_as, resize, overwrite, workers)
+        told = import_faces(source, out, kept_as, resize, overwrite, workers, disks)
     show(told, as_json)
     if strict:
-        refuse_skipped(str(source), told["skipped"], out / SKIPPED)
+        refuse_skipped(str(source), told["skipped"], f"{out}/{SKIPPED}")
 
 
 @data_app.command(epilog="Example: facenas data info casia.zarr, or facenas data info pictures --image-size 32")
@@ -124,12 +135,15 @@ def info(
     from facenas.data.classes.store import describe_store, is_image_store
     from facenas.data.faces.store import describe
     from facenas.data.found import SKIPPED, refuse_skipped
+    from facenas.data.remote import folder_of, is_url
 
-    path = Path(data)
-    if datasets.names_store(path):
-        show(describe_store(path) if is_image_store(path) else describe(path), as_json)
+    if is_url(data) or datasets.names_store(Path(data)):
+        with folder_of(data) as path:
+            told = describe_store(path) if is_image_store(path) else describe(path)
+            skipped = (path / SKIPPED).exists()
+        show(told | {"store": data}, as_json)
         if strict:
-            refuse_skipped(data, int((path / SKIPPED).exists()), path / SKIPPED)
+            refuse_skipped(data, int(skipped), f"{data}/{SKIPPED}")
         return
     config = DataConfig(name=data, image_size=image_size, strict=strict)
     show(datasets.describe(datasets.open_data(datasets.prepare(config))), as_json)
@@ -140,8 +154,11 @@ def check(store: Store, workers: Workers = None, as_json: Json = False) -> None:
     """Decode every image of a store and verify its fingerprint; exit code 2 at the first fault."""
     from facenas.data.classes.store import check_images, is_image_store
     from facenas.data.faces.store import check as check_store
+    from facenas.data.remote import folder_of
 
-    show(check_images(store) if is_image_store(store) else check_store(store, workers), as_json)
+    with folder_of(store) as path:
+        told = check_images(path) if is_image_store(path) else check_store(path, workers)
+    show(told | {"store": store}, as_json)
 
 
 @data_app.command(epilog="Example: facenas data demo demo.zarr --identities 20 --images 8")

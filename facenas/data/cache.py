@@ -160,6 +160,7 @@ class Kept:
 # What facenas names so, and nothing else in the folder, is its own.
 _KINDS = (
     ("crops", re.compile(r".+-crops-[0-9a-f]{16}\.zarr")),
+    ("copy of a store", re.compile(r"remote-[0-9a-f]{16}")),
     ("generated faces", re.compile(r"generated-.+\.zarr")),
     ("data set", re.compile(r".+-[0-9a-f]{16}")),
     ("face detector", re.compile(r"face_detection_yunet_\w+\.onnx")),

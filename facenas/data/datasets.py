@@ -31,6 +31,7 @@ from facenas.data.folders import cached_folder
 from facenas.data.found import SKIPPED, read_found, refuse_skipped, tell
 from facenas.data.images import Pixels
 from facenas.data.parts import HELD_OUT
+from facenas.data.remote import is_url, local_copy
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
 from facenas.spaces import ImageFacts
@@ -132,6 +133,8 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
 
 
 def _prepared(config: DataConfig, cache: Path) -> Path:
+    if is_url(config.name):
+        return local_copy(config.name, cache)
     name, path = known_name(config.name), Path(config.name).expanduser()
     if name is not None or config.name == DEMO:
         _refuse_two(config.name, path, _places(name, config.root) if name in NAMED_SETS else [])

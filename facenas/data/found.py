@@ -76,7 +76,7 @@ def read_found(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def refuse_skipped(name: str, skipped: int, where: Path) -> None:
+def refuse_skipped(name: str, skipped: int, where: Path | str) -> None:
     """Raises SearchStoppedError when images were skipped: what `strict` asks for."""
     if skipped:
         raise SearchStoppedError(f"{name}: {skipped:,} image(s) are left out; {where} says why")

@@ -19,9 +19,11 @@ from facenas.data.faces.store import SIDE, Layout, is_face_jpeg, open_store
 from facenas.data.faces.writer import StoreWriter, as_kept
 from facenas.data.found import SKIPPED, told_of_identities
 from facenas.data.images import Pixels, is_turned, open_image, reason_of, to_pixels, upright_size
+from facenas.data.places import place_of
+from facenas.data.remote import folder_of
 from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
-from facenas.files import as_cells, check_place
+from facenas.files import as_cells
 
 log = logging.getLogger(__name__)
 
@@ -44,30 +46,31 @@ class Prepared(NamedTuple):
 
 def import_faces(
     source: Path,
-    out: Path,
+    out: Path | str,
     layout: Layout = "jpeg",
     resize: bool = False,
     overwrite: bool = False,
     workers: int | None = 1,
+    disks: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Writes the faces at `source` (see `open_source`) to the store `out`.
+    """Writes the faces at `source` (see `open_source`) to the store `out`, a folder or a URL.
 
     112x112 JPEG is kept byte for byte unless EXIF turns it, other files of that size are encoded, others are
     skipped or, with `resize`, resized. Skipped images are listed with the reason in `out`/skipped.csv.
     workers: processes that decode; None: one for each core when there are many images. The store is the same,
-    byte for byte, for any number of them.
+    byte for byte, for any number of them. disks: folders on other disks, over which its images are spread.
 
     Returns the store, its images and identities, how many images were skipped, encoded and resized, and the
     seconds it took. Raises UserError when the source is damaged as a whole, none of its images can be
     used, or `out` cannot be written; then nothing is left of it.
     """
     started = time.perf_counter()
-    check_place(out.parent)
+    place_of(out, disks)  # told before the source is listed
     faces = open_source(source)
     workers = workers_for(faces.total, workers)
     items = faces.items() if faces.apart or workers == 1 else map(read_here, faces.items())
     prepare = partial(_prepare, layout=layout, resize=resize)
-    with StoreWriter(out, faces.title, layout, overwrite, faces.numbered) as writer, writer.disk():
+    with StoreWriter(out, faces.title, layout, overwrite, faces.numbered, disks) as writer, writer.disk():
         with closing(in_order(prepare, _batches(items), workers)) as batches:
             counts = _write(writer, (prepared for _, prepared in batches), faces.total)
         if not writer.images:
@@ -165,19 +168,20 @@ def _write(writer: StoreWriter, batches: Iterable[list[Prepared]], total: int) -
     return counts
 
 
-def _tell(writer: StoreWriter, out: Path, counts: _Counts) -> None:
+def _tell(writer: StoreWriter, out: Path | str, counts: _Counts) -> None:
     """Says what was found, and warns of what looks wrong in it."""
-    store = open_store(out)
-    sentence, warnings = told_of_identities(store.labels, store.identities)
-    log.info("%s: %s", out.stem, sentence)
+    name, skipped = Path(out).stem, f"{out}/{SKIPPED}"
+    with folder_of(out) as folder:
+        sentence, warnings = told_of_identities(open_store(folder).labels, writer.identities)
+    log.info("%s: %s", name, sentence)
     if counts.skipped:
-        log.warning("%d images skipped; %s says why", counts.skipped, out / SKIPPED)
+        log.warning("%d images skipped; %s says why", counts.skipped, skipped)
     if lost := sorted(one for one in counts.incomplete if one and not writer.has(one)):
         warnings.append(f"{len(lost):,} identities lost all their images ({lost[0]} the first)")
     if counts.plain == writer.images:
         warnings.append("every image is of one color, so there is nothing to learn from")
     for warning in warnings:
-        log.warning("%s: %s", out.stem, warning)
+        log.warning("%s: %s", name, warning)
 
 
 def _fitting(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:

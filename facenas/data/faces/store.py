@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facenas.data.images import Pixels
+from facenas.data.remote import stored_bytes
 from facenas.data.sharded import ShardedArray
 from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
@@ -55,7 +56,7 @@ FIELDS: dict[Layout, tuple[Field, ...]] = {
 }
 _Jpegs: TypeAlias = tuple[NDArray[np.int64], NDArray[np.uint8]]  # where k images begin and end (k + 1,); bytes
 _BATCH = 64  # images that `check` decodes at once
-_RELEASE = 256 * _BATCH  # images, about 100 MB of JPEG
+_BLOCK = 128 * _BATCH  # images that it reads at once, about 50 MB of JPEG
 
 
 def fingerprint(layout: Layout, digests: dict[str, str]) -> str:
@@ -127,7 +128,7 @@ class FaceStore:
         """
         index = range(len(self))[index]
         start, stop = self.arrays["offsets"].take(np.array([index, index + 1])).tolist()
-        return self._bytes(index, start, stop)
+        return self._bytes(np.array([index]), [start], [stop])[0]
 
     def read(self, indices: NDArray[np.int64], out: Pixels | None = None) -> Pixels:
         """(m, 112, 112, 3) uint8 RGB: the images at `indices` (m,), in their order, each in 0..n-1.
@@ -144,18 +145,23 @@ class FaceStore:
             return self.arrays["pixels"].take(indices, out)
         ends = self.arrays["offsets"].take(np.concatenate([indices, indices + 1]))
         starts, stops = ends.reshape(2, -1).tolist()
-        for row, index in enumerate(indices.tolist()):
+        for row, (index, data) in enumerate(
+            zip(indices.tolist(), self._bytes(indices, starts, stops), strict=True)
+        ):
             try:
-                decode_jpeg(self._bytes(index, starts[row], stops[row]), out[row])
+                decode_jpeg(data, out[row])
             except ValueError as error:
                 raise _damaged(self.path, index, str(error)) from None
         return out
 
-    def _bytes(self, index: int, start: int, stop: int) -> NDArray[np.uint8]:
+    def _bytes(
+        self, indices: NDArray[np.int64], starts: list[int], stops: list[int]
+    ) -> list[NDArray[np.uint8]]:
         jpeg = self.arrays["jpeg"]
-        if not 0 <= start < stop <= len(jpeg):
-            raise _damaged(self.path, index, f"its bytes are said to be {start}..{stop}")
-        return jpeg.span(start, stop)
+        for index, start, stop in zip(indices.tolist(), starts, stops, strict=True):
+            if not 0 <= start < stop <= len(jpeg):
+                raise _damaged(self.path, index, f"its bytes are said to be {start}..{stop}")
+        return jpeg.spans(starts, stops)
 
 
 def open_store(path: Path) -> FaceStore:
@@ -204,7 +210,7 @@ def describe(path: Path) -> dict[str, Any]:
         "images_per_identity_min": int(each.min()),
         "images_per_identity_median": float(np.median(each)),
         "images_per_identity_max": int(each.max()),
-        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "bytes": stored_bytes(path),
         "fingerprint": store.fingerprint,
     }
 
@@ -246,9 +252,8 @@ def _digest(array: ShardedArray) -> str:
 def _check_images(store: FaceStore, workers: int) -> str:
     """Decodes all JPEGs; sha256 of their bytes, which are read once for both."""
     digest = hashlib.sha256()
-    runs = (range(start, min(start + _BATCH, len(store))) for start in range(0, len(store), _BATCH))
     bar = tqdm(total=len(store), desc="check", unit="image", disable=None)
-    with bar, closing(in_order(_first_damaged, _jpegs(store, digest, runs), workers)) as checked:
+    with bar, closing(in_order(_first_damaged, _jpegs(store, digest), workers)) as checked:
         for number, ((ends, _), fault) in enumerate(checked):
             if fault is not None:
                 raise _damaged(store.path, number * _BATCH + fault[0], fault[1])
@@ -256,17 +261,19 @@ def _check_images(store: FaceStore, workers: int) -> str:
     return digest.hexdigest()
 
 
-def _jpegs(store: FaceStore, digest: hashlib._Hash, runs: Iterable[range]) -> Iterator[_Jpegs]:
-    """The images of each run, once `digest` has taken their bytes."""
+def _jpegs(store: FaceStore, digest: hashlib._Hash) -> Iterator[_Jpegs]:
+    """The images a few at a time, once `digest` has taken their bytes."""
     jpeg, offsets = store.arrays["jpeg"], store.arrays["offsets"]
-    for run in runs:
-        if run.start % _RELEASE == 0:
-            jpeg.release()
-            offsets.release()
-        ends = offsets.span(run.start, run.stop + 1)
+    for first in range(0, len(store), _BLOCK):
+        jpeg.release()
+        offsets.release()
+        ends = offsets.span(first, min(first + _BLOCK, len(store)) + 1)
         data = jpeg.span(int(ends[0]), int(ends[-1]))
+        ends = ends - ends[0]
         digest.update(data.data)
-        yield ends - ends[0], data
+        for start in range(0, len(ends) - 1, _BATCH):
+            some = ends[start : start + _BATCH + 1]
+            yield some - some[0], data[some[0] : some[-1]]
 
 
 def _first_damaged(images: _Jpegs) -> tuple[int, str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -26,16 +25,20 @@ from facenas.data.faces.store import (
     is_store,
 )
 from facenas.data.images import Pixels
+from facenas.data.places import check_url, place_of
+from facenas.data.remote import IMAGES, is_url
 from facenas.data.sharded import ShardedWriter
 from facenas.errors import UserError
-from facenas.files import folder_beside, put_in_place, remedy_of, tidy_beside
+from facenas.files import remedy_of, tidy_beside
 
 _NAMES_AT_ONCE = 4096
 _ODD = "backslashreplace"  # for file names that are no Unicode
 
 
 class StoreWriter:
-    """A context manager: on a clean exit the store is renamed to `path`; else nothing is left.
+    """A context manager: on a clean exit the store is there under the name `path`; else nothing is left.
+
+    path: a folder, or a URL; disks: folders on other disks, over which the shards of images are spread.
 
     Identities are numbered in the order in which they first come. With `numbered` they are the
     numbers 0..numbered-1 instead, given to `add` as text, whether they have images or not.
@@ -46,16 +49,16 @@ class StoreWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         source: str,
         layout: Layout = "jpeg",
         overwrite: bool = False,
         numbered: int | None = None,
+        disks: Sequence[Path] = (),
     ) -> None:
-        tidy_beside(path)
-        _check_target(path, overwrite)
         self.path, self._source, self._layout, self._numbered = path, source, layout, numbered
-        self._overwrite = overwrite
+        self._place, self._overwrite = place_of(path, disks), overwrite
+        self._check_target()
         self._label_of: dict[str, int] = {}
         self.images = 0
 
@@ -63,9 +66,12 @@ class StoreWriter:
         import zarr  # half a second: too long to be told of a wrong argument
 
         with self.disk():
-            self.folder = folder_beside(self.path)
+            self.folder = self._place.begin()
             self._group = zarr.create_group(self.folder, zarr_format=3)
-        self._arrays = {f.name: ShardedWriter(self._group, *f) for f in FIELDS[self._layout]}
+        self._arrays = {
+            f.name: ShardedWriter(self._group, *f, ship=self._place.ship if f.name in IMAGES else _stay)
+            for f in FIELDS[self._layout]
+        }
         if self._layout == "jpeg":
             self._append("offsets", np.array([0]))
         return self
@@ -74,11 +80,12 @@ class StoreWriter:
         try:
             if kind is None:
                 self._finish()
-                _check_target(self.path, self._overwrite)  # it may have come in the meantime
+                if not is_url(str(self.path)):  # where our own shards lie by now
+                    self._check_target()  # it may have come in the meantime
                 with self.disk():
-                    put_in_place(self.folder, self.path)
+                    self._place.publish()
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._place.clear()
 
     @property
     def identities(self) -> int:
@@ -142,6 +149,24 @@ class StoreWriter:
                 fingerprint=fingerprint(self._layout, digests),
             )
 
+    def _check_target(self) -> None:
+        if is_url(str(self.path)):
+            check_url(str(self.path), self._overwrite)
+            return
+        path = Path(self.path)
+        tidy_beside(path)
+        if not os.path.lexists(path):
+            return
+        if not path.is_dir():
+            fault = "is a file where the store's folder should be written; move it away"
+        elif not self._overwrite:
+            fault = "is there already; overwrite says to replace it"
+        elif not is_store(path):
+            fault = "is a folder but no face store, so it is not overwritten; choose another name"
+        else:
+            return
+        raise UserError(f"{path}: {fault}")
+
     @contextmanager
     def disk(self) -> Iterator[None]:
         """Turns the OSErrors of writing into a UserError that names the store."""
@@ -169,15 +194,5 @@ def as_kept(image: bytes | Pixels, layout: Layout) -> bytes | Pixels:
     return encode_jpeg(image) if layout == "jpeg" else image
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
-    if not os.path.lexists(path):
-        return
-    if not path.is_dir():
-        fault = "is a file where the store's folder should be written; move it away"
-    elif not overwrite:
-        fault = "is there already; overwrite says to replace it"
-    elif not is_store(path):
-        fault = "is a folder but no face store, so it is not overwritten; choose another name"
-    else:
-        return
-    raise UserError(f"{path}: {fault}")
+def _stay(name: str) -> None:
+    """Shards of small arrays, which every reader needs, stay with the store."""
