@@ -48,7 +48,10 @@ def build_executor(
     """
     on_cards = evaluator.shares_process and bool(card_memory())
     build: Any = EXECUTORS.get(config.executor or ("gpu" if on_cards else "process"))
-    executor: Executor = build(evaluator, on_epoch=on_epoch, workers=config.workers, import_main=import_main)
+    more = {name: getattr(config, name) for name in getattr(build, "takes", ())}
+    executor: Executor = build(
+        evaluator, on_epoch=on_epoch, workers=config.workers, import_main=import_main, **more
+    )
     return executor
 
 
@@ -56,5 +59,9 @@ def check_execution(config: ExecutionConfig, import_main: bool) -> None:
     """Raises UserError when the executor that `config` names cannot run here: before a run is made."""
     if config.executor == "gpu":
         cards()
+    if config.executor == "ray":
+        from facenas.execution.ray import check_ray
+
+        check_ray(config.address)
     if import_main and config.executor in (None, "gpu", "process"):
         check_main()

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from facenas.config import Config, Registry
 from facenas.errors import CandidateError, UserError
@@ -43,12 +44,29 @@ class ExecutionConfig(Config):
     executor: `gpu` for trainings where there is an NVIDIA card, else `process`. workers: trials at once; 4 a
     card, fewer where its memory is short, else one for every core. compile: whether the training of what was
     found goes through `torch.compile` on a GPU; candidates never do.
+
+    Of the executor `ray` alone: address of the cluster, as HOST:PORT or auto; null starts Ray on this machine.
+    num_cpus, num_gpus: what a trial takes of its node; num_gpus at null is a quarter of a card where the
+    cluster has any. ship_limit: bytes of data up to which they are brought to nodes that do not see them.
     """
 
     executor: Annotated[str, AfterValidator(_known)] | None = None
     workers: int | None = Field(None, ge=1)
     speculate: bool = True
     compile: bool = True
+    address: str | None = None
+    num_cpus: float = Field(1, gt=0)
+    num_gpus: float | None = Field(None, ge=0)
+    ship_limit: int = Field(2_000_000_000, ge=0)
+
+    @model_validator(mode="after")
+    def _is_of_ray(self) -> Self:
+        if self.address is not None and self.executor != "ray":
+            raise ValueError(f"address {self.address}: only the executor ray has one; take the executor ray")
+        for name, amount in (("num_cpus", self.num_cpus), ("num_gpus", self.num_gpus or 0)):
+            if amount > 1 and amount != int(amount):
+                raise ValueError(f"{name} {amount}: above 1, Ray takes whole numbers")
+        return self
 
 
 class Evaluator:
@@ -73,6 +91,14 @@ class Evaluator:
         Raises CandidateError for a fault of the candidate itself, StoppedError once `stop()` says so.
         """
         raise NotImplementedError
+
+    def files(self) -> tuple[Path, ...]:
+        """Files and folders it reads: on a cluster they are looked for on each node, or brought there."""
+        return ()
+
+    def reading(self, files: tuple[Path, ...]) -> Self:
+        """The same evaluator, which finds its `files` elsewhere, in the same order."""
+        return self
 
     def placed(self, worker: int, quiet: Callable[[], AbstractContextManager[None]]) -> Self:
         """The same evaluator, as it is used in a worker."""
@@ -109,7 +135,8 @@ class Executor(Protocol):
     """Runs trials. Every implementation passes `facenas.testing.check_executor`.
 
     Built by `evaluator` and the keywords `on_epoch`, `workers` (None: as many as fit the machine) and
-    `import_main` (whether workers need what is defined in the script that runs).
+    `import_main` (whether workers need what is defined in the script that runs); and by the settings that its
+    attribute `takes` names, if it has one, by the names they have in `ExecutionConfig`.
     `slots` trials run at once. A trial that fails by its candidate's own fault gives a result that says so;
     one that is cancelled gives none. Results come in the order of finishing: the driver puts them in logical
     order.

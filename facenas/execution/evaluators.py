@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from facenas.config import import_object
 from facenas.data.config import DataConfig
@@ -53,6 +54,16 @@ class TrainAlone(Evaluator):
             "seed": self.split_seed,
         }
         return told | ({"latency": True} if self.latency else {})
+
+    def files(self) -> tuple[Path, ...]:
+        """The prepared data."""
+        return (self.data_folder,)
+
+    def reading(self, files: tuple[Path, ...]) -> Self:
+        """With the data at another place."""
+        moved = copy.copy(self)
+        moved.data_folder = files[0]
+        return moved
 
     def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         """Trains all epochs; the result is that of the best one."""
@@ -151,6 +162,17 @@ class SupernetPath(TrainAlone):
         if candidate.budget.epochs or self.supernet is None:
             return told
         return told | {"supernet": [self.supernet.fingerprint, self.supernet.recalibration]}
+
+    def files(self) -> tuple[Path, ...]:
+        """The prepared data, and the supernet's weights."""
+        return (*super().files(), *([self.supernet.path] if self.supernet else []))
+
+    def reading(self, files: tuple[Path, ...]) -> Self:
+        """With both at other places."""
+        moved = super().reading(files)
+        if self.supernet:
+            moved.supernet = replace(self.supernet, path=files[1])
+        return moved
 
     def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         """Validates the path, with BatchNorm's statistics taken anew for it."""

@@ -14,9 +14,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from facenas.errors import StoppedError
 from facenas.execution.base import Evaluator, MemoryShortError, TrialSpec, run_trial
@@ -49,6 +48,18 @@ class Place:
 
     def free_memory(self) -> None:
         """Gives back what is only kept for later; no other trial of this process is under way."""
+
+
+class Pipe(Protocol):
+    """The worker's end: a `multiprocessing` connection, or what acts like one."""
+
+    def recv(self) -> Any:
+        """Blocks until the driver says something; raises EOFError or OSError once it is gone."""
+        ...
+
+    def send(self, message: Any) -> None:
+        """Tells the driver something."""
+        ...
 
 
 @dataclass
@@ -130,7 +141,7 @@ class _Turns:
 class _Slots:
     """This side of the pipe: messages are (kind, content) coming in, (kind, number, content) going out."""
 
-    def __init__(self, pipe: Connection, place: Place) -> None:
+    def __init__(self, pipe: Pipe, place: Place) -> None:
         self._pipe, self._place = pipe, place
         self._sending = threading.Lock()
         self._trials: SimpleQueue[_Trial] = SimpleQueue()
@@ -234,7 +245,7 @@ class _Slots:
         os._exit(1)
 
 
-def work(pipe: Connection, evaluator: Evaluator, number: int, place: Place) -> None:
+def work(pipe: Pipe, evaluator: Evaluator, number: int, place: Place) -> None:
     """The life of worker process `number`. If `place` does not, the first trial that needs torch imports it."""
     slots = _Slots(pipe, place)
     _thread(slots.listen)
