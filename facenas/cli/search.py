@@ -40,7 +40,13 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
     executor: Annotated[
         str | None,
-        typer.Option(help="gpu (default with a card), process (default without), serial, or module:Class."),
+        typer.Option(
+            help="gpu (default with a card), process (default without), serial, ray, or module:Class."
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT|auto", help="Of ray: the cluster; default: this machine alone."),
     ] = None,
     workers: Annotated[
         int | None,
@@ -66,6 +72,7 @@ def search(
         "data.download": download,
         "data.strict": strict,
         "data.select_on": select_on,
+        "execution.address": address,
     }
     found = facenas.search(
         preset,

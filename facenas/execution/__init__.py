@@ -17,6 +17,7 @@ from facenas.execution.base import (
 from facenas.execution.evaluators import FunctionEvaluator, SupernetPath, SupernetRef, TrainAlone
 from facenas.execution.gpu import GpuExecutor, cards
 from facenas.execution.processes import ProcessExecutor, check_main, default_workers
+from facenas.execution.ray import RayExecutor, check_ray
 from facenas.execution.serial import SerialExecutor
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "GpuExecutor",
     "OnEpoch",
     "ProcessExecutor",
+    "RayExecutor",
     "SerialExecutor",
     "SupernetPath",
     "SupernetRef",
@@ -60,8 +62,6 @@ def check_execution(config: ExecutionConfig, import_main: bool) -> None:
     if config.executor == "gpu":
         cards()
     if config.executor == "ray":
-        from facenas.execution.ray import check_ray
-
         check_ray(config.address)
     if import_main and config.executor in (None, "gpu", "process"):
         check_main()

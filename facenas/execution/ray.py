@@ -467,7 +467,8 @@ class _Session:
             with suppress(Exception):
                 self.ray.shutdown()
             told = " ".join(str(error).split())
-            raise UserError(f"Ray ({address or 'on this machine'}) cannot be used: {told}") from None
+            hint = "; of a cluster with tokens, set RAY_AUTH_MODE=token" * (address not in (None, "auto"))
+            raise UserError(f"Ray ({address or 'on this machine'}) cannot be used: {told}{hint}") from None
 
 
 def check_ray(address: str | None) -> None:

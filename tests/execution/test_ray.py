@@ -1,14 +1,22 @@
-"""The executor `ray` on a real Ray of two nodes, one of which is killed, and again on a cluster of its own."""
+"""The executor `ray` on a real Ray of two nodes with a core each; nodes and processes are really killed."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, SMALL_SEARCH
 
+import facenas
 from facenas.errors import SearchStoppedError, UserError
 from facenas.execution import Evaluator, TrialSpec, run_trial
 from facenas.execution import ray as ray_executor
@@ -26,10 +34,9 @@ SOON = {"health_check_period_ms": 300, "health_check_failure_threshold": 3, "hea
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two nodes with a core each."""
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     started = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": SOON})
     started.add_node(**NODE)
     yield started
@@ -48,6 +55,29 @@ def build(cluster):
     yield build
     for executor in built:
         executor.close()
+
+
+@dataclass
+class Patient(Evaluator):
+    """Trials that go on until the folder has a file `go`, and tell where they run."""
+
+    folder: Path
+
+    def identity(self, candidate):
+        return {"name": candidate.reason}
+
+    def __call__(self, candidate, seed, on_epoch, stop):
+        node = ray.get_runtime_context().get_node_id()
+        on_epoch({"epoch": 1, "node": node, "pid": os.getpid()})
+        while not (self.folder / "go").exists():
+            stop()
+            time.sleep(0.02)
+        return TrialResult(accuracy=50.0)
+
+
+def spec(name):
+    arch = PlainArchitecture.uniform(3, 4, 1, 10)
+    return TrialSpec(Candidate(arch, Budget(1), "p", name), {"name": name})
 
 
 def results(executor):
@@ -71,9 +101,116 @@ def test_a_training_gives_the_same_bits(build, make_spec, make_evaluator):
     executor = build(make_evaluator())
     assert executor.slots == 2
     specs = [make_spec(width, epochs=2) for width in (4, 6)]
-    for spec in specs:
-        executor.submit(spec)
+    for one in specs:
+        executor.submit(one)
     found = results(executor)
     with threads(1):
-        for spec in specs:
-            assert unclocked(found[spec.key]) == unclocked(run_trial(make_evaluator(), spec))
+        for one in specs:
+            assert unclocked(found[one.key]) == unclocked(run_trial(make_evaluator(), one))
+
+
+def test_a_lost_node_costs_its_trial_alone_and_a_new_one_gets_work(build, cluster, tmp_path):
+    seen, nodes = [], {node.node_id: node for node in cluster.worker_nodes}
+
+    def on_epoch(key, metrics):
+        seen.append((key, metrics["node"]))
+        if len(seen) == 2:  # each node has a trial
+            (lost,) = {node for _, node in seen} & nodes.keys()
+            cluster.remove_node(nodes[lost], allow_graceful=False)  # SIGKILL
+            cluster.add_node(**NODE)
+        if len(seen) == 3:
+            (tmp_path / "go").touch()
+
+    executor = build(Patient(tmp_path), on_epoch)
+    specs = [spec("one"), spec("two")]
+    for one in specs:
+        executor.submit(one)
+    assert {result.status for result in results(executor).values()} == {"ok"}
+    again = [key for key, node in seen if node in nodes]
+    assert [key for key, _ in seen[2:]] == again, "only what ran on the lost node begins anew"
+    assert seen[2][1] not in nodes
+    assert executor.slots == 2
+
+
+def test_a_worker_that_dies_is_tried_once_more(build, tmp_path):
+    def kill(key, metrics):
+        os.kill(metrics["pid"], signal.SIGKILL)
+
+    executor = build(Patient(tmp_path), kill, workers=1)
+    executor.submit(spec("one"))
+    with pytest.raises(SearchStoppedError, match=r"died 2 times \(.*\).*resume the run"):
+        executor.wait()
+
+
+def test_without_nodes_the_search_stops_after_a_while(build, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_executor, "_PATIENCE", 1.0)
+    executor = build(Patient(tmp_path), num_cpus=3)  # more than any node has
+    executor.submit(spec("one"))
+    with pytest.raises(SearchStoppedError, match=r"no node .* has had room for a trial \(num_cpus 3\)"):
+        executor.wait()
+
+
+@contextmanager
+def another_node(cluster, **variables):
+    """A third node, which has other variables in its environment."""
+    node = cluster.add_node(**NODE, env_vars=variables)
+    try:
+        yield node
+    finally:
+        cluster.remove_node(node)
+
+
+def test_another_facenas_is_told_before_any_trial_runs_there(build, cluster, tmp_path, monkeypatch):
+    other = tmp_path / "other" / "facenas"
+    shutil.copytree(ROOT / "facenas", other, ignore=shutil.ignore_patterns("__pycache__"))
+    with (other / "files.py").open("a") as file:
+        file.write("# changed\n")
+    monkeypatch.chdir(tmp_path)  # Ray's workers import from the driver's working directory first
+    with another_node(cluster, PYTHONPATH=str(other.parent)):
+        executor = build(Patient(tmp_path))
+        executor.submit(spec("one"))
+        with pytest.raises(
+            UserError, match=r"node .*: has facenas .*sources \w{8}\), but the search runs with"
+        ):
+            executor.wait()
+
+
+def test_a_search_finds_what_a_serial_one_finds(cluster, tmp_path):
+    small = [*SMALL_SEARCH, "data.data_fraction=0.2", "search.micro=false"]
+    address = f"execution.address={cluster.address}"
+    facenas.search("demo-digits", executor="ray", settings=[*small, address], run=tmp_path / "ray")
+    facenas.search("demo-digits", executor="serial", settings=small, run=tmp_path / "serial")
+    for name in ("trials.jsonl", "right.jsonl", "metrics.jsonl"):
+        one, other = (timeless(tmp_path / run / name) for run in ("ray", "serial"))
+        assert one == other
+
+
+def timeless(path):
+    clocks = ("seconds", "search_seconds", "finished", "speculative", "images_per_second")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
+
+
+SCRIPT = """
+import facenas
+from dense import DenseSpace
+
+def measure(candidate, seed):
+    return 50 + seed % 10
+
+found = facenas.search(
+    space=DenseSpace(), strategy=facenas.strategies.RandomSearch(population=4, generations=1),
+    evaluate=measure, executor="ray", workers=1, run="own",
+)
+print(found.trials)
+"""
+
+
+def test_what_a_script_defines_runs_on_a_ray_of_its_own_which_ends_with_it(tmp_path):
+    shutil.copy(ROOT / "tests" / "spaces" / "own_space.py", tmp_path / "dense.py")
+    (tmp_path / "search.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "search.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "4\n"

@@ -1,0 +1,197 @@
+"""A real search on Ray nodes in network namespaces of this machine, one of which is killed again and again.
+
+    python tools/try_ray_nodes.py [--kills 20] [--every 6] [--folder FOLDER] [--set KEY=VALUE ...]   (as root)
+
+Two namespaces with an address each, joined by a pair of virtual devices: the head node with the driver, and a
+worker node whose mount namespace hides the prepared data, so that they are brought there through Ray. The same
+search is made by the executor serial first. Then the worker node's raylet is killed (SIGKILL) at random moments
+and another node started, until the search ends. Prints one JSON object: kills, trials begun anew, seconds, and
+whether the two journals are equal but for their clocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HEAD, WORKER = "facenas-head", "facenas-node"
+ADDRESSES = {HEAD: "10.200.77.1", WORKER: "10.200.77.2"}
+PORT = 6479
+CLOCKS = ("seconds", "finished", "search_seconds", "speculative")
+NODE = ["--num-cpus", "1", "--object-store-memory", "80000000", "--disable-usage-stats", "--block"]
+# A lost node is noticed after a second, not after 15.
+SOON = {"health_check_period_ms": 300, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
+SEARCH = [
+    "search.min_epochs=2", "search.width_epoch_step=0", "search.micro_epochs=2", "space.max_depth=8",
+    "space.max_width=16", "space.min_width=6", "recipe.batch_size=16",
+]  # fmt: skip
+
+
+def main() -> None:
+    """Sets the namespaces up, searches, kills, compares, and takes all away again."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--every", type=float, default=6, help="seconds between kills, on average")
+    parser.add_argument("--folder", type=Path, help="for the runs; default: a temporary one")
+    parser.add_argument("--set", dest="settings", nargs="*", default=SEARCH, help="of the search")
+    options = parser.parse_args()
+    folder = (options.folder or Path(tempfile.mkdtemp(prefix="ray-nodes-"))).absolute()
+    os.environ |= {"FACENAS_CACHE": str(folder / "cache"), "RAY_AUTH_MODE": "disabled"}
+    remove_namespaces()
+    try:
+        serial = search(folder, "serial", options.settings, [])
+        make_namespaces()
+        print(json.dumps(killed_search(folder, options, serial)))
+    finally:
+        remove_namespaces()
+
+
+def killed_search(folder: Path, options: argparse.Namespace, serial: float) -> dict[str, Any]:
+    """What became of the search by Ray whose worker node was killed again and again."""
+    rng, started = random.Random(0), time.perf_counter()
+    start_node(HEAD, "--head", "--port", str(PORT), "--system-config", json.dumps(SOON), folder=folder)
+    wait_for_head()
+    node = start_node(WORKER, "--address", f"{ADDRESSES[HEAD]}:{PORT}", folder=folder)
+    joined = time.perf_counter()
+    log = (folder / "ray.log").open("w")
+    command = [*search_command("ray", options.settings), "--address", f"{ADDRESSES[HEAD]}:{PORT}"]
+    driver = subprocess.Popen([*inside(HEAD), *command], cwd=folder, stderr=log, stdout=log)
+    kills = 0
+    while driver.poll() is None:
+        time.sleep(rng.uniform(0.5, 1.5) * options.every)
+        if kills < options.kills and driver.poll() is None:
+            kill_raylet(WORKER)
+            node.wait()
+            kills += 1
+            node = start_node(WORKER, "--address", f"{ADDRESSES[HEAD]}:{PORT}", folder=folder)
+    seconds = time.perf_counter() - joined
+    text = (folder / "ray.log").read_text(encoding="utf-8")
+    if driver.returncode:
+        sys.exit(f"the search ended with {driver.returncode}:\n{text[-3000:]}")
+    begun_anew = [int(count) for count in re.findall(r"is lost; (\d+) trials", text)]
+    return {
+        "kills": kills,
+        "nodes_lost_with_a_worker": len(begun_anew),
+        "trials_begun_anew": sum(begun_anew),
+        "data_brought": "brought to nodes" in text,
+        "left_in_the_cache": sorted(path.name for path in (folder / "node").rglob("meta.json")),
+        "trials": len(journal(folder / "runs" / "ray")),
+        "journals_equal": all(
+            journal(folder / "runs" / "ray", name) == journal(folder / "runs" / "serial", name)
+            for name in ("trials.jsonl", "metrics.jsonl", "right.jsonl")
+        ),
+        "serial_seconds": round(serial, 1),
+        "ray_seconds": round(seconds, 1),
+        "ray_start_seconds": round(joined - started, 1),
+    }
+
+
+def search(folder: Path, executor: str, settings: list[str], prefix: list[str]) -> float:
+    """Makes a search and gives its wall clock in seconds."""
+    started = time.perf_counter()
+    subprocess.run(
+        [*prefix, *search_command(executor, settings)], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
+    return time.perf_counter() - started
+
+
+def search_command(executor: str, settings: list[str]) -> list[str]:
+    """A small search on the digits."""
+    changed = [part for setting in settings for part in ("--set", setting)]
+    start = [sys.executable, "-m", "facenas.cli", "search", "--preset", "demo-digits"]
+    return [*start, "--executor", executor, "--run", executor, *changed]
+
+
+def journal(run: Path, name: str = "trials.jsonl") -> list[dict[str, Any]]:
+    """Its lines without clocks."""
+    lines = map(json.loads, (run / name).read_text(encoding="utf-8").splitlines())
+    return [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
+
+
+def inside(namespace: str) -> list[str]:
+    """What is put before a command to run it there."""
+    return ["ip", "netns", "exec", namespace]
+
+
+def start_node(namespace: str, *arguments: str, folder: Path) -> subprocess.Popen[bytes]:
+    """`ray start` in a namespace; the worker's has a cache of its own, and does not see the driver's."""
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
+    ray += ["--node-ip-address", ADDRESSES[namespace], *NODE]
+    command = [*inside(namespace), *ray]
+    if namespace == WORKER:
+        hidden = folder / "cache"
+        environment["FACENAS_CACHE"] = str(folder / "node")
+        hide = f'mount -t tmpfs none "{hidden}" && exec "$@"'
+        command = [*inside(namespace), "unshare", "--mount", "sh", "-c", hide, "sh", *ray]
+    with (folder / f"{namespace}.log").open("a") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def processes(namespace: str) -> list[psutil.Process]:
+    """All that run there."""
+    found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+    return [psutil.Process(int(pid)) for pid in found.stdout.split() if psutil.pid_exists(int(pid))]
+
+
+def kill_raylet(namespace: str) -> None:
+    """SIGKILL, as a spot machine or a power cut would end it; what it had started ends with it."""
+    for process in processes(namespace):
+        if process.is_running() and process.name() == "raylet":
+            process.kill()
+            process.wait()
+    while [process for process in processes(namespace) if process.is_running()]:
+        for process in processes(namespace):
+            process.kill()
+        time.sleep(0.1)
+
+
+def make_namespaces() -> None:
+    """Two, with a pair of virtual devices between them."""
+    for name in ADDRESSES:
+        ip("netns", "add", name)
+        ip("-n", name, "link", "set", "lo", "up")
+    ip("link", "add", "fn-head", "netns", HEAD, "type", "veth", "peer", "name", "fn-node", "netns", WORKER)
+    for name, link in ((HEAD, "fn-head"), (WORKER, "fn-node")):
+        ip("-n", name, "addr", "add", f"{ADDRESSES[name]}/24", "dev", link)
+        ip("-n", name, "link", "set", link, "up")
+
+
+def remove_namespaces() -> None:
+    """With all that runs in them."""
+    for name in ADDRESSES:
+        for process in processes(name):
+            process.kill()
+        subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
+
+
+def ip(*arguments: str) -> None:
+    """Runs iproute2's `ip`."""
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def wait_for_head() -> None:
+    """Until the head node takes connections."""
+    probe = f"import socket; socket.create_connection(('{ADDRESSES[HEAD]}', {PORT}), 1)"
+    for _ in range(60):
+        if not subprocess.run(
+            [*inside(HEAD), sys.executable, "-c", probe], check=False, stderr=subprocess.DEVNULL
+        ).returncode:
+            return
+        time.sleep(1)
+    sys.exit("the head node did not start")
+
+
+if __name__ == "__main__":
+    main()
