@@ -166,6 +166,8 @@ def make_namespaces() -> None:
     for name, link in ((HEAD, "fn-head"), (WORKER, "fn-node")):
         ip("-n", name, "addr", "add", f"{ADDRESSES[name]}/24", "dev", link)
         ip("-n", name, "link", "set", link, "up")
+        # Ray finds out its own address by the route to another machine.
+        ip("-n", name, "route", "add", "default", "via", ADDRESSES[WORKER if name == HEAD else HEAD])
 
 
 def remove_namespaces() -> None:

@@ -15,6 +15,14 @@ from facenas.files import reading
 
 MaxTrials = Annotated[int | None, typer.Option(min=1, help="Stop after so many trials; resume goes on.")]
 MaxHours = Annotated[float | None, typer.Option(help="Stop after so many hours; resume goes on.")]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option(help="gpu (default with a card), process (default without), serial, ray, or module:Class."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT|auto", help="Of the executor ray: the cluster; default: this machine."),
+]
 Until = Annotated[str | None, typer.Option(metavar="HH:MM", help="Stop at this time of day; resume goes on.")]
 Reuse = Annotated[
     list[str] | None,
@@ -38,16 +46,8 @@ def search(
         str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
-    executor: Annotated[
-        str | None,
-        typer.Option(
-            help="gpu (default with a card), process (default without), serial, ray, or module:Class."
-        ),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT|auto", help="Of ray: the cluster; default: this machine alone."),
-    ] = None,
+    executor: ExecutorName = None,
+    address: Address = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Trials at once; default: 4 a card, fewer if memory is short; else one a core."),
@@ -95,6 +95,9 @@ def search(
 
 def resume(
     run: RunName,
+    executor: ExecutorName = None,
+    address: Address = None,
+    workers: Annotated[int | None, typer.Option(help="Trials at once, if not as before.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Make failed trials again.")] = False,
     max_trials: MaxTrials = None,
     max_hours: MaxHours = None,
@@ -111,9 +114,13 @@ def resume(
     """
     import facenas
 
+    where = {"executor": executor, "address": address, "workers": workers}
+    given = as_settings({f"execution.{name}": value for name, value in where.items()})
+    if executor not in (None, "ray"):
+        given.append("execution.address=null")
     found = facenas.resume(
         run,
-        settings=settings,
+        settings=[*given, *settings],
         retry_failed=retry_failed,
         runs_dir=runs_dir,
         max_trials=max_trials,
