@@ -56,6 +56,7 @@ SPACES: Registry[SearchSpace[Any]] = Registry("search space", "facenas.spaces")
 CLASSIFICATION, FACE = "classification", "face"
 FACE_SIZE = 112  # pixels a side of an aligned crop, as every face network of the literature takes it
 LARGE = 64  # images of so many pixels a side are made smaller at once
+STEM_STRIDES = (1, 2, 4, 8, 16, 32)  # the last for images of 1024 pixels, the largest there are
 LEAST_SIDE = 2  # pixels that strides may leave: BatchNorm cannot learn from one image of one pixel
 
 ADDED = {"added": True}  # metadata of a field that came when architectures were on disk: no key at its default
@@ -352,11 +353,6 @@ def check_choices(settings: Config, names: Sequence[str]) -> None:
 def replaced(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
     """`values` with another one at `index`."""
     return (*values[:index], value, *values[index + 1 :])
-
-
-def is_stem_stride(stride: int) -> bool:
-    """Whether halvings alone give it: a power of 2."""
-    return stride > 0 and stride & (stride - 1) == 0
 
 
 def check_left(image_size: int, shrink: int) -> None:

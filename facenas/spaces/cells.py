@@ -26,12 +26,12 @@ from facenas.errors import UserError
 from facenas.spaces.base import (
     ADDED,
     SPACES,
+    STEM_STRIDES,
     Architecture,
     GeneSpace,
     ImageFacts,
     check_choices,
     check_left,
-    is_stem_stride,
 )
 
 # What a block may do, from small to large; the number is the side of its kernel in pixels.
@@ -221,7 +221,7 @@ class CellArchitecture(Architecture):
 
     def __post_init__(self) -> None:
         positive = min(self.stem, self.in_channels, self.num_classes) > 0
-        if not self.cells or not positive or not is_stem_stride(self.stem_stride):
+        if not self.cells or not positive or self.stem_stride not in STEM_STRIDES:
             raise UserError(f"not a cells architecture: {self}")
         shrink = 1.0
         for number, cell in enumerate(self.cells, start=1):

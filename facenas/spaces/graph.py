@@ -36,13 +36,13 @@ from facenas.spaces.base import (
     LARGE,
     LEAST_SIDE,
     SPACES,
+    STEM_STRIDES,
     Architecture,
     GeneSpace,
     ImageFacts,
     check_choices,
     check_face_size,
     check_left,
-    is_stem_stride,
 )
 from facenas.spaces.graph_ops import (
     AVERAGE,
@@ -100,7 +100,7 @@ class GraphArchitecture(Architecture):
     def __post_init__(self) -> None:
         fits = (
             self.task in (CLASSIFICATION, FACE)
-            and is_stem_stride(self.stem_stride)
+            and self.stem_stride in STEM_STRIDES
             and (self.task != FACE or (self.in_channels, self.stem_stride) == (3, 1))
             and len(self.widths) == len(self.stages) > 0
             and self.first_stride in (1, 2)

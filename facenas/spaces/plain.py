@@ -22,10 +22,10 @@ from facenas.errors import UserError
 from facenas.spaces.base import (
     ADDED,
     SPACES,
+    STEM_STRIDES,
     Architecture,
     ImageFacts,
     SearchSpace,
-    is_stem_stride,
     replaced,
 )
 
@@ -202,7 +202,7 @@ class PlainArchitecture(Chain):
     stem_stride: int = field(default=1, metadata=ADDED)
 
     def __post_init__(self) -> None:
-        fits = self._choices_fit(len(self.operations)) and is_stem_stride(self.stem_stride)
+        fits = self._choices_fit(len(self.operations)) and self.stem_stride in STEM_STRIDES
         if not fits or min(self.in_channels, self.num_classes) < 1:
             raise UserError(f"not a plain architecture: {self}")
 
