@@ -60,8 +60,10 @@ class Tracker(facenas.Callback):
         mlflow.end_run("FINISHED" if result else "KILLED")
 
 
-brief = {"search.min_epochs": 1, "search.micro": False, "space.max_depth": 4, "data.data_fraction": 0.2}
-found = facenas.search("demo-digits", settings=brief, max_trials=1, callbacks=[Tracker()], run="runs/tracked")
+brief = {"search.min_epochs": 1, "search.micro": False, "space.max_depth": 4, "space.min_width": 12}
+found = facenas.search(
+    "demo-digits", settings=brief, executor="serial", max_trials=1, callbacks=[Tracker()], run="runs/tracked"
+)
 found = facenas.resume(found.run, callbacks=[Tracker()])  # nothing is tracked twice
 trained = facenas.train(found, epochs=2, callbacks=[Tracker()])
 for run in mlflow.search_runs(order_by=["start_time"], output_format="list"):

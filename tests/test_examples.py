@@ -15,7 +15,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # What makes seconds of those that take a minute; all others run as they stand.
 SMALLER = {
     "01_search_digits": ('"data.data_fraction": 0.5', '"data.data_fraction": 0.1'),
-    "07_mlflow": ('"data.data_fraction": 0.2', '"data.data_fraction": 0.05'),
+    "07_mlflow": ('"search.micro": False', '"search.micro": False, "data.data_fraction": 0.1'),
     "05_faces": ('search("demo", ', 'search("demo", settings={"space.max_depth": 10}, '),
 }
 
