@@ -12,6 +12,7 @@ import pytest
 import facenas.api
 from facenas.api import _next
 from facenas.errors import CandidateError, SearchStoppedError, UserError
+from facenas.report import write_search_page
 from facenas.runs import Run, list_runs, open_run
 from facenas.spaces import fingerprint
 from facenas.strategies import NSGA2, MacroMicro
@@ -127,6 +128,7 @@ def test_the_best_so_far_is_told_and_taken(tmp_path):
     search(tmp_path, "run", evaluate=None, data=data, max_trials=1, settings={"recipe.cutout": 0})
     with pytest.raises(UserError, match=r"not ended; .*--so-far` trains the best until now \(depth 3, width 8"):
         facenas.train(tmp_path / "run")
+    assert "facenas train run --so-far" in write_search_page(tmp_path / "run").read_text()
     trained = facenas.train(tmp_path / "run", so_far=True, epochs=1, run=tmp_path / "best")
     assert (trained.architecture.depth, trained.run) == (3, tmp_path / "best")
     rows = {row["run"]: row for row in list_runs(tmp_path)}

@@ -331,7 +331,12 @@ def front_csv(front: Front) -> str:
 
 
 def pick_command(run: RunFolder, member: int) -> str:
-    """Trains the network of this trial as a run of its own, in the folder of runs that the search was given."""
+    """Trains the network of this trial as a run of its own."""
+    return train_command(run, "--pick", str(member), "--run", f"{run.path.resolve().name}-{member}")
+
+
+def train_command(run: RunFolder, *options: str) -> str:
+    """`facenas train` of a run, in the folder of runs that the search was given."""
     name = run.path.resolve().name
     try:
         words = shlex.split(run.about.command or "")
@@ -339,8 +344,7 @@ def pick_command(run: RunFolder, member: int) -> str:
         words = []
     folder = [[a, b] for a, b in pairwise(words) if a == "--runs-dir"]
     folder += [word.split("=", 1) for word in words if word.startswith("--runs-dir=")]
-    command = ["facenas", "train", name, "--pick", str(member), "--run", f"{name}-{member}"]
-    return shlex.join(command + (folder or [[]])[-1])
+    return shlex.join(["facenas", "train", name, *options, *(folder or [[]])[-1]])
 
 
 def trainings(run: RunFolder) -> list[tuple[str, Network]]:

@@ -21,7 +21,8 @@ from facenas.report import front as fronts
 from facenas.report import plots
 from facenas.report.front import Beside, Budget, Front, Member, RankCheck
 from facenas.report.html import Tile, render
-from facenas.report.read import Final, Network, RunFolder, Trial, phases, read_run, stages
+from facenas.report.read import Final, Network, RunFolder, Trial, phases, read_network, read_run, stages
+from facenas.runs import open_run
 from facenas.strategies.rank_check import rank_warning
 
 _MOST_FIELDS = 4  # of the architecture, as columns of the table of trials
@@ -85,8 +86,9 @@ def _render(
     recommended = None
     if front and budget:
         recommended = fronts.Recommendation(budget, fronts.recommend(front.members, budget))
-    check, final, network = fronts.rank_check(run), run.final, _network(run)
-    panels = [Panel(network)] if network and not front else []
+    check, final, panel = fronts.rank_check(run), run.final, None if front else _panel(run)
+    network = panel.network if panel else None
+    panels = [panel] if panel else []
     if front:
         panels = _member_panels(front, recommended.member if recommended else None)
     selects = run.about.group("data").get("select_on")
@@ -190,10 +192,23 @@ def _costs(trials: Sequence[Trial]) -> list[str]:
     return [name for name in named if name not in fields]
 
 
-def _network(run: RunFolder) -> Network | None:
-    """The network found; before that the one the search holds: the last that was kept."""
+def _panel(run: RunFolder) -> Panel | None:
+    """The network found; before that what the search would give now, as its strategy says."""
     if ended := run.best or run.final:
-        return ended.architecture
+        return Panel(ended.architecture) if ended.architecture else None
+    try:
+        best = open_run(run.path.parent, run.path.name).best_so_far()
+    except Exception:  # a strategy or a space that is not here, a journal of another version
+        best = None
+    if best is None or best["architecture"] is None:
+        held = _last_kept(run)
+        return Panel(held) if held else None
+    command = fronts.train_command(run, "--so-far")
+    shown = f"{fmt.percent(best['accuracy'])} in the search until now."
+    return Panel(read_network(best["architecture"]), shown, command=command)
+
+
+def _last_kept(run: RunFolder) -> Network | None:
     ok = [t for t in run.trials if not t.failed]
     held = [t for t in ok if t.decision in ("kept", "baseline")]
     best = held[-1] if held else max(ok, key=lambda t: t.accuracy, default=None)
