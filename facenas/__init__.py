@@ -20,7 +20,7 @@ from facenas._version import __version__
 
 if TYPE_CHECKING:
     from facenas import spaces, strategies
-    from facenas.api import SearchResult, TrainResult, load, resume, search, train
+    from facenas.api import SearchResult, TrainResult, export_latency, load, resume, search, train
     from facenas.errors import CandidateError, SearchStoppedError, UserError
     from facenas.evaluation import benches, evaluate
     from facenas.evaluation.benches.result import BenchResult
@@ -34,6 +34,7 @@ _NAMES = {
     "resume": "facenas.api:resume",
     "train": "facenas.api:train",
     "load": "facenas.api:load",
+    "export_latency": "facenas.api:export_latency",
     "evaluate": "facenas.evaluation:evaluate",
     "benches": "facenas.evaluation.benches",
     "heads": "facenas.models.heads",
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "benches",
     "evaluate",
+    "export_latency",
     "heads",
     "load",
     "resume",

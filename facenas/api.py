@@ -21,6 +21,7 @@ from facenas.config import Config
 from facenas.errors import SearchStoppedError, UserError
 from facenas.execution import EXECUTORS, Executor, check_execution
 from facenas.files import reading
+from facenas.models.latency_table import read_table
 from facenas.runs import Run, create_run, open_run
 from facenas.runs.callbacks import Callback, Callbacks, build_callbacks, with_names
 from facenas.runs.config import RunConfig
@@ -104,6 +105,7 @@ def search(
     data: Any = None,
     recipe: Any = None,
     evaluate: Callable[..., Any] | str | None = None,
+    latency: str | Path | None = None,
     seed: int | None = None,
     workers: int | None = None,
     executor: str | type[Executor] | None = None,
@@ -124,7 +126,8 @@ def search(
     images, a store of faces, a torch Dataset, or (images n x h x w x c uint8, labels). recipe: a shipped one by
     name, a YAML file, or a `Recipe`. evaluate: one's own measure of a candidate instead of a training; it gets
     what it names of candidate, seed, on_epoch and stop, and returns an accuracy in percent, or a mapping with
-    `accuracy` and other values. workers: trials at once, by default 4 a GPU, else one a core; what lives in a
+    `accuracy` and other values. latency: the file that a target measured (`facenas latency export`), for the
+    objective of that name. workers: trials at once, by default 4 a GPU, else one a core; what lives in a
     notebook or a script is searched in this process unless workers are asked for. settings: any other by its
     dotted key (`{"data.data_fraction": 0.5}`). callbacks: what is told how it goes, objects of `Callback` or
     names (`tensorboard`, `module:Class`); the run keeps names for whoever resumes it, not objects. run: the
@@ -144,6 +147,7 @@ def search(
         "data.name": _data_name(data),
         "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
         "evaluate": _function_name(evaluate),
+        "latency": None if latency is None else str(latency),
         "seed": seed,
         "execution.executor": EXECUTORS.name_of(executor) if isinstance(executor, type) else executor,
         "execution.workers": workers,
@@ -155,6 +159,8 @@ def search(
     check_execution(config.execution, config.import_main)
     stop, shared = _stop_rule(max_trials, max_hours, until), _runs_at(reuse, runs_dir)
     facts = _facts(config)
+    if config.latency:
+        read_table(config.latency).check(config.build_space(facts))
     label = str(preset) if preset else "search"
     made = _new_run(config, facts, label, run, runs_dir, command or _python_call("search"))
     return _search(made, stop, shared, told)
@@ -311,6 +317,37 @@ def _weights_path(source: str | Path | SearchResult | TrainResult, runs_dir: str
     return path if path.is_file() or path.suffix.lower() == ".onnx" else _open(source, runs_dir).folder
 
 
+def export_latency(
+    target: str | Path,
+    out: str | Path,
+    *,
+    networks: int = 20,
+    blocks: int = 2000,
+    draws: int = 2000,
+    data: Any = None,
+    settings: Settings = (),
+    runs_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Writes a zip that measures networks on another machine; its `latency.json` is `latency` of `search`.
+
+    target: a run, whose candidates come first (its front, then all others), or a preset, whose space alone is
+    known. networks: that are measured whole, filled up by random ones of the space; blocks: distinct parts of
+    networks, those of most networks first, out of up to `draws` random ones. data, settings: of a preset, as in
+    `search`. Returns what the zip holds. Raises UserError for wrong arguments or data.
+    """
+    from facenas.export.latency import candidates_of, export_latency
+
+    if any((folder / "run.yaml").is_file() for folder in (Path(runs_dir or _RUNS, target), Path(target))):
+        run = _open(target, runs_dir)
+        if data is not None or settings:
+            raise UserError(f"{target}: is a run, which has data and settings of its own; give a preset")
+        space, candidates = run.config.build_space(run.about["data"]), candidates_of(run)
+    else:
+        config = _anchored(_configure(target, settings, {"data.name": _data_name(data)}))
+        space, candidates = config.build_space(_facts(config)), []
+    return export_latency(space, candidates, Path(out), networks, blocks, draws)
+
+
 def _choice(group: str, key: str, thing: Any, registry: Any) -> dict[str, Any]:
     """A space or strategy as settings: the whole group, by the name of its class."""
     if thing is None:
@@ -395,7 +432,9 @@ def _anchored(config: RunConfig) -> RunConfig:
     named = data.name in ("", DEMO) or known_name(data.name) is not None or not path.exists()
     name = data.name if named else str(path.resolve())
     root = data.root.expanduser().resolve()
-    return config.model_copy(update={"data": data.model_copy(update={"name": name, "root": root})})
+    latency = config.latency and config.latency.expanduser().resolve()
+    data = data.model_copy(update={"name": name, "root": root})
+    return config.model_copy(update={"data": data, "latency": latency})
 
 
 def _facts(config: RunConfig) -> dict[str, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "'")  # how a cell begins that is not taken for a text
-_MOST_JSON = 200_000_000  # bytes; in memory, ten times as much
+MOST_JSON = 200_000_000  # bytes; in memory, ten times as much
 
 
 def write_atomically(
@@ -173,7 +173,7 @@ def read_whole(path: Path, most: int) -> bytes:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; raises UserError when it is missing or damaged, or holds Infinity or NaN."""
-    data = read_whole(path, _MOST_JSON)
+    data = read_whole(path, MOST_JSON)
     try:
         tree = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

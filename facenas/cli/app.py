@@ -21,6 +21,7 @@ from facenas.cli import search, train
 from facenas.cli.data import cache, data_app
 from facenas.cli.evaluate import eval
 from facenas.cli.faces import register
+from facenas.cli.latency import latency_app
 from facenas.errors import SearchStoppedError, UserError, first_line
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
 for command, example in _EXAMPLES.items():
     app.command(epilog=f"Example: {example}")(command)
 app.add_typer(data_app, name="data")
+app.add_typer(latency_app, name="latency")
 register(app)
 
 

@@ -45,6 +45,9 @@ def search(
     select_on: Annotated[
         str | None, typer.Option(help="validation (default), or test as the paper's authors did.")
     ] = None,
+    latency: Annotated[
+        Path | None, typer.Option(help="What a target measured, its latency.json: the objective latency.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
     executor: ExecutorName = None,
     address: Address = None,
@@ -78,6 +81,7 @@ def search(
         preset,
         data=data,
         recipe="face-search" if task == "face" else None,
+        latency=latency,
         seed=seed,
         workers=workers,
         executor=executor,

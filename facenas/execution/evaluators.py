@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch takes a second to import
     from torch import nn
 
     from facenas.data import TrainingData
+    from facenas.models.latency_table import LatencyTable
     from facenas.training.supernet import PathJudge
     from facenas.training.tasks import Score
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:  # torch takes a second to import
 class TrainAlone(Evaluator):
     """Trains the candidate on the prepared data in `data_folder` and validates it after every epoch.
 
-    fingerprint: of the images; split_seed: decides what is held out; latency: whether it is measured too.
+    fingerprint: of the images; split_seed: decides what is held out; latency: whether it is measured too, or
+    what a target measured.
     """
 
     shares_process = True
@@ -39,7 +41,7 @@ class TrainAlone(Evaluator):
     fingerprint: str
     recipe: Recipe | FaceRecipe
     split_seed: int
-    latency: bool = False
+    latency: bool | LatencyTable = False
     # What the last trial had on the card, until the next one has found it there.
     _images: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -53,7 +55,7 @@ class TrainAlone(Evaluator):
             "recipe": self.recipe.deciding(),
             "seed": self.split_seed,
         }
-        return told | ({"latency": True} if self.latency else {})
+        return told | _latency_key(self.latency)
 
     def files(self) -> tuple[Path, ...]:
         """The prepared data."""
@@ -100,14 +102,16 @@ class TrainAlone(Evaluator):
                 best = score
         assert best is not None
         return replace(
-            self._judged(best, task.model, data),
+            self._judged(best, candidate, task.model, data),
             train_accuracy=max(epoch["train_accuracy"] for epoch in history),
             images=epochs * task.images,
             history=history,
             facts=task.facts() if device.is_gpu else {},
         )
 
-    def _judged(self, score: Score, network: nn.Module, data: TrainingData) -> TrialResult:
+    def _judged(
+        self, score: Score, candidate: Candidate, network: nn.Module, data: TrainingData
+    ) -> TrialResult:
         """What a score on the held-out images says of a trial, and what else was to be measured."""
         import numpy as np
         import torch
@@ -118,15 +122,17 @@ class TrainAlone(Evaluator):
             validated=len(score.right),
             threads=torch.get_num_threads(),
             right_bits=np.packbits(score.right).tobytes().hex(),
-            values=self._measured(network, data),
+            values=self._latency(candidate, network, data),
         )
 
     def _data(self, candidate: Candidate) -> DataConfig:
         fraction = self.data.data_fraction * candidate.budget.data_fraction
         return self.data.model_copy(update={"data_fraction": fraction})
 
-    def _measured(self, network: nn.Module, data: TrainingData) -> dict[str, float]:
-        """Latency in milliseconds for one image, if asked for, while no other trial disturbs the clock."""
+    def _latency(self, candidate: Candidate, network: nn.Module, data: TrainingData) -> dict[str, float]:
+        """Milliseconds for one image, if asked for: measured here, while no other trial disturbs the clock."""
+        if not isinstance(self.latency, bool):
+            return _told_latency(self.latency, candidate)
         if not self.latency:
             return {}
         from facenas.data import describe
@@ -185,7 +191,7 @@ class SupernetPath(TrainAlone):
             self._judge = config, *self._build_judge(config, self.supernet)
         _, judge, data = self._judge
         score, network = judge(arch, seed)
-        return self._judged(score, network, data)
+        return self._judged(score, candidate, network, data)
 
     def _build_judge(self, config: DataConfig, supernet: SupernetRef) -> tuple[PathJudge, TrainingData]:
         from facenas.data import open_data
@@ -203,12 +209,13 @@ class FunctionEvaluator(Evaluator):
     """One's own measure: `function` takes what it names of candidate, seed, on_epoch and stop.
 
     It returns an accuracy in percent, or a mapping with `accuracy` and other measured numbers, which are
-    objectives by their name, or a whole TrialResult. `seed`: of the run. What the function does is not part
-    of the trial key: a function that was changed needs a new run.
+    objectives by their name, or a whole TrialResult. `seed`: of the run; latency: what a target measured. What
+    the function does is not part of the trial key: a function that was changed needs a new run.
     """
 
     function: Callable[..., Any]
     seed: int = 0
+    latency: LatencyTable | None = None
 
     def identity(self, candidate: Candidate) -> dict[str, Any]:
         """The function's name, and the seed."""
@@ -216,10 +223,17 @@ class FunctionEvaluator(Evaluator):
             "evaluate": function_name(self.function),
             "data_fraction": candidate.budget.data_fraction,
             "seed": self.seed,
+            **_latency_key(self.latency),
         }
 
     def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         """Calls the function."""
+        result = self._call(candidate, seed, on_epoch, stop)
+        if self.latency is None:
+            return result
+        return replace(result, values=result.values | _told_latency(self.latency, candidate))
+
+    def _call(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
         history: list[dict[str, Any]] = []
 
         def report(metrics: dict[str, Any]) -> None:
@@ -259,6 +273,17 @@ class FunctionEvaluator(Evaluator):
         return number
 
 
+def _latency_key(latency: bool | LatencyTable | None) -> dict[str, Any]:
+    """What a trial key says of latency: by which table it was told, or that it was measured here."""
+    return {"latency": getattr(latency, "fingerprint", True)} if latency else {}
+
+
+def _told_latency(table: LatencyTable, candidate: Candidate) -> dict[str, float]:
+    """Nothing of a network that the table does not know, such as one drawn to try a supernet."""
+    value = table(candidate.architecture)
+    return {"latency": value} if math.isfinite(value) else {}
+
+
 def function_name(function: Any) -> str:
     """`module:name`, by which `import_object` finds it unless it lives in a notebook or a script."""
     named = function if hasattr(function, "__qualname__") else type(function)
@@ -274,9 +299,9 @@ def remember(function: Callable[..., Any]) -> str:
     return function_name(function)
 
 
-def function_evaluator(name: str, seed: int) -> FunctionEvaluator:
+def function_evaluator(name: str, seed: int, latency: LatencyTable | None = None) -> FunctionEvaluator:
     """The evaluator of the function that a configuration names; raises UserError when it is not there."""
     function = _REMEMBERED.get(name) or import_object(name, "evaluate")
     if not callable(function):
         raise UserError(f"evaluate {name}: is no function")
-    return FunctionEvaluator(function() if isinstance(function, type) else function, seed)
+    return FunctionEvaluator(function() if isinstance(function, type) else function, seed, latency)

@@ -27,6 +27,7 @@ from facenas.files import as_cells
 from facenas.report.format import amount, exactly, label, listed, many, percent
 from facenas.report.read import Network, RunFolder, Trial, phases, read_about, read_final, read_run
 from facenas.runs.config import RunConfig
+from facenas.runs.run import kept_config
 from facenas.spaces.base import fingerprint
 from facenas.strategies.pareto import build_objectives, hypervolume, non_dominated
 from facenas.strategies.rank_check import kendall_tau
@@ -140,7 +141,7 @@ def _growth(run: RunFolder, limits: dict[str, float], corner: dict[str, float]) 
 def _corner(run: RunFolder, limits: dict[str, float]) -> dict[str, float]:
     """As the search has it; of a space that cannot be built here, the largest costs of the trials."""
     try:
-        config = validate(RunConfig, run.about.config, "run.yaml")
+        config = validate(RunConfig, kept_config(run.path, run.about.config), "run.yaml")
         space = config.build_space(run.about.data)
         return {one.name: one.scale for one in build_objectives(space, config.search)}
     except Exception:  # a plug-in's code, or settings of another version

@@ -146,6 +146,13 @@ class Trial(Record):
         return self.network.counted(name, image_size) if found is None else found
 
 
+class LatencyTable(Record):
+    """What latency was told by: a target, and how sums of blocks compare with whole networks there."""
+
+    target: str
+    summary: str
+
+
 class Best(Record):
     """`best.json`: the network found, with its parameters (of faces, without the head); of a front, all of it.
 
@@ -161,6 +168,7 @@ class Best(Record):
     objectives: tuple[str, ...] = ()
     front: tuple[dict[str, Any], ...] | None = None
     beginning: dict[str, Any] | None = None
+    latency_table: LatencyTable | None = None
 
 
 class Verification(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -11,6 +12,7 @@ from facenas.config import Config, choice, parse_group
 from facenas.data.config import DataConfig
 from facenas.errors import UserError
 from facenas.execution import ExecutionConfig
+from facenas.models.latency_table import read_table
 from facenas.spaces import SPACES, ImageFacts, SearchSpace
 from facenas.spaces.plain import Plain
 from facenas.strategies import STRATEGIES, MacroMicro, Strategy
@@ -44,8 +46,9 @@ else:
 class RunConfig(Config):
     """All settings of one search, as written to `run.yaml`.
 
-    evaluate: one's own measure as `module:function`, instead of a training on `data`. callbacks: what is told
-    how search and full training go, `tensorboard` or each as `module:Class`; they decide nothing.
+    evaluate: one's own measure as `module:function`, instead of a training on `data`. latency: what a target
+    measured, the `latency.json` of `facenas latency export`, for the objective of that name. callbacks: what is
+    told how search and full training go, `tensorboard` or each as `module:Class`; they decide nothing.
     """
 
     seed: int = Field(0, ge=0)
@@ -54,6 +57,7 @@ class RunConfig(Config):
     search: StrategySettings = MacroMicro.Settings()
     recipe: Annotated[Recipe | FaceRecipe, BeforeValidator(_parse_recipe)] = Recipe()
     evaluate: str | None = None
+    latency: Path | None = None
     execution: ExecutionConfig = ExecutionConfig()
     callbacks: tuple[str, ...] = ()
 
@@ -73,6 +77,11 @@ class RunConfig(Config):
             raise ValueError(
                 "data.select_on is test, but faces are selected on identities held out from training; "
                 "leave it at validation"
+            )
+        if self.latency and "latency" not in getattr(self.search, "objectives", ()):
+            raise ValueError(
+                "latency: is a table, but search.objectives does not name latency; for example "
+                "search.objectives=[parameters,latency]"
             )
         known = {"latency"}  # what a training measures beside what an architecture counts
         for name in () if self.evaluate else getattr(self.search, "objectives", ()):
@@ -95,6 +104,8 @@ class RunConfig(Config):
     def build_space(self, data: dict[str, Any]) -> SearchSpace[Any]:
         """The space, bound to images as a run's `data` tells them (`facenas.data.describe`)."""
         space: SearchSpace[Any] = self.space.owner(self.space).bind(ImageFacts.of(data))
+        if self.latency:
+            space.costs = {"latency": read_table(self.latency)}
         return space
 
     def build_strategy(self, space: SearchSpace[Any]) -> Strategy:

@@ -205,5 +205,6 @@ def _found(strategy: Strategy, log: SearchLog, workers: int, ended: bool) -> dic
         "search_seconds": trials[-1]["search_seconds"],
         "trial_seconds": round(sum(trial["seconds"] for trial in trials if "reused" not in trial), 3),
         "workers": workers,
+        **{f"{name}_table": table.facts() for name, table in strategy.space.costs.items()},
         **trials[-1].get("facts", {}),
     }

@@ -37,9 +37,9 @@ def build_evaluator(run: Run, space: Any) -> Evaluator:
     """
     config, search = run.config, run.config.search
     if config.evaluate:
-        return function_evaluator(config.evaluate, config.seed)
-    latency = "latency" in getattr(search, "objectives", ())
-    if latency:
+        return function_evaluator(config.evaluate, config.seed, space.costs.get("latency"))
+    latency = space.costs.get("latency") or "latency" in getattr(search, "objectives", ())
+    if latency is True:
         from facenas.models.latency import check_packages  # needs torch
 
         check_packages()

@@ -11,6 +11,7 @@ from facenas.errors import UserError
 from facenas.execution import ExecutionConfig
 from facenas.models.heads import HEADS
 from facenas.runs.config import RunConfig
+from facenas.runs.run import kept_config
 from facenas.spaces import SPACES
 from facenas.strategies import STRATEGIES
 
@@ -30,7 +31,8 @@ def load_run_config(preset: str | RunConfig, settings: list[str], overrides: dic
     else:
         path = Path(preset) if preset.endswith((".yaml", ".yml")) else _shipped_preset(preset)
         tree = read_yaml(path)
-        tree = tree.get("config", tree)  # of a run.yaml, which tells more than settings
+        if "config" in tree:  # of a run.yaml, which tells more than settings
+            tree = kept_config(path.parent, tree["config"])
     _resolve_recipe(tree)
     for key, value in overrides.items():
         if value is not None:

@@ -16,6 +16,7 @@ from facenas.errors import UserError
 from facenas.files import read_json, reading
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
+from facenas.runs.run import kept_config
 from facenas.spaces import ImageFacts, from_json
 from facenas.spaces.plain import Plain
 from facenas.strategies import Candidate, Decision, MacroMicro, Strategy, TrialResult
@@ -178,7 +179,7 @@ def _read_run(path: Path) -> RecordedSearch:
     if not (folder / "run.yaml").is_file():
         raise UserError(f"{journal}: its run.yaml is not beside it; give a journal in its run folder")
     about = read_yaml(folder / "run.yaml")
-    config = validate(RunConfig, about.get("config"), str(folder / "run.yaml"))
+    config = validate(RunConfig, kept_config(folder, about.get("config")), str(folder / "run.yaml"))
     trials = read_journal(journal)
     best = folder / "best.json"
     final = read_json(best) if best.is_file() else None

@@ -21,12 +21,23 @@ from filelock import FileLock, Timeout
 from facenas.config import read_yaml, validate
 from facenas.data import TrainingData, open_data, prepare
 from facenas.errors import UnknownClassError, UserError
-from facenas.files import check_place, read_json, remedy_of, temporary_for, write_json, write_text
+from facenas.files import (
+    MOST_JSON,
+    check_place,
+    read_json,
+    read_whole,
+    remedy_of,
+    temporary_for,
+    write_json,
+    write_text,
+)
+from facenas.models.latency_table import read_table
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.runs.search_log import read_results
 from facenas.spaces import Architecture, from_json
 
+_LATENCY = "latency.json"
 _PACKAGES = ("facenas", "torch", "torchvision", "numpy", "pydantic")
 
 
@@ -173,11 +184,18 @@ def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any
     folder = runs_dir / name
     if folder.exists():
         raise UserError(f"{folder}: exists already; resume it, remove it, or choose another name")
-    about = _about(name, config, data, command)
+    kept, facts = {}, dict[str, Any]()
+    if config.latency:
+        table, kept[_LATENCY] = read_table(config.latency), read_whole(config.latency, MOST_JSON)
+        facts["latency"] = {"fingerprint": table.fingerprint, "target": table.target}
+        config = config.model_copy(update={"latency": folder.resolve() / _LATENCY})
+    about = _about(name, config, data, command) | facts
     temporary = temporary_for(folder)
     try:
         temporary.mkdir(parents=True)
         write_text(temporary / "run.yaml", _yaml(about))
+        for file, content in kept.items():
+            (temporary / file).write_bytes(content)
         temporary.rename(folder)
     except OSError as error:
         raise UserError(
@@ -219,11 +237,19 @@ def open_run(runs_dir: Path, name: str) -> Run:
     for folder in (runs_dir / name, Path(name)):
         if (folder / "run.yaml").is_file():
             about = read_yaml(folder / "run.yaml")
-            config = validate(RunConfig, about.get("config"), f"{folder / 'run.yaml'}: config")
+            tree = kept_config(folder, about.get("config"))
+            config = validate(RunConfig, tree, f"{folder / 'run.yaml'}: config")
             if not isinstance(data := about.get("data"), dict) or not isinstance(data.get("fingerprint"), str):
                 raise UserError(f"{folder / 'run.yaml'}: tells no fingerprint of its data; restore the file")
             return Run(folder, config, about)
     raise UserError(f"{name}: no such run in {runs_dir}; `facenas runs` lists them, --runs-dir looks elsewhere")
+
+
+def kept_config(folder: Path, tree: Any) -> Any:
+    """The configuration in `run.yaml`, with the table of latencies that the run keeps wherever it lies now."""
+    if isinstance(tree, dict) and tree.get("latency"):
+        return {**tree, "latency": str(folder / _LATENCY)}
+    return tree
 
 
 def _if_there(path: Path) -> dict[str, Any] | None:

@@ -27,10 +27,11 @@ import importlib
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, cached_property
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -192,10 +193,14 @@ class SearchSpace(ABC, Generic[A]):
     `Plain(max_depth=10).bind(ImageFacts(1, 10, 28))`. Strategies may need more than `sample` and `start`:
     `mutate(architecture, rng)` gives one with an elementary change, `crossover(first, second, rng)` one that
     takes parts of both. Same settings, same images: equal spaces.
+
+    costs: what an architecture costs elsewhere, by name, such as `latency` on a target; infinity where nobody
+    knows.
     """
 
     Settings: ClassVar[type[Config]] = Config
     Architecture: ClassVar[type[Any]]
+    costs: Mapping[str, Callable[[Any], float]] = MappingProxyType({})
     tasks: ClassVar[tuple[str, ...]] = (CLASSIFICATION,)
     name: ClassVar[str]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,11 @@ class Objective:
         return self is ERROR or result.status == "failed" or self.name in result.values
 
     def allows(self, architecture: Architecture) -> bool:
-        """Whether a counted value keeps the limit; true for what only training can tell."""
-        return not self.counted or self.of(architecture, TrialResult()) <= self.limit
+        """Whether a counted value is known and keeps the limit; true for what only training can tell."""
+        if not self.counted:
+            return True
+        value = self.of(architecture, TrialResult())
+        return value <= self.limit and math.isfinite(value)
 
 
 # The limit keeps failed candidates, whose accuracy is 0, off the front.
@@ -227,14 +231,15 @@ _COUNTED = ("parameters", "macs", "memory")
 def build_objectives(space: Any, settings: ParetoSettings) -> list[Objective]:
     """The error and the costs that `settings` names, for images as the space is bound to.
 
-    The scale of a cost is its limit, else the largest of a hundred random members; of what only a trial
-    tells, 1000.
+    What the architecture or `space.costs` tell is counted. The scale of a cost is its limit, else the largest
+    of a hundred random members; of what only a trial tells, 1000.
     """
     size = space.images.image_size
     counts: dict[str, Callable[[Any, TrialResult], float]] = {
         "parameters": lambda arch, _: float(arch.count_parameters()),
         "macs": lambda arch, _: float(arch.count_macs(size)),
         "memory": lambda arch, _: float(arch.count_memory(size)),
+        **{name: _cost(function) for name, function in space.costs.items()},
     }
     rng = random.Random(0)
     members = [space.sample(rng) for _ in range(_SAMPLES)]
@@ -242,13 +247,18 @@ def build_objectives(space: Any, settings: ParetoSettings) -> list[Objective]:
     for name in settings.objectives:
         limit = settings.limits.get(name, float("inf"))
         if name in counts:
-            largest = max(counts[name](member, TrialResult()) for member in members)
+            values = (counts[name](member, TrialResult()) for member in members)
+            largest = max(value for value in values if math.isfinite(value))
             scale = settings.limits.get(name, largest)
             found.append(Objective(name, counts[name], scale, limit))
         else:
             scale = settings.limits.get(name, _MEASURED_SCALE)
             found.append(Objective(name, _measured(name), scale, limit, counted=False))
     return found
+
+
+def _cost(function: Callable[[Any], float]) -> Callable[[Any, TrialResult], float]:
+    return lambda arch, _: function(arch)
 
 
 def _measured(name: str) -> Callable[[Any, TrialResult], float]:
