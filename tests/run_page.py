@@ -26,6 +26,7 @@ FACES, YUNET = os.environ["PAGE_FACES"], Path(os.environ["PAGE_YUNET"])
 
 def scaled_down(words: list[str]) -> list[str]:
     """What is added to the words of a facenas command: small trainings by the serial executor."""
+    from test_configs import scaled as scaled_preset
     from test_configs import scaled_down as scaled
     from test_configs import serial
 
@@ -41,7 +42,7 @@ def scaled_down(words: list[str]) -> list[str]:
     if words[0] == "identify" and "--threshold" not in words:
         return ["--threshold", "0.3"]  # a gallery of few people has none of its own
     if words[:2] == ["latency", "export"]:
-        return ["--networks", "5", "--draws", "60"]
+        return [*scaled_preset(words[2]), "--networks", "5", "--draws", "20"]
     if words[:2] == ["data", "demo"]:
         return ["--identities", "4", "--images", "2"]
     if words[0] == "align":

@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -175,6 +175,12 @@ def blocks_of(arch: Architecture, image_size: int) -> list[Block]:
         with recorder:
             network(image)
     return _grouped(recorder.steps)
+
+
+@lru_cache(maxsize=4096)
+def block_keys(arch: Architecture, image_size: int) -> tuple[str, ...]:
+    """The keys of `blocks_of`."""
+    return tuple(block.key for block in blocks_of(arch, image_size))
 
 
 def _grouped(steps: list[Step]) -> list[Block]:

@@ -140,9 +140,9 @@ class LatencyTable:
 
     def _sum(self, arch: Architecture) -> tuple[float, int]:
         """Of the blocks, each beyond an empty session, infinity when one is missing; and how many there are."""
-        from facenas.models.blocks import blocks_of  # imports torch
+        from facenas.models.blocks import block_keys  # imports torch
 
-        keys = [block.key for block in blocks_of(arch, self.images.image_size)]
+        keys = block_keys(arch, self.images.image_size)
         return math.fsum(max(0.0, self.blocks.get(key, math.inf) - self.empty) for key in keys), len(keys)
 
     @cached_property
@@ -214,14 +214,15 @@ class LatencyTable:
 
 def missing_blocks(space: SearchSpace[Any], known: Any) -> list[list[str]]:
     """Of `CHECKED` random networks, always the same, what blocks are not among the keys `known`."""
-    from facenas.models.blocks import blocks_of  # imports torch
+    from facenas.models.blocks import block_keys, blocks_of  # imports torch
 
-    rng = random.Random(0)
-    members = (space.sample(rng) for _ in range(CHECKED))
-    return [
-        [block.summary for block in blocks_of(arch, space.images.image_size) if block.key not in known]
-        for arch in members
-    ]
+    rng, size = random.Random(0), space.images.image_size
+    found: list[list[str]] = []
+    for arch in (space.sample(rng) for _ in range(CHECKED)):
+        unknown = {*block_keys(arch, size)} - {*known}
+        blocks = blocks_of(arch, size) if unknown else ()
+        found.append([block.summary for block in blocks if block.key in unknown])
+    return found
 
 
 def _fit(compared: Sequence[Compared]) -> tuple[float, float]:
