@@ -343,7 +343,7 @@ def export_latency(
             raise UserError(f"{target}: is a run, which has data and settings of its own; give a preset")
         space, candidates = run.config.build_space(run.about["data"]), candidates_of(run)
     else:
-        config = _anchored(_configure(target, settings, {"data.name": _data_name(data)}))
+        config = _anchored(_configure(target, settings, {"data.name": _data_name(data)}, ()))
         space, candidates = config.build_space(_facts(config)), []
     return export_latency(space, candidates, Path(out), networks, blocks, draws)
 

@@ -247,7 +247,7 @@ def open_run(runs_dir: Path, name: str) -> Run:
 
 def kept_config(folder: Path, tree: Any) -> Any:
     """The configuration in `run.yaml`, with the table of latencies that the run keeps wherever it lies now."""
-    if isinstance(tree, dict) and tree.get("latency"):
+    if isinstance(tree, dict) and tree.get("latency") and (folder / _LATENCY).exists():
         return {**tree, "latency": str(folder / _LATENCY)}
     return tree
 
