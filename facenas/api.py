@@ -450,18 +450,25 @@ def _find_data(config: RunConfig) -> TrainingData:
     from facenas.data import ImageSet, open_data, prepare
     from facenas.data.cache import crop_side
     from facenas.data.datasets import HOW_TO_GET_FACES
+    from facenas.data.faces.store import FaceStore
     from facenas.training.recipes import FaceRecipe
 
     faces = isinstance(config.recipe, FaceRecipe)
     if faces and not config.data.name:
         raise UserError(f"this preset needs a store of faces: {HOW_TO_GET_FACES}")
-    data = open_data(prepare(config.data))
-    if faces == isinstance(data, ImageSet):
+    data = open_data(prepare(config.data), config.data.image_size)
+    if faces != isinstance(data, FaceStore):
         what = "a set of image classes" if faces else "a store of faces"
         needed = "faces" if faces else "classification"
         raise UserError(f"{config.data.name}: is {what}, but the recipe is for {needed}")
-    if isinstance(data, ImageSet) and not isinstance(config.recipe, FaceRecipe):
-        crop_side(data, config.recipe.pad, config.recipe.crop)  # one that does not fit would fail every trial
+    if not isinstance(data, FaceStore) and not isinstance(config.recipe, FaceRecipe):
+        if config.recipe.augment == "pad_crop":  # a crop that does not fit would fail every trial
+            crop_side(data, config.recipe.pad, config.recipe.crop)
+        elif isinstance(data, ImageSet):
+            raise UserError(
+                f"{config.data.name}: recipe.augment random_resized_crop needs images of their full size; make "
+                "a store of them by `facenas data import SOURCE OUT.zarr --classes`"
+            )
     return data
 
 

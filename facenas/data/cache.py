@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -28,6 +28,9 @@ from facenas.data.found import Unread, write_found
 from facenas.data.images import Pixels, resize
 from facenas.errors import UserError
 from facenas.files import publish_folder
+
+if TYPE_CHECKING:
+    from facenas.data.datasets import ClassData
 
 Labels = NDArray[np.int64]
 
@@ -75,7 +78,7 @@ class ImageSet:
         return int(self.train_images.shape[1])
 
 
-def crop_side(image_set: ImageSet, pad: int, crop: int | None) -> int:
+def crop_side(image_set: ClassData, pad: int, crop: int | None) -> int:
     """Side of the training crops in pixels; raises UserError when the padded images are smaller."""
     side, size = crop or image_set.crop_size, image_set.image_size
     if side > size + 2 * pad:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facenas.data.classes.crops import decode_center
 from facenas.data.images import decode_image, find_images, open_image, reason_of, to_pixels
 from facenas.errors import UserError
 from facenas.evaluation.embedders.device_batches import without_tf32
@@ -67,7 +68,7 @@ class Network(nn.Module):
         if self.trained.arch.task == FACE:
             raise UserError("a face network knows no classes: call embed")
         channels, side, _ = self.trained.input_shape
-        logits = self._outputs(_pixels(images, side, channels, face=False))
+        logits = self._outputs(_pixels(images, side, channels, False, self.trained.crop_fraction))
         probabilities = torch.from_numpy(logits).softmax(1).numpy()
         return [self.classes[best] for best in probabilities.argmax(1)], probabilities
 
@@ -89,13 +90,13 @@ def unit_embeddings(images: Images, embed: Callable[[Pixels], NDArray[np.float32
     return np.asarray(raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12), np.float32)
 
 
-def _pixels(images: Images, side: int, channels: int, face: bool) -> Pixels:
+def _pixels(images: Images, side: int, channels: int, face: bool, crop_fraction: float | None = None) -> Pixels:
     """(n, side, side, channels) uint8; files of classes are resized, those of faces must be that large."""
     if isinstance(images, Tensor):
         images = images.cpu().numpy()
     if not isinstance(images, np.ndarray):
         names = [images] if isinstance(images, str | Path) else list(images)
-        read = [_read(Path(name), side, channels, face) for name in names]
+        read = [_read(Path(name), side, channels, face, crop_fraction) for name in names]
         images = np.stack(read) if read else np.empty((0, side, side, channels), np.uint8)
     pixels = images[..., None] if images.ndim == 3 else images
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, channels):
@@ -108,10 +109,12 @@ def _pixels(images: Images, side: int, channels: int, face: bool) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _read(path: Path, side: int, channels: int, face: bool) -> Pixels:
+def _read(path: Path, side: int, channels: int, face: bool, crop_fraction: float | None) -> Pixels:
     try:
         with open_regular(path) as file:
             data = file.read()
+        if crop_fraction:
+            return decode_center(data, crop_fraction, side, grey=channels == 1)
         if not face:
             with open_image(data) as image:
                 return to_pixels(image, grey=channels == 1, size=side)

@@ -74,7 +74,7 @@ class TrainAlone(Evaluator):
         from facenas.training.tasks import TaskContext, build_task
         from facenas.training.trainer import Trainer
 
-        device, data = pick_device(self.worker), open_data(self.data_folder)
+        device, data = pick_device(self.worker), open_data(self.data_folder, self.data.image_size)
         epochs = candidate.budget.epochs
         task = build_task(
             TaskContext(
@@ -199,7 +199,7 @@ class SupernetPath(TrainAlone):
         from facenas.training.supernet import PathJudge
         from facenas.training.tasks import TaskContext
 
-        data, device = open_data(self.data_folder), pick_device(self.worker)
+        data, device = open_data(self.data_folder, self.data.image_size), pick_device(self.worker)
         context = TaskContext(supernet.space.largest(), data, config, self.recipe, self.split_seed, 0, device)
         return PathJudge(context, supernet.path, supernet.space, supernet.recalibration), data
 

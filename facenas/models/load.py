@@ -32,14 +32,16 @@ class _Facts(Config):
     colour: Literal["RGB", "BGR", "grey"] = "RGB"
     image_size: int = Field(ge=1, le=4096)
     classes: tuple[str, ...] = ()
+    crop_fraction: float | None = Field(None, gt=0, le=1)
 
 
 class TrainedNetwork(nn.Module):
     """A network with trained weights, in float32 on the CPU, in evaluation mode, and what it takes and gives.
 
     mean, std: per channel in the order of `color`, on the 0..1 scale; image_size: side in pixels;
-    classes: their names in the order of the logits, none for faces; format: of its file; turned: whether
-    that was of a network trained on BGR, whose weights now take RGB.
+    classes: their names in the order of the logits, none for faces; crop_fraction: what it sees of an image, a
+    square in its middle of this part of the shorter side; None: all of it, squeezed to a square; format: of its
+    file; turned: whether that was of a network trained on BGR, whose weights now take RGB.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TrainedNetwork(nn.Module):
         color: str = "RGB",
         image_size: int = FACE_SIZE,
         classes: Sequence[str] = (),
+        crop_fraction: float | None = None,
         *,
         format: str = "run",
         turned: bool = False,
@@ -58,7 +61,7 @@ class TrainedNetwork(nn.Module):
         super().__init__()
         self.arch, self.network = arch, network.float()
         self.mean, self.std, self.color = tuple(mean), tuple(std), color
-        self.image_size, self.classes = image_size, tuple(classes)
+        self.image_size, self.classes, self.crop_fraction = image_size, tuple(classes), crop_fraction
         self.format, self.turned = format, turned
         self.eval()
 
@@ -100,7 +103,8 @@ class TrainedNetwork(nn.Module):
             "layout": "NCHW float32, (pixel / 255 - mean) / std",
             "output": meanings[self.output],
         }
-        return facts | ({"classes": json.dumps(self.classes)} if self.classes else {})
+        facts |= {"classes": json.dumps(self.classes)} if self.classes else {}
+        return facts | ({"crop_fraction": str(self.crop_fraction)} if self.crop_fraction else {})
 
 
 def load_network(path: str | Path, color: Color | None = None, prefix: str | None = None) -> TrainedNetwork:
@@ -179,5 +183,5 @@ def _filled(path: Path, said: dict[str, Any], weights: Any, **more: Any) -> Trai
         raise UserError(f"{path}: names {len(facts.classes)} classes, but tells {arch.num_classes} apart")
     network = arch.build(0)
     network.load_state_dict(weights)
-    shown = facts.mean, facts.std, facts.colour, facts.image_size, facts.classes
+    shown = facts.mean, facts.std, facts.colour, facts.image_size, facts.classes, facts.crop_fraction
     return TrainedNetwork(arch, network, *shown, **more)

@@ -68,7 +68,8 @@ def train_supernet(run: Run, evaluator: SupernetPath, on_epoch: OnEpoch) -> None
     path, key, space = ref.path, ref.fingerprint, ref.space
     checkpoint = checked_checkpoint(path, key) or _take_over(run, settings, path, key)
     if checkpoint is None or len(checkpoint["history"]) < settings.epochs:
-        config, data, seed = run.config, open_data(evaluator.data_folder), int(key[:16], 16) >> 1
+        config, seed = run.config, int(key[:16], 16) >> 1
+        data = open_data(evaluator.data_folder, config.data.image_size)
         with kept_threads(checkpoint):
             context = TaskContext(
                 space.largest(), data, config.data, config.recipe, config.seed, seed, pick_device()

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from facenas.data import ImageSet, TrainingData
+from facenas.data import TrainingData
+from facenas.data.classes.store import ImageStore
+from facenas.data.faces.store import FaceStore
 from facenas.device import pick_device
 from facenas.errors import UserError
 from facenas.files import reading, write_json
@@ -19,6 +21,7 @@ from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import fingerprint
 from facenas.training import distributed
 from facenas.training.fit import TrainState, fit, kept_threads, save
+from facenas.training.recipes import Recipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
 
@@ -124,9 +127,11 @@ def _model_path(run: Run) -> Path:
 def _save_model(run: Run, arch: Architecture, data: TrainingData, state: TrainState) -> None:
     """Weights and all that is needed to use them; loads with `torch.load(weights_only=True)`."""
     about: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    if isinstance(data, ImageSet):
+    if not isinstance(data, FaceStore):
         about = {"classes": data.classes, "mean": data.mean, "std": data.std}
         about = {key: list(values) for key, values in about.items()}
+    if isinstance(data, ImageStore) and isinstance(run.config.recipe, Recipe):
+        about["crop_fraction"] = run.config.recipe.crop_fraction
     model = {
         "architecture": arch.to_json(),
         **about,

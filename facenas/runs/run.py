@@ -89,7 +89,7 @@ class Run:
 
     def _find(self) -> tuple[Path, TrainingData]:
         folder = prepare(self.config.data)
-        data = open_data(folder)
+        data = open_data(folder, self.config.data.image_size)
         if data.fingerprint != self.about["data"]["fingerprint"]:
             raise UserError(
                 f"{self.config.data.name}: the images have changed since run {self.name} began; "

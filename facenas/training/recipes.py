@@ -62,6 +62,9 @@ class Recipe(Optimization):
 
     `flip` and `crop` left at null take the data set's own value (no flip for characters; 32x32 crops of
     28x28 and 32x32 images, else the image size).
+    `augment`: pad_crop, the whole image padded by `pad` and cropped to `crop`; or, of stores alone,
+    random_resized_crop: 8 to 100 % of the image, of a ratio of 3:4 to 4:3, at the image size. `color_jitter`:
+    by how much brightness, contrast and saturation change at most, each by a factor of its own, in any order.
     """
 
     kind: Literal["classification"] = "classification"
@@ -69,6 +72,17 @@ class Recipe(Optimization):
     crop: int | None = Field(None, ge=8)
     flip: bool | None = None
     cutout: int = Field(16, ge=0)
+    augment: Annotated[Literal["pad_crop", "random_resized_crop"], ADDED] = "pad_crop"
+    color_jitter: Annotated[float, ADDED, Field(ge=0, le=1)] = 0.0
+    label_smoothing: Annotated[float, ADDED, Field(ge=0, lt=1)] = 0.0
+
+    @property
+    def crop_fraction(self) -> float:
+        """What is judged of an image of a store: a square in its middle, of this part of its shorter side.
+
+        As ImageNet is judged, 224 of 256, after random resized crops; else all of it.
+        """
+        return 224 / 256 if self.augment == "random_resized_crop" else 1.0
 
 
 class FaceRecipe(Optimization):

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facenas.data import ImageSet, TrainingData
+from facenas.data import TrainingData
 from facenas.data.config import DataConfig
+from facenas.data.faces.store import FaceStore
 from facenas.device import Device
 from facenas.errors import UserError
 from facenas.spaces import Architecture
@@ -29,11 +30,14 @@ class Score:
 
 
 class LossNetwork(nn.Module):
-    """A network with its loss, as the training loop calls them; this one's outputs are logits."""
+    """A network with its loss, as the training loop calls them; this one's outputs are logits.
 
-    def __init__(self, model: nn.Module) -> None:
+    label_smoothing: what part of each label is spread over all classes.
+    """
+
+    def __init__(self, model: nn.Module, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.label_smoothing = model, label_smoothing
 
     def forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images (n, c, h, w), labels (n,) int64 -> mean loss, number of right answers."""
@@ -46,7 +50,8 @@ class LossNetwork(nn.Module):
 
     def judge(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy, in float32, and right answers of what `embed` gave for a whole batch."""
-        return F.cross_entropy(outputs.float(), labels), (outputs.argmax(1) == labels).sum()
+        loss = F.cross_entropy(outputs.float(), labels, label_smoothing=self.label_smoothing)
+        return loss, (outputs.argmax(1) == labels).sum()
 
 
 class Task(Protocol):
@@ -141,7 +146,7 @@ def build_task(context: TaskContext) -> NetworkTask:
     from facenas.training.classification import ClassificationTask
     from facenas.training.faces import FaceTask
 
-    faces = not isinstance(context.data, ImageSet)
+    faces = isinstance(context.data, FaceStore)
     if not context.final:
         context.data_config.check_candidates_are_judged()
     if faces == (context.arch.task == "face") == isinstance(context.recipe, FaceRecipe):
