@@ -92,7 +92,7 @@ def test_the_commands_in_the_head_of_a_configuration_run(python, home, faces, pa
         assert "Hardware" in path.read_text()
     small = {
         "casia.zarr": faces, "ir18": "tiny.json", "ir50": "tiny.json", "DIR": home / "data",
-        "mnist": "fashion-mnist", "cifar10": "fashion-mnist",
+        "mnist": "fashion-mnist", "cifar10": "fashion-mnist", "imagenet/": home / "pictures",
     }  # fmt: skip
     starts = {"facenas": ["-m", "facenas.cli"], "torchrun": ["-m", "torch.distributed.run"]}
     for line in told:

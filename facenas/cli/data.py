@@ -60,9 +60,7 @@ Spread = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="Of faces: processes that decode; by default one for each core, for few images this one."
-    ),
+    typer.Option(min=1, help="Processes that decode; by default one for each core, for few images this one."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit code 1 when images cannot be read.")]
 
@@ -112,7 +110,7 @@ def import_(
             f"{out}: images by class are written to one folder, OUT.zarr; any tool may copy it elsewhere"
         )
     if classes:
-        told = import_classes(source, Path(out), overwrite)
+        told = import_classes(source, Path(out), overwrite, workers)
     else:
         told = import_faces(source, out, kept_as, resize, overwrite, workers, disks)
     show(told, as_json)
@@ -157,7 +155,7 @@ def check(store: Store, workers: Workers = None, as_json: Json = False) -> None:
     from facenas.data.remote import folder_of
 
     with folder_of(store) as path:
-        told = check_images(path) if is_image_store(path) else check_store(path, workers)
+        told = check_images(path, workers) if is_image_store(path) else check_store(path, workers)
     show(told | {"store": store}, as_json)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from facenas.data.augment import Augment, Normalize
+from facenas.data.augment import Augment, Draws, Normalize
 from facenas.errors import UserError
 from facenas.training.recipes import Recipe
 
@@ -101,3 +101,34 @@ def test_normalise_alone_is_the_textbook_formula():
     values = Normalize(image_set(16, 1, 16), CPU)(pixels)
     plain = (np.arange(256).reshape(1, 1, 16, 16) / 255 - 0.49) / 0.25
     np.testing.assert_allclose(values.numpy(), plain, atol=2e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_color_jitter_is_torchvision_s(channels):
+    from torchvision.transforms import functional as F
+
+    steps = F.adjust_brightness, F.adjust_contrast, F.adjust_saturation
+    augment = Augment(Recipe(pad=0, cutout=0, color_jitter=0.4), image_set(12, channels, 12, flip=False), CPU)
+    augment.normalize = lambda images: images.permute(0, 3, 1, 2).float()
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, 12, 12, channels), np.uint8))
+    draws = augment.draw(24, torch.Generator().manual_seed(0))
+    assert draws.jitter[3].unique().numel() > 3, "several orders"
+    factors = 1 + 0.4 * (draws.jitter[:3] / 2**19 - 1)
+    assert 0.6 <= factors.min() < 0.7
+    assert 1.3 < factors.max() <= 1.4
+    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    found = augment.apply(pixels, Draws.of(draws.stacked()))
+    for i in range(24):
+        like = pixels[i].permute(2, 0, 1).float() / 255
+        for step in orders[draws.jitter[3, i]]:
+            like = steps[step](like, float(factors[step, i]))
+        assert (found[i] - 255 * like).abs().max() < 1
+
+
+def test_jitter_that_is_off_draws_nothing():
+    states = []
+    for recipe in (Recipe(), Recipe(color_jitter=0.0)):
+        generator = torch.Generator().manual_seed(0)
+        assert Augment(recipe, image_set(32, 3, 32), CPU).draw(4, generator).jitter is None
+        states.append(generator.get_state())
+    assert torch.equal(*states)

@@ -26,6 +26,13 @@ def test_holding_nothing_out_decides_the_final_training_alone():
     assert whole.deciding(final=True) == usual.deciding(final=True) | {"hold_out": False}
 
 
+@pytest.mark.parametrize(
+    "added", [{"augment": "random_resized_crop"}, {"color_jitter": 0.4}, {"label_smoothing": 0.1}]
+)
+def test_so_does_one_of_classification_alone(added):
+    assert Recipe(**added).deciding() == Recipe().deciding() | added
+
+
 @pytest.mark.parametrize("added", [{"optimizer": "adamw"}, {"betas": (0.9, 0.99)}, {"accumulate": 4}])
 def test_a_setting_that_was_added_decides_once_it_is_another_than_before(added):
     for model in (Recipe, FaceRecipe):

@@ -6,6 +6,7 @@ it, JPEG is decoded at a half, a quarter or an eighth of its size, which the for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, cast
 
@@ -64,9 +65,7 @@ def center_boxes(sizes: NDArray[np.integer], fraction: float) -> Boxes:
     return np.concatenate([(sizes - side) // 2, side, side], axis=1)
 
 
-def decode_box(
-    data: bytes | NDArray[np.uint8], size: tuple[int, int], box: tuple[int, ...], out: Pixels
-) -> None:
+def decode_box(data: bytes | NDArray[np.uint8], size: Sequence[int], box: Sequence[int], out: Pixels) -> None:
     """Fills `out` (side, side, 1 or 3) with a box of the JPEG `data`, whose height and width are `size`.
 
     Shrunk by the mean of the pixels that fall on one, enlarged bilinearly. Raises ValueError for damage.
@@ -92,7 +91,7 @@ def decode_center(data: bytes, fraction: float, side: int, grey: bool) -> Pixels
     """
     kept = as_jpeg(data)
     out = np.empty((side, side, 1 if grey else 3), np.uint8)
-    decode_box(kept.data, kept.size, tuple(center_boxes(np.array([kept.size]), fraction)[0].tolist()), out)
+    decode_box(kept.data, kept.size, center_boxes(np.array([kept.size]), fraction)[0].tolist(), out)
     return out
 
 
@@ -129,7 +128,7 @@ def as_jpeg(data: bytes, factor: int = 8) -> Jpeg:
 
 
 def decode_jpeg(
-    data: bytes | NDArray[np.uint8], size: tuple[int, int], grey: bool = False, factor: int = 1
+    data: bytes | NDArray[np.uint8], size: Sequence[int], grey: bool = False, factor: int = 1
 ) -> Pixels:
     """(h, w, 1 or 3) uint8 at 1/`factor` of `size`, height and width. Raises ValueError for any damage."""
     height, width = (-(-side // factor) for side in size)

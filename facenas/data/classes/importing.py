@@ -7,9 +7,10 @@ import os
 import shutil
 import time
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import compress, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,24 +24,28 @@ from facenas.data.classes.crops import as_jpeg
 from facenas.data.classes.sources import ClassSource, open_classes
 from facenas.data.classes.store import FIELDS, About, fingerprint, is_image_store
 from facenas.data.found import FOUND, SKIPPED, Unread, tell, write_skipped
-from facenas.data.images import Files, reason_of
+from facenas.data.images import Files, FolderFiles, reason_of
 from facenas.data.parts import PART_NAMES, PARTS, TEST, TRAIN, VALIDATION
 from facenas.data.sharded import ShardedWriter
+from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
 from facenas.files import check_place, folder_beside, put_in_place, remedy_of, tidy_beside, write_json
 
 _BATCH = 64  # images that are prepared at once
-_SAMPLE = 10_000  # training images whose mean and deviation are taken, evenly spread over all
+_SAMPLE = 10_000  # images to train or validate on whose mean and deviation are taken, evenly spread over all
 _LEAST_STD = 1 / 255  # as `facenas.data.cache.mean_std` has it
 
 
-def import_classes(source: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def import_classes(source: Path, out: Path, overwrite: bool = False, workers: int | None = 1) -> dict[str, Any]:
     """Writes the images at `source` (see `open_classes`) to the store `out`.
 
     JPEG is kept byte for byte unless EXIF turns it, all else is encoded. Images that cannot be read are listed
-    with the reason in `out`/skipped.csv. Returns the store, its images by part, its classes, how many images
-    were skipped and encoded, and the seconds it took. Raises UserError when the source makes no set, a class or
-    a part loses all its images, or `out` cannot be written; then nothing is left of it.
+    with the reason in `out`/skipped.csv. workers: processes that decode; None: one for each core when there are
+    many images. The store is the same, byte for byte, for any number of them.
+
+    Returns the store, its images by part, its classes, how many images were skipped and encoded, and the
+    seconds it took. Raises UserError when the source makes no set, a class or a part loses all its images, or
+    `out` cannot be written; then nothing is left of it.
     """
     started = time.perf_counter()
     check_place(out.parent)
@@ -48,12 +53,14 @@ def import_classes(source: Path, out: Path, overwrite: bool = False) -> dict[str
     images = open_classes(source)
     counts = _Counts(len(images.classes))
     with ImageStoreWriter(out, overwrite) as writer:
-        with tqdm(total=len(images.labels), desc="import", unit="image", disable=None) as bar:
-            for part in PARTS:
-                for batch in _prepared(images, part):
-                    writer.append(part, [one for one in batch if not one.reason])
-                    counts.add(part, batch)
-                    bar.update(len(batch))
+        with (
+            tqdm(total=len(images.labels), desc="import", unit="image", disable=None) as bar,
+            closing(_prepared(images, workers_for(len(images.labels), workers))) as batches,
+        ):
+            for part, batch in batches:
+                writer.append(part, [one for one in batch if not one.reason])
+                counts.add(part, batch)
+                bar.update(len(batch))
         counts.check(str(source), images)
         writer.finish(images, counts)
         unread = [*images.left_out, *counts.lost]
@@ -91,28 +98,62 @@ class Prepared(NamedTuple):
     reason: str = ""
 
 
-def _prepared(images: ClassSource, part: int) -> Iterator[list[Prepared]]:
-    """The images of one part, a batch at a time."""
+class _Batch(NamedTuple):
+    """Images of one part: their names, labels, whether moments are asked for, and bytes or why there are none.
+
+    Without bytes, whoever works on the batch reads them.
+    """
+
+    part: int
+    rows: list[tuple[str, int, bool]]
+    read: list[bytes | Exception] | None
+
+
+def _prepared(images: ClassSource, workers: int) -> Generator[tuple[int, list[Prepared]], None, None]:
+    """The part of each batch, and its images; all of one part come before those of the next."""
+    apart = workers == 1 or isinstance(images.files, FolderFiles)  # a .zip is read by this process alone
+    make = partial(_prepare, images.files if apart else None)
+    jobs = (batch for part in PARTS for batch in _batches(images, part, None if apart else images.files))
+    with closing(in_order(make, jobs, workers)) as batches:
+        for batch, prepared in batches:
+            yield batch.part, prepared
+
+
+def _batches(images: ClassSource, part: int, files: Files | None) -> Iterator[_Batch]:
+    """With their bytes, if `files` is given."""
     chosen = images.parts == part
-    total = int(chosen.sum())
-    every = -(-total // _SAMPLE) if part == TRAIN else total + 1
-    rows = compress(zip(images.names(), images.labels.tolist(), strict=True), chosen.tolist())
-    jobs = ((name, label, part == TRAIN and number % every == 0) for number, (name, label) in enumerate(rows))
-    while batch := list(islice(jobs, _BATCH)):
-        yield [_prepare(images.files, *job) for job in batch]
+    every = -(-int((images.parts != TEST).sum()) // _SAMPLE)
+    found = compress(zip(images.names(), images.labels.tolist(), strict=True), chosen.tolist())
+    rows = ((name, label, part != TEST and number % every == 0) for number, (name, label) in enumerate(found))
+    while batch := list(islice(rows, _BATCH)):
+        yield _Batch(part, batch, None if files is None else [_read(files, name) for name, _, _ in batch])
 
 
-def _prepare(files: Files, name: str, label: int, sampled: bool) -> Prepared:
-    """Reads and decodes; raises UserError when the machine is to blame that an image cannot be read."""
+def _read(files: Files, name: str) -> bytes | Exception:
     try:
-        data = files.read(name)
-        kept = as_jpeg(data, 1 if sampled else 8)
-    except Exception as error:  # Pillow's plugins and zipfile raise many kinds
-        return Prepared(name, label, reason=reason_of(error))
-    digest = int.from_bytes(hashlib.blake2b(kept.data, digest_size=8).digest())
-    plain = bool((kept.pixels == kept.pixels[:1, :1]).all())
-    moments = _moments(kept.pixels) if sampled else None
-    return Prepared(name, label, kept.data, kept.size, kept.grey, kept.data is not data, plain, digest, moments)
+        return files.read(name)
+    except Exception as error:  # whatever it is, it is told when the image's turn comes
+        return error
+
+
+def _prepare(files: Files | None, batch: _Batch) -> list[Prepared]:
+    """Reads and decodes; raises UserError when the machine is to blame that an image cannot be read."""
+    found = []
+    for number, (name, label, sampled) in enumerate(batch.rows):
+        try:
+            data = _read(files, name) if files else (batch.read or [])[number]
+            if isinstance(data, Exception):
+                raise data
+            kept = as_jpeg(data, 1 if sampled else 8)
+        except Exception as error:  # Pillow's plugins and zipfile raise many kinds
+            found.append(Prepared(name, label, reason=reason_of(error)))
+            continue
+        digest = int.from_bytes(hashlib.blake2b(kept.data, digest_size=8).digest())
+        plain = bool((kept.pixels == kept.pixels[:1, :1]).all())
+        moments = _moments(kept.pixels) if sampled else None
+        encoded = kept.data is not data
+        found.append(Prepared(name, label, kept.data, kept.size, kept.grey, encoded, plain, digest, moments))
+    return found
 
 
 def _moments(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

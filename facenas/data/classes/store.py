@@ -11,7 +11,9 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +27,7 @@ from facenas.data.classes.crops import Boxes, center_boxes, decode_box, decode_j
 from facenas.data.faces.store import Field
 from facenas.data.images import Pixels
 from facenas.data.sharded import ShardedArray
+from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
 from facenas.files import read_json
 
@@ -37,6 +40,7 @@ FIELDS = (
     Field("jpeg", "u1", (), 4 << 20),
 )
 IMAGE_SIZE = 224  # pixels a side, unless another is asked for or all images are squares of one size
+_BATCH = 64  # images that `check_images` decodes at once
 _RELEASED = 1 << 28  # bytes of images, after which what is mapped is let go: else it counts as memory
 
 
@@ -122,12 +126,14 @@ class ImageStore:
         """Of the store and of the size its images are seen at."""
         return hashlib.sha256(f"{self.about.fingerprint} {self.image_size}".encode()).hexdigest()
 
-    def encoded(self, index: int) -> NDArray[np.uint8]:
-        """The JPEG bytes of image `index`, (k,) uint8. Raises UserError when the offsets are damaged."""
-        start, stop = self.arrays["offsets"].take(np.array([index, index + 1])).tolist()
-        if not 0 <= start < stop <= len(self.arrays["jpeg"]):
-            raise _damaged(self.path, index, f"its bytes are said to be {start}..{stop}")
-        return self.arrays["jpeg"].span(start, stop)
+    def encoded(self, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """The JPEG bytes of each image, (k,) uint8. Raises UserError when offsets are damaged."""
+        ends = self.arrays["offsets"].take(np.concatenate([indices, indices + 1])).reshape(2, -1)
+        wrong = (ends[0] < 0) | (ends[0] >= ends[1]) | (ends[1] > len(self.arrays["jpeg"]))
+        for row in np.flatnonzero(wrong)[:1]:
+            where = f"{ends[0, row]}..{ends[1, row]}"
+            raise _damaged(self.path, int(indices[row]), f"its bytes are said to be {where}")
+        return self.arrays["jpeg"].spans(*ends.tolist())
 
     def read(self, indices: NDArray[np.int64], boxes: Boxes) -> Pixels:
         """(m, image_size, image_size, c) uint8: a box (m, 4) of each image of `indices` (m,), see `decode_box`.
@@ -135,16 +141,13 @@ class ImageStore:
         Raises UserError, naming the image, when one is damaged.
         """
         out = np.empty((len(indices), self.image_size, self.image_size, self.in_channels), np.uint8)
-        read = 0
-        for row, index in enumerate(indices.tolist()):
-            data = self.encoded(index)
-            height, width = self.sizes[index].tolist()
+        jpegs, sizes = self.encoded(indices), self.sizes[indices].tolist()
+        for row, data in enumerate(jpegs):
             try:
-                decode_box(data, (height, width), tuple(boxes[row].tolist()), out[row])
+                decode_box(data, sizes[row], boxes[row].tolist(), out[row])
             except ValueError as error:
-                raise _damaged(self.path, index, str(error)) from None
-            read += len(data)
-        self._release_after(read)
+                raise _damaged(self.path, int(indices[row]), str(error)) from None
+        self._release_after(sum(map(len, jpegs)))
         return out
 
     def read_centers(self, indices: NDArray[np.int64], fraction: float) -> Pixels:
@@ -230,22 +233,21 @@ def describe_store(path: Path) -> dict[str, Any]:
     }
 
 
-def check_images(path: Path) -> dict[str, Any]:
-    """Decodes every image and computes the fingerprint anew.
+def check_images(path: Path, workers: int | None = 1) -> dict[str, Any]:
+    """Decodes every image and computes the fingerprint anew, by so many processes (None: one for each core).
 
     Raises UserError, in one sentence, at the first thing that is not as it should be.
     """
     started = time.perf_counter()
     store = open_image_store(path)
     total = sum(store.about.images)
-    for index in tqdm(range(total), "check", unit="image", disable=None):
-        data = store.encoded(index)
-        height, width = store.sizes[index].tolist()
-        try:
-            decode_jpeg(data, (height, width), store.in_channels == 1)
-        except ValueError as error:
-            raise _damaged(path, index, str(error)) from None
-        store._release_after(len(data))
+    first = partial(_first_damaged, grey=store.in_channels == 1)
+    bar = tqdm(total=total, desc="check", unit="image", disable=None)
+    with bar, closing(in_order(first, _runs(store), workers_for(total, workers))) as runs:
+        for number, (run, fault) in enumerate(runs):
+            if fault is not None:
+                raise _damaged(path, number * _BATCH + fault[0], fault[1])
+            bar.update(len(run))
     digests = {name: _digest(array.blocks()) for name, array in store.arrays.items()}
     if fingerprint(store.about.images, store.classes, digests) != store.about.fingerprint:
         raise UserError(f"{path}: its contents do not match its fingerprint; import it anew")
@@ -256,6 +258,26 @@ def check_images(path: Path) -> dict[str, Any]:
         "fingerprint": store.about.fingerprint,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def _runs(store: ImageStore) -> Iterator[list[tuple[NDArray[np.uint8], list[int]]]]:
+    """JPEG bytes and sizes of all images, a few at a time."""
+    total = sum(store.about.images)
+    for start in range(0, total, _BATCH):
+        indices = np.arange(start, min(start + _BATCH, total))
+        jpegs = store.encoded(indices)
+        yield list(zip(jpegs, store.sizes[indices].tolist(), strict=True))
+        store._release_after(sum(map(len, jpegs)))
+
+
+def _first_damaged(run: list[tuple[NDArray[np.uint8], list[int]]], grey: bool) -> tuple[int, str] | None:
+    """(which of them, the reason) of the first image that does not decode."""
+    for number, (data, size) in enumerate(run):
+        try:
+            decode_jpeg(data, size, grey)
+        except ValueError as error:
+            return number, str(error)
+    return None
 
 
 def _digest(blocks: Iterator[NDArray[Any]]) -> str:

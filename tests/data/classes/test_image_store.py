@@ -71,7 +71,7 @@ def test_jpeg_is_kept_and_all_else_is_encoded_upright(tmp_path):
     told = import_classes(root, tmp_path / "a.zarr")
     assert (told["encoded"], told["skipped"]) == (4, 0)
     store = open_image_store(tmp_path / "a.zarr")
-    stored = [bytes(store.encoded(i)) for i in range(sum(store.about.images))]
+    stored = [bytes(data) for data in store.encoded(np.arange(sum(store.about.images)))]
     assert files["plain.jpg"] in stored
     assert stored.count(files["turned.jpg"]) == 0
     assert (store.sizes == [50, 30]).all(axis=1).sum() == 1, "the one that stood on its side"
@@ -108,8 +108,8 @@ def test_folder_zip_and_list_give_the_same_store(tmp_path, folder):
     lines = [f"{name},{label},{part}" for name, label, part in sorted(rows)]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *lines]))
     fingerprints = set()
-    for source in ("photos", "photos.zip", "list.csv"):
-        told = import_classes(tmp_path / source, tmp_path / "a.zarr", overwrite=True)
+    for source, workers in (("photos", 1), ("photos.zip", 2), ("list.csv", 1)):
+        told = import_classes(tmp_path / source, tmp_path / "a.zarr", True, workers)
         assert (told["training_images"], told["validation_images"], told["test_images"]) == (6, 6, 6)
         fingerprints.add(check_images(tmp_path / "a.zarr")["fingerprint"])
     assert len(fingerprints) == 1
@@ -131,7 +131,7 @@ def test_squares_of_one_size_are_seen_at_it(tmp_path):
     store = open_image_store(tmp_path / "a.zarr")
     assert store.image_size == 32
     assert describe_store(tmp_path / "a.zarr")["image_size"] == 32
-    whole = decode_jpeg(store.encoded(0), (32, 32))
+    whole = decode_jpeg(store.encoded(np.arange(1))[0], (32, 32))
     assert (store.read_centers(np.arange(1), 1.0)[0] == whole).all()
     other = open_image_store(tmp_path / "a.zarr", 24)
     assert other.fingerprint != store.fingerprint, "a trial on images of another size is another trial"
