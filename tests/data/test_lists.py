@@ -52,7 +52,7 @@ def test_every_form_of_a_list_says_the_same(folder):
         items = list(source.items())
         assert [item.identity for item in items] == labels, name
         assert source.total == 10
-        brightness = [Image.open(io.BytesIO(item.load())).getpixel((0, 0)) for item in items]
+        brightness = [Image.open(io.BytesIO(item.load()[1])).getpixel((0, 0)) for item in items]
         assert brightness == [20 * i for i in range(10)], name
 
 
@@ -90,7 +90,7 @@ def test_accents_of_one_letter_or_two_are_the_same(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "Zoe\u0308.png")
     (tmp_path / "x.csv").write_text("Zo\u00eb.png,Zoe\u0308\n", encoding="utf-8")
     (item,) = open_source(tmp_path / "x.csv").items()
-    assert (item.load()[:4], item.identity) == (b"\x89PNG", "Zo\u00eb")
+    assert (item.load()[1][:4], item.identity) == (b"\x89PNG", "Zo\u00eb")
     assert refuse_repeated(tmp_path / "x.csv") == len(list(read_list(tmp_path / "x.csv"))) == 1
 
 
