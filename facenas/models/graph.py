@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from facenas.models.ir import SqueezeExcite
+from facenas.models.plain import halving
 from facenas.spaces.base import check_face_size
 from facenas.spaces.graph import GraphArchitecture
 from facenas.spaces.graph_ops import (
@@ -22,6 +23,7 @@ from facenas.spaces.graph_ops import (
     Embedding,
     Gate,
     GlobalConvolution,
+    Halving,
     Identity,
     Linear,
     Mean,
@@ -78,6 +80,8 @@ def edge_module(edge: Edge) -> nn.Module:
             return nn.MaxPool2d(3, stride, 1)
         case Pooling("avg", stride):
             return nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+        case Halving():
+            return halving()
         case Gate(squeezed):
             return SqueezeExcite(before, squeezed)
         case Identity():

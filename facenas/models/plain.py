@@ -28,9 +28,14 @@ def build_module(arch: PlainArchitecture) -> nn.Module:
     )
 
 
+def halving() -> nn.Module:
+    """Half the pixels a side, rounded up. Windows that overlap could add gradients on a GPU in any order."""
+    return nn.MaxPool2d(2, ceil_mode=True)
+
+
 def stem_pools(stem_stride: int) -> list[nn.Module]:
     """What halves the side behind a convolution with a stride of 2, until `stem_stride` is reached."""
-    return [nn.MaxPool2d(3, 2, 1) for _ in range(1, stem_stride.bit_length() - 1)]
+    return [halving() for _ in range(1, stem_stride.bit_length() - 1)]
 
 
 def _layer(layer: Layer) -> nn.Sequential:

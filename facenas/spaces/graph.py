@@ -53,11 +53,11 @@ from facenas.spaces.graph_ops import (
     Dag,
     Embedding,
     GlobalConvolution,
+    Halving,
     Linear,
     Mean,
     Node,
     Place,
-    Pooling,
     Sketch,
     add_block,
 )
@@ -193,7 +193,7 @@ def _graph(arch: GraphArchitecture) -> Dag:
     stem = Convolution(3, min(2, arch.stem_stride), active=True)
     x = sketch.add("stem", image, stem, arch.widths[0])
     for number in range(1, arch.stem_stride.bit_length() - 1):
-        x = sketch.add(f"stem_pool{number}", x, Pooling("max", 2), x.channels)
+        x = sketch.add(f"stem_pool{number}", x, Halving(), x.channels)
     stages = zip(arch.widths, arch.stages, arch.strides(), strict=True)
     for number, (channels, stage, stride) in enumerate(stages, start=1):
         for block, operation in enumerate(stage, start=1):

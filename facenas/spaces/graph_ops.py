@@ -123,6 +123,14 @@ class Pooling(Operation):
 
 
 @dataclass(frozen=True)
+class Halving(Operation):
+    """Maximum over 2x2 pixels that do not overlap; of an odd side the last ones alone."""
+
+    stride = 2
+    takes = "map"
+
+
+@dataclass(frozen=True)
 class Gate(Operation):
     """Squeeze-and-excitation: scales each channel by a factor that the means of all channels decide."""
 

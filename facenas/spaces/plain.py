@@ -190,8 +190,8 @@ class PlainArchitecture(Chain):
     """(depth, width, operation and kernel of each layer), and what goes in and out.
 
     `width` is the channels of the first layer; the stem has twice as many. Its convolution has a stride of at
-    most 2, max pooling over 3x3 pixels does the rest of `stem_stride` (so does ResNet, arXiv 1512.03385, table
-    1): weights fit images of any size. Raises UserError when the fields do not fit together.
+    most 2, max pooling over 2x2 pixels does the rest of `stem_stride`: so weights fit images of any size. (The
+    stem of ResNet pools 3x3, arXiv 1512.03385, table 1.) Raises UserError when the fields do not fit together.
     """
 
     width: int
