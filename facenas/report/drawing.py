@@ -125,7 +125,7 @@ def _chain(arch: Any, unit: str, blocks: Iterable[Any], stem: int, image_size: i
     share = ROW / (stem + sum(b.out_channels for b in blocks))
     channel = min(WIDEST / arch.width, max(NARROWEST / arch.width, share))  # pixels
     side, size = _side(image_size, arch.stem_stride), (channel * stem, TALLEST)
-    yield _bare(_stem(arch, stem, side, "3", size=size), below=("stem", side, f"{stem} ch"))
+    yield _bare(_stem(arch, stem, _pooled(arch, side), "3", size=size), below=("stem", side, f"{stem} ch"))
     numbered = enumerate(blocks, start=1)
     for (shrink, width), group in groupby(numbered, lambda b: (b[1].shrink, b[1].out_channels)):
         height = max(TALLEST * arch.stem_stride / shrink, LOWEST)
@@ -148,7 +148,7 @@ def _chain_block(name: str, block: Any, side: str, size: Size) -> Block:
 
 
 def _cells(arch: Any, image_size: int | None) -> Iterator[Frame]:
-    side = f"BatchNorm, ReLU, {_side(image_size, arch.stem_stride)}"
+    side = f"BatchNorm, ReLU, {_pooled(arch, _side(image_size, arch.stem_stride))}"
     yield _bare(_stem(arch, arch.stem, side, "stem 3×3", f"{arch.stem} ch"))
     for number, placed in enumerate(arch.placed(), start=1):
         cell, side = placed.cell, _side(image_size, placed.shrink)
@@ -184,7 +184,7 @@ def _cell_block(placed: Any) -> Block:
 
 def _graph(arch: Any, image_size: int | None) -> Iterator[Frame]:
     before, shrink, side = arch.widths[0], arch.stem_stride, _side(image_size, arch.stem_stride)
-    yield _bare(_stem(arch, before, side, "stem 3×3", f"{side}, {before} ch"))
+    yield _bare(_stem(arch, before, _pooled(arch, side), "stem 3×3", f"{side}, {before} ch"))
     rows = zip(arch.widths, arch.strides(), arch.stages, strict=True)
     for number, (width, stride, operations) in enumerate(rows, start=1):
         shrink, role, blocks = shrink * stride, "down" * (stride == 2), list[Block]()
@@ -234,10 +234,14 @@ def _stem(arch: Any, width: int, side: str, label: str, marks: str = "", size: S
     title = _joined(
         f"Stem: 3×3 convolution, {_channels(arch.in_channels, width)}",
         f"stride {min(2, arch.stem_stride)}" if arch.stem_stride > 1 else "",
-        "max pooling" if arch.stem_stride > 2 else "",
         side,
     )
     return Block("stem", label, marks, title, size=size)
+
+
+def _pooled(arch: Any, side: str) -> str:
+    """The side of what a stem gives, and how it comes to be that small."""
+    return f"max pooling, {side}" if arch.stem_stride > 2 else side
 
 
 def _classifier(classes: int) -> Block:

@@ -17,7 +17,7 @@ from trained_runs import FACE_ARCH, PLAIN_ARCH, face_network, make_run, plain_ne
 import facenas.export.timm_models
 from facenas.errors import UserError
 from facenas.export import export_run
-from facenas.spaces import PlainArchitecture
+from facenas.spaces import ImageFacts, PlainArchitecture
 from facenas.spaces.ir import NAMED
 
 COLOUR_PLAIN = PlainArchitecture(4, (0, 1, 1, 0, 1), (3, 5, 3, 3, 3), 3, 10)
@@ -118,6 +118,13 @@ def test_maps_of_every_size(kind, sides):
     assert [m.shape[1] for m in maps] == network.feature_info.channels()
     assert [SHAPE[kind][1] // r for r in network.feature_info.reduction()] == sides
     assert len(run(create(kind, features_only=True, out_indices=(1,)), images(kind))) == 1
+
+
+def test_maps_behind_a_stem_for_large_images():
+    tree = COLOUR_PLAIN.adapted(ImageFacts(3, 10, 224)).to_json()
+    network = timm.create_model("facenas_found", architecture=tree, features_only=True)
+    assert [m.shape[2] for m in run(network, torch.zeros(1, 3, 224, 224))] == [56, 28, 14]
+    assert network.feature_info.reduction() == [4, 8, 16]
 
 
 def test_faces_of_another_size_have_maps_but_no_embedding():

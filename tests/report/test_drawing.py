@@ -72,6 +72,16 @@ def test_words_of_a_block() -> None:
     assert "3×3 max pool, 16 channels" in told
 
 
+@pytest.mark.parametrize("tree", [ALL[0], ALL[2], ALL[3]], ids=lambda tree: tree["kind"])
+def test_the_stem_for_large_images(tree: dict[str, Any]) -> None:
+    drawing = draw(read_network({**tree, "stem_stride": 4}), 224)
+    assert drawing is not None
+    (stem,) = drawing.frames[0].lanes[0]
+    assert "channels, stride 2, " in stem.title
+    assert stem.title.endswith("max pooling, 56×56")
+    assert "28×28" in str(drawing)
+
+
 def test_networks_in_words() -> None:
     assert brief(read_network(plain(5, 43))) == "depth 5, width 43"
     network = read_network(plain(5, 43, (1,), (4, 5)))
