@@ -111,7 +111,11 @@ def commands(text: str) -> list[list[str]]:
     """The words of every command: comments off, continued lines joined, `&&` taken apart."""
     lines = text.replace("\\\n", " ").splitlines()
     parts = [part for line in lines for part in line.split("&&")]
-    found = [shlex.split(part.replace("~/", f"{Path.home()}/"), comments=True) for part in parts]
+    # In place of a home, an object store and disks, what is here.
+    here = {"~/": f"{Path.home()}/", "s3://": "memory://", "/mnt/": ""}
+    for there, place in here.items():
+        parts = [part.replace(there, place) for part in parts]
+    found = [shlex.split(part, comments=True) for part in parts]
     return [words for words in found if words]
 
 

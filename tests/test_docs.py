@@ -38,7 +38,8 @@ def furnish(home: Path, faces: Path, lfw: Path) -> None:  # noqa: F811
     for name in ("people", "new"):
         (home / name).symlink_to(home / "faces_webface_112x112")
     (home / "lfw_pairs.txt").symlink_to(lfw.parent / "pairs.txt")
-    (home / "benches").mkdir()
+    for name in ("benches", "disk1", "disk2"):
+        (home / name).mkdir()
     (home / "benches" / "lfw").symlink_to(lfw)
     (home / "benches" / "lfw_pairs.txt").symlink_to(lfw.parent / "pairs.txt")
     for folder, name in (

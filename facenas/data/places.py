@@ -37,6 +37,9 @@ def place_of(out: str | Path, disks: Sequence[Path] = ()) -> Place:
         if disks:
             raise UserError(f"{out}: is elsewhere, so its shards cannot be spread over disks of this machine")
         return UrlPlace(str(out))
+    for disk in disks:
+        if not disk.is_dir():
+            raise UserError(f"{disk}: no such folder; make it, or see whether its disk is mounted")
     for folder in (Path(out).parent, *disks):
         check_place(folder)
     return FolderPlace(Path(out), disks)

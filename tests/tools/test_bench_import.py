@@ -24,5 +24,5 @@ def test_a_tiny_run_prints_the_table(tmp_path):
     assert done.returncode == 0, done.stderr
     head, *table = done.stdout.splitlines()
     assert head.startswith("40 images, 7 identities")
-    assert [row.split("|")[1].strip() for row in table[2:]] == ["data import", "data check"]
+    assert [row.split("|")[1:3] for row in table[2:]] == [[" data import ", " 1 "], [" data check ", " 1 "]]
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]  # nothing left behind

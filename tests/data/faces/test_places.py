@@ -161,5 +161,7 @@ def test_an_import_that_ends_leaves_nothing_on_disks(tmp_path, disks):
     assert not [path for folder in (*disks, tmp_path / "new") for path in folder.iterdir()]
     make(tmp_path / "far.zarr", disks=disks)
     shutil.rmtree(disks[1])
+    with pytest.raises(UserError, match="disk2: no such folder; make it, or see whether its disk is mounted"):
+        make(tmp_path / "other.zarr", disks=disks)
     with pytest.raises(UserError, match="is missing or torn"):
         open_store(tmp_path / "far.zarr")
