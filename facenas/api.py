@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ from facenas.models.latency_table import read_table
 from facenas.runs import Run, create_run, open_run
 from facenas.runs.callbacks import Callback, Callbacks, build_callbacks, with_names
 from facenas.runs.config import RunConfig
+from facenas.runs.journal import read_journal
 from facenas.runs.presets import load_run_config
 from facenas.spaces import SPACES, Architecture, ImageFacts, SearchSpace, from_json
 from facenas.spaces.ir import NAMED
@@ -245,6 +248,8 @@ def train(
     callbacks: Sequence[Callback | str] = (),
     run: str | Path | None = None,
     runs_dir: str | Path | None = None,
+    nodes: int | None = None,
+    address: str | None = None,
     command: str | None = None,
 ) -> TrainResult | None:
     """Trains a network in full and tests it once; a killed training goes on where it was.
@@ -256,13 +261,16 @@ def train(
     except its classifier: a run or a checkpoint as `load` takes them. pick: of a run's Pareto front, the number
     of the trial to train. so_far: of a search that has not ended, the best until now, as a run of its own.
     epochs: else the recipe's. callbacks: of a run trained in place for this call alone, beside those that it
-    names. The others as in `search`.
+    names. nodes: of the Ray cluster at `address` (HOST:PORT or auto), which train together, in a process a
+    card, else one a node; all see the folder of the run, and the data. The others as in `search`.
 
     Under `torchrun` all processes call this, and all but the first get None. Raises UserError for wrong
     arguments, SearchStoppedError when training diverges or the disk is full.
     """
     from facenas.training import distributed
 
+    if address is not None and nodes is None:
+        raise UserError(f"address {address}: is of a cluster; say on how many of its nodes to train (nodes)")
     distributed.start()
     if isinstance(target, SearchResult):
         target = target.run
@@ -276,7 +284,7 @@ def train(
     changed = bool(settings) or any(value is not None for value in chosen)
     if isinstance(name, str) and not _names_network(name) and not changed:
         opened = _open(name, runs_dir)
-        return _train(opened, epochs, _callbacks(opened.config, callbacks))
+        return _train(opened, epochs, _callbacks(opened.config, callbacks), nodes, address)
     arch, base, found_for = _resolve(name, runs_dir, pick, so_far)
     config = _anchored(_configure(preset or base, settings, overrides, callbacks))
     told = _callbacks(config, callbacks)
@@ -284,7 +292,7 @@ def train(
     origin = command or _python_call("train")
     path = None if weights is None else _weights_path(weights, runs_dir)
     made = _shared_run(arch, found_for, path, config, label, run, runs_dir, origin)
-    return _train(made, epochs, told)
+    return _train(made, epochs, told, nodes, address)
 
 
 def load(
@@ -699,7 +707,13 @@ def _check_fit(arch: Architecture, facts: dict[str, Any], config: RunConfig, lab
         )
 
 
-def _train(run: Run, epochs: int | None, given: Sequence[Callback]) -> TrainResult | None:
+def _train(
+    run: Run,
+    epochs: int | None,
+    given: Sequence[Callback],
+    nodes: int | None = None,
+    address: str | None = None,
+) -> TrainResult | None:
     from facenas.runs.full_training import train_found
     from facenas.runs.progress import TrainingProgress
     from facenas.training import distributed
@@ -711,12 +725,49 @@ def _train(run: Run, epochs: int | None, given: Sequence[Callback]) -> TrainResu
     stoppable = _stoppable(f"stopped; `facenas train {run.name}` goes on where it was")
     try:
         with run.lock() if distributed.rank() == 0 else nullcontext(), stoppable:
+            if nodes is not None and run.trained() is None:
+                _train_on_nodes(run, epochs, callbacks, nodes, address)
             trained = train_found(run, epochs, callbacks)
         if distributed.rank() == 0:
             result = _train_result(run, trained)
     finally:
         callbacks.on_end(result)
     return result
+
+
+def _train_on_nodes(run: Run, epochs: int | None, callbacks: Callback, nodes: int, address: str | None) -> None:
+    """Trains `run` on a Ray cluster; the callbacks are told here what its first process writes."""
+    from facenas.execution.ray import train_together
+
+    folder = run.folder.resolve()
+    told = len(_final_epochs(folder))
+
+    def look() -> int:
+        nonlocal told
+        for metrics in _final_epochs(folder)[told:]:
+            callbacks.on_epoch("final", metrics)
+            told += 1
+        return told
+
+    train_together(partial(_train_part, folder, epochs), nodes, address, folder, look)
+
+
+def _train_part(folder: Path, epochs: int | None) -> None:
+    """One of the processes on the nodes; the driver holds the run's lock."""
+    from facenas.runs.full_training import train_found
+    from facenas.training import distributed
+
+    distributed.start()
+    if not (folder / "run.yaml").is_file():
+        node = socket.gethostname()
+        raise UserError(f"node {node}: does not see {folder}; keep runs on a disk that all nodes see")
+    train_found(open_run(folder.parent, folder.name), epochs, Callback())
+
+
+def _final_epochs(folder: Path) -> list[dict[str, Any]]:
+    """The epochs so far of the full training."""
+    lines = read_journal(folder / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k != "trial"} for line in lines if line["trial"] == "final"]
 
 
 def _train_result(run: Run, result: dict[str, Any]) -> TrainResult:

@@ -1,12 +1,18 @@
-"""A real search on Ray nodes in network namespaces of this machine, one of which is killed again and again.
+"""A search, or a training, on Ray nodes in network namespaces of this machine, with nodes or processes killed.
 
-    python tools/try_ray_nodes.py [--kills 20] [--every 6] [--folder FOLDER] [--set KEY=VALUE ...]   (as root)
+    python tools/try_ray_nodes.py search [--kills 20] [--every 6] [--set KEY=VALUE ...]     (both as root)
+    python tools/try_ray_nodes.py train
 
 Two namespaces with an address each, joined by a pair of virtual devices: the head node with the driver, and a
-worker node whose mount namespace hides the prepared data, so that they are brought there through Ray. The same
-search is made by the executor serial first. Then the worker node's raylet is killed (SIGKILL) at random moments
-and another node started, until the search ends. Prints one JSON object: kills, trials begun anew, seconds, and
-whether the two journals are equal but for their clocks.
+worker node. Prints one JSON object.
+
+search: the worker's mount namespace hides the prepared data, so that they are brought there through Ray. The
+same search is made by the executor serial first. Then the worker node's raylet is killed (SIGKILL) at random
+moments and another node started, until the search ends. Tells kills, trials begun anew, seconds, and whether
+the two journals are equal but for their clocks.
+
+train: a network is trained by one process, then by one on each node, one of which is killed (SIGKILL) after
+the first epoch. Tells the loss of every epoch of both.
 """
 
 from __future__ import annotations
@@ -25,8 +31,11 @@ from typing import Any
 
 import psutil
 
-HEAD, WORKER = "facenas-head", "facenas-node"
+from facenas.spaces import PlainArchitecture
+
+HEAD, WORKER = f"head-{os.getpid()}", f"node-{os.getpid()}"
 ADDRESSES = {HEAD: "10.200.77.1", WORKER: "10.200.77.2"}
+LINK = "facenas0"
 PORT = 6479
 CLOCKS = ("seconds", "finished", "search_seconds", "speculative")
 NODE = ["--num-cpus", "1", "--object-store-memory", "80000000", "--disable-usage-stats", "--block"]
@@ -41,6 +50,7 @@ SEARCH = [
 def main() -> None:
     """Sets the namespaces up, searches, kills, compares, and takes all away again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["search", "train"])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--every", type=float, default=6, help="seconds between kills, on average")
     parser.add_argument("--folder", type=Path, help="for the runs; default: a temporary one")
@@ -48,11 +58,11 @@ def main() -> None:
     options = parser.parse_args()
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="ray-nodes-"))).absolute()
     os.environ |= {"FACENAS_CACHE": str(folder / "cache"), "RAY_AUTH_MODE": "disabled"}
-    remove_namespaces()
     try:
-        serial = search(folder, "serial", options.settings, [])
+        serial = search(folder, "serial", options.settings) if options.what == "search" else 0.0
         make_namespaces()
-        print(json.dumps(killed_search(folder, options, serial)))
+        found = killed_search(folder, options, serial) if options.what == "search" else killed_training(folder)
+        print(json.dumps(found))
     finally:
         remove_namespaces()
 
@@ -97,12 +107,65 @@ def killed_search(folder: Path, options: argparse.Namespace, serial: float) -> d
     }
 
 
-def search(folder: Path, executor: str, settings: list[str], prefix: list[str]) -> float:
+def killed_training(folder: Path) -> dict[str, Any]:
+    """Losses and seconds of one process, and of two of which one was killed."""
+    start_node(HEAD, "--head", "--port", str(PORT), "--system-config", json.dumps(SOON), folder=folder)
+    wait_for_head()
+    start_node(WORKER, "--address", f"{ADDRESSES[HEAD]}:{PORT}", folder=folder, hide=False)
+    (folder / "net.json").write_text(json.dumps(PlainArchitecture.uniform(4, 8, 1, 10).to_json()))
+    seconds, killed = {}, 0
+    for name, where in (
+        ("one", []),
+        ("two", ["--executor", "ray", "--nodes", "2", "--address", f"{ADDRESSES[HEAD]}:{PORT}"]),
+    ):
+        started = time.perf_counter()
+        command = [
+            sys.executable,
+            "-m",
+            "facenas.cli",
+            "train",
+            "net.json",
+            "--data",
+            "digits",
+            "--epochs",
+            "4",
+        ]
+        command += ["--set", "recipe.batch_size=128", "--run", name, *where]
+        with (folder / f"{name}.log").open("w") as log:
+            driver = subprocess.Popen([*inside(HEAD), *command], cwd=folder, stderr=log, stdout=log)
+            while driver.poll() is None:
+                time.sleep(0.2)
+                if where and not killed and (folder / "runs" / name / "metrics.jsonl").exists():
+                    killed = kill_training(WORKER)
+        if driver.returncode:
+            sys.exit((folder / f"{name}.log").read_text(encoding="utf-8")[-3000:])
+        seconds[name] = round(time.perf_counter() - started, 1)
+    losses = {
+        name: [e["train_loss"] for e in journal(folder / "runs" / name, "metrics.jsonl")] for name in seconds
+    }
+    results = {name: json.loads((folder / "runs" / name / "train.json").read_text()) for name in seconds}
+    return {
+        "killed": killed,
+        "went_on": "goes on from its checkpoint" in (folder / "two.log").read_text(encoding="utf-8"),
+        "processes": {name: result["processes"] for name, result in results.items()},
+        "train_loss": losses,
+        "test_accuracy": {name: result["test_accuracy"] for name, result in results.items()},
+        "seconds": seconds,
+    }
+
+
+def kill_training(namespace: str) -> int:
+    """SIGKILL to the process there that Ray Train has started; gives how many it were."""
+    found = [process for process in processes(namespace) if "RayTrainWorker" in " ".join(process.cmdline())]
+    for process in found:
+        process.kill()
+    return len(found)
+
+
+def search(folder: Path, executor: str, settings: list[str]) -> float:
     """Makes a search and gives its wall clock in seconds."""
     started = time.perf_counter()
-    subprocess.run(
-        [*prefix, *search_command(executor, settings)], cwd=folder, check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(search_command(executor, settings), cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
@@ -124,18 +187,18 @@ def inside(namespace: str) -> list[str]:
     return ["ip", "netns", "exec", namespace]
 
 
-def start_node(namespace: str, *arguments: str, folder: Path) -> subprocess.Popen[bytes]:
-    """`ray start` in a namespace; the worker's has a cache of its own, and does not see the driver's."""
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+def start_node(namespace: str, *arguments: str, folder: Path, hide: bool = True) -> subprocess.Popen[bytes]:
+    """`ray start` in a namespace; the worker's has a cache of its own, and need not see the driver's."""
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "GLOO_SOCKET_IFNAME": LINK}
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
     ray += ["--node-ip-address", ADDRESSES[namespace], *NODE]
     command = [*inside(namespace), *ray]
-    if namespace == WORKER:
+    if namespace == WORKER and hide:
         hidden = folder / "cache"
         environment["FACENAS_CACHE"] = str(folder / "node")
-        hide = f'mount -t tmpfs none "{hidden}" && exec "$@"'
-        command = [*inside(namespace), "unshare", "--mount", "sh", "-c", hide, "sh", *ray]
-    with (folder / f"{namespace}.log").open("a") as log:
+        mount = f'mount -t tmpfs none "{hidden}" && exec "$@"'
+        command = [*inside(namespace), "unshare", "--mount", "sh", "-c", mount, "sh", *ray]
+    with (folder / f"{namespace.partition('-')[0]}.log").open("a") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
@@ -162,10 +225,10 @@ def make_namespaces() -> None:
     for name in ADDRESSES:
         ip("netns", "add", name)
         ip("-n", name, "link", "set", "lo", "up")
-    ip("link", "add", "fn-head", "netns", HEAD, "type", "veth", "peer", "name", "fn-node", "netns", WORKER)
-    for name, link in ((HEAD, "fn-head"), (WORKER, "fn-node")):
-        ip("-n", name, "addr", "add", f"{ADDRESSES[name]}/24", "dev", link)
-        ip("-n", name, "link", "set", link, "up")
+    ip("link", "add", LINK, "netns", HEAD, "type", "veth", "peer", "name", LINK, "netns", WORKER)
+    for name in ADDRESSES:
+        ip("-n", name, "addr", "add", f"{ADDRESSES[name]}/24", "dev", LINK)
+        ip("-n", name, "link", "set", LINK, "up")
         # Ray finds out its own address by the route to another machine.
         ip("-n", name, "route", "add", "default", "via", ADDRESSES[WORKER if name == HEAD else HEAD])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from facenas.cli.output import RUNS, Json, RunName, RunsDir, Settings, show, table
-from facenas.cli.search import as_settings, shell_command
+from facenas.cli.search import Address, as_settings, shell_command
 from facenas.errors import UserError
 
 
@@ -44,6 +44,12 @@ def train(
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Name of the new run.")] = None,
+    executor: Annotated[str | None, typer.Option(help="ray: on the nodes of a cluster.")] = None,
+    address: Address = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of ray: how many train together, a process for each of their cards."),
+    ] = None,
     runs_dir: RunsDir = RUNS,
     settings: Settings = [],  # noqa: B006  (typer copies it)
     as_json: Json = False,
@@ -56,6 +62,10 @@ def train(
     """
     import facenas
 
+    if executor not in (None, "ray"):
+        raise UserError(f"--executor {executor}: one network is trained here, or by ray on several nodes")
+    if (executor is None) != (nodes is None):
+        raise UserError("--executor ray and --nodes go together")
     result = facenas.train(
         target,
         data=data,
@@ -69,6 +79,8 @@ def train(
         settings=[*as_settings({"data.root": data_root, "data.image_size": image_size}), *settings],
         run=run,
         runs_dir=runs_dir,
+        nodes=nodes,
+        address=address,
         command=shell_command(),
     )
     if result:  # of the processes that train together, one reports

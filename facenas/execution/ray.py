@@ -12,6 +12,7 @@ import math
 import os
 import queue
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _PER_CARD = 4  # trials, as the executor `gpu` has them
 _LOSSES = 10  # nodes that one trial may lose: perhaps it is what kills them
+_FAILURES = 3  # of a training that goes on, without an epoch in between
 _STARTS = 5  # workers in a row that may die before they have begun
 _PATIENCE = 600.0  # seconds to wait for a node, when there is none that a trial fits on
 _LOOK = 1.0  # seconds between two looks at what nodes there are
@@ -173,12 +175,7 @@ class RayExecutor(Pool):
 
     def _meet(self, worker: _Worker, report: dict[str, Any]) -> None:
         worker.machine, worker.node, worker.pid = report["node"], report["name"], report["pid"]
-        for name, ours in self._versions.items():
-            if (theirs := report["versions"][name]) != ours:
-                raise UserError(
-                    f"node {worker.node}: has {name} {theirs}, but the search runs with {ours}; install the "
-                    "same there, and resume the run"
-                )
+        _check_versions(report, self._versions)
         worker.ask(worker.actor.look.remote(self._files), self._equip)
 
     def _equip(self, worker: _Worker, faults: dict[Path, str]) -> None:
@@ -348,6 +345,15 @@ def _actor_class() -> Any:
     return FacenasWorker
 
 
+def _check_versions(report: dict[str, Any], versions: dict[str, str]) -> None:
+    for name, ours in versions.items():
+        if (theirs := report["versions"][name]) != ours:
+            raise UserError(
+                f"node {report['name']}: has {name} {theirs}, but the driver runs with {ours}; install the "
+                "same there, and go on with the run"
+            )
+
+
 def begin(
     number: int,
     place: Place,
@@ -469,6 +475,103 @@ class _Session:
             told = " ".join(str(error).split())
             hint = "; of a cluster with tokens, set RAY_AUTH_MODE=token" * (address not in (None, "auto"))
             raise UserError(f"Ray ({address or 'on this machine'}) cannot be used: {told}{hint}") from None
+
+
+def train_together(
+    part: Callable[[], None], nodes: int, address: str | None, folder: Path, look: Callable[[], int]
+) -> None:
+    """Calls `part` at once on so many nodes, in a process for each card, else one a node, by Ray Train.
+
+    The processes are joined as under `torchrun`. folder: of the run, which all nodes see. look: called every
+    second; gives how many epochs are done. A training that loses a process goes on from its checkpoint, unless
+    it fails three times without an epoch in between. Raises UserError when there are too few nodes or one has
+    other versions, SearchStoppedError when training fails for good, and what `part` raises of both kinds.
+    """
+    session = _Session(address, 1)
+    try:
+        ray = session.ray
+        alive = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        if len(alive) < nodes:
+            raise UserError(f"nodes {nodes}: the cluster has {len(alive)}; start others, or ask for fewer")
+        _check_nodes(ray, alive)
+        cards = int(min(node["Resources"].get("GPU", 0) for node in alive))
+        failures, before = 0, -1
+        while error := _attempt(part, nodes, cards, folder, look):
+            failures, before = (1 if look() > before else failures + 1), look()
+            if failures == _FAILURES:
+                raise SearchStoppedError(
+                    f"training failed {failures} times without an epoch in between ({_told(error)}); mend it, "
+                    "and the same command goes on"
+                ) from error
+            log.warning("a process of the training was lost (%s); it goes on from its checkpoint", _told(error))
+    finally:
+        session.close()
+
+
+def _attempt(
+    part: Callable[[], None], nodes: int, cards: int, folder: Path, look: Callable[[], int]
+) -> Exception | None:
+    """Runs Ray Train once; gives its error when another attempt may do better, raises it when none will."""
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    ended: list[Exception | None] = []
+    # In a thread: in the main one, Ray Train takes Ctrl-C for itself.
+    thread = threading.Thread(target=lambda: ended.append(_fit(part, nodes, cards, folder)), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(1)
+        look()
+    error = ended[0] if ended else RuntimeError("Ray Train ended without a word")
+    for failure in error.worker_failures.values() if isinstance(error, WorkerGroupError) else ():
+        for cause in (failure, failure.__cause__, getattr(failure, "cause", None)):
+            if isinstance(cause, UserError | SearchStoppedError):
+                raise cause from None
+    return error
+
+
+def _check_nodes(ray: Any, nodes: list[dict[str, Any]]) -> None:
+    """Raises UserError when one has other versions."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    reporter = _actor_class()
+    remote = ray.remote(reporter)
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        actor = remote.options(num_cpus=0, scheduling_strategy=there).remote()
+        _check_versions(ray.get(actor.report.remote()), reporter.versions())
+        ray.kill(actor)
+
+
+def _fit(part: Callable[[], None], nodes: int, cards: int, folder: Path) -> Exception | None:
+    """What Ray Train says of the end; None when all went well."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    own = folder / f".ray-{os.getpid()}"  # Ray Train's notes, of which nothing is needed afterwards
+    scaling = ScalingConfig(
+        num_workers=nodes * max(1, cards),
+        use_gpu=cards > 0,
+        placement_strategy="SPREAD" if cards else "STRICT_SPREAD",
+    )
+    try:
+        TorchTrainer(
+            _in_place,
+            train_loop_config={"part": part, "cwd": os.getcwd()},
+            scaling_config=scaling,
+            run_config=RunConfig(name=own.name, storage_path=str(folder)),
+        ).fit()
+    except Exception as error:
+        return error
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+    return None
+
+
+def _in_place(config: dict[str, Any]) -> None:
+    """On a node, in a process that Ray Train has joined with the others."""
+    if os.path.isdir(config["cwd"]):
+        os.chdir(config["cwd"])
+    config["part"]()
 
 
 def check_ray(address: str | None) -> None:

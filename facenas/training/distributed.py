@@ -28,7 +28,7 @@ from facenas.models.sync_batchnorm import join_statistics
 
 
 def start() -> None:
-    """Joins the processes that `torchrun` started, if it did."""
+    """Joins the processes that `torchrun` started, if it did; Ray Train has joined those that it starts."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         if backend == "nccl":
@@ -44,6 +44,11 @@ def rank() -> int:
 def local_rank() -> int:
     """This process's number on its machine: which of its GPUs is this process's."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world())) if dist.is_initialized() else 1
 
 
 def world() -> int:

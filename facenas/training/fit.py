@@ -117,7 +117,7 @@ def _accuracy(trainer: Trainer) -> float | None:
 
 def kept_threads(checkpoint: dict[str, Any] | None) -> AbstractContextManager[None]:
     """As many threads as the checkpoint was written with, since others round otherwise; else all cores."""
-    usual = max(1, core_count() // distributed.world())
+    usual = max(1, core_count() // distributed.local_world())
     return threads(checkpoint["threads"] if checkpoint else usual)
 
 

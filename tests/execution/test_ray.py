@@ -170,7 +170,7 @@ def test_another_facenas_is_told_before_any_trial_runs_there(build, cluster, tmp
         executor = build(Patient(tmp_path))
         executor.submit(spec("one"))
         with pytest.raises(
-            UserError, match=r"node .*: has facenas .*sources \w{8}\), but the search runs with"
+            UserError, match=r"node .*: has facenas .*sources \w{8}\), but the driver runs with"
         ):
             executor.wait()
 
@@ -189,6 +189,15 @@ def timeless(path):
     clocks = ("seconds", "search_seconds", "finished", "speculative", "images_per_second")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
+
+
+def test_a_training_on_more_nodes_than_there_are_is_refused(cluster, tmp_path):
+    """Two nodes are tried by `tools/try_ray_nodes.py train`: importing Ray Train takes too long here."""
+    arch, options = PlainArchitecture.uniform(3, 4, 1, 10), {"address": cluster.address, "data": "digits"}
+    with pytest.raises(UserError, match="nodes 3: the cluster has 2; start others, or ask for fewer"):
+        facenas.train(arch, run=tmp_path / "three", nodes=3, **options)
+    with pytest.raises(UserError, match="say on how many of its nodes to train"):
+        facenas.train(arch, run=tmp_path / "none", **options)
 
 
 SCRIPT = """
