@@ -26,6 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +54,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["search", "train"])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--every", type=float, default=6, help="seconds between kills, on average")
+    parser.add_argument("--every", type=float, default=6, help="seconds that a worker works, on average")
     parser.add_argument("--folder", type=Path, help="for the runs; default: a temporary one")
     parser.add_argument("--set", dest="settings", nargs="*", default=SEARCH, help="of the search")
     options = parser.parse_args()
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="ray-nodes-"))).absolute()
     os.environ |= {"FACENAS_CACHE": str(folder / "cache"), "RAY_AUTH_MODE": "disabled"}
     try:
-        serial = search(folder, "serial", options.settings) if options.what == "search" else 0.0
+        if options.what == "search" and not (folder / "runs" / "serial" / "best.json").exists():
+            command = search_command("serial", options.settings)
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         make_namespaces()
-        found = killed_search(folder, options, serial) if options.what == "search" else killed_training(folder)
+        found = killed_search(folder, options) if options.what == "search" else killed_training(folder)
         print(json.dumps(found))
     finally:
         remove_namespaces()
 
 
-def killed_search(folder: Path, options: argparse.Namespace, serial: float) -> dict[str, Any]:
+def killed_search(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """What became of the search by Ray whose worker node was killed again and again."""
     rng, started = random.Random(0), time.perf_counter()
     start_node(HEAD, "--head", "--port", str(PORT), "--system-config", json.dumps(SOON), folder=folder)
@@ -79,9 +83,10 @@ def killed_search(folder: Path, options: argparse.Namespace, serial: float) -> d
     driver = subprocess.Popen([*inside(HEAD), *command], cwd=folder, stderr=log, stdout=log)
     kills = 0
     while driver.poll() is None:
-        time.sleep(rng.uniform(0.5, 1.5) * options.every)
-        if kills < options.kills and driver.poll() is None:
-            kill_raylet(WORKER)
+        time.sleep(0.5)
+        if kills < options.kills and has_worker(WORKER):
+            time.sleep(rng.uniform(0, 2) * options.every)
+            kill_node(WORKER)
             node.wait()
             kills += 1
             node = start_node(WORKER, "--address", f"{ADDRESSES[HEAD]}:{PORT}", folder=folder)
@@ -101,7 +106,7 @@ def killed_search(folder: Path, options: argparse.Namespace, serial: float) -> d
             journal(folder / "runs" / "ray", name) == journal(folder / "runs" / "serial", name)
             for name in ("trials.jsonl", "metrics.jsonl", "right.jsonl")
         ),
-        "serial_seconds": round(serial, 1),
+        "serial_seconds": journal(folder / "runs" / "serial", clocks=())[-1]["search_seconds"],
         "ray_seconds": round(seconds, 1),
         "ray_start_seconds": round(joined - started, 1),
     }
@@ -130,13 +135,13 @@ def killed_training(folder: Path) -> dict[str, Any]:
             "--epochs",
             "4",
         ]
-        command += ["--set", "recipe.batch_size=128", "--run", name, *where]
+        command += ["--set", "recipe.batch_size=32", "--run", name, *where]
         with (folder / f"{name}.log").open("w") as log:
             driver = subprocess.Popen([*inside(HEAD), *command], cwd=folder, stderr=log, stdout=log)
             while driver.poll() is None:
                 time.sleep(0.2)
                 if where and not killed and (folder / "runs" / name / "metrics.jsonl").exists():
-                    killed = kill_training(WORKER)
+                    killed = kill(WORKER, "RayTrainWorker")
         if driver.returncode:
             sys.exit((folder / f"{name}.log").read_text(encoding="utf-8")[-3000:])
         seconds[name] = round(time.perf_counter() - started, 1)
@@ -154,21 +159,6 @@ def killed_training(folder: Path) -> dict[str, Any]:
     }
 
 
-def kill_training(namespace: str) -> int:
-    """SIGKILL to the process there that Ray Train has started; gives how many it were."""
-    found = [process for process in processes(namespace) if "RayTrainWorker" in " ".join(process.cmdline())]
-    for process in found:
-        process.kill()
-    return len(found)
-
-
-def search(folder: Path, executor: str, settings: list[str]) -> float:
-    """Makes a search and gives its wall clock in seconds."""
-    started = time.perf_counter()
-    subprocess.run(search_command(executor, settings), cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
-
-
 def search_command(executor: str, settings: list[str]) -> list[str]:
     """A small search on the digits."""
     changed = [part for setting in settings for part in ("--set", setting)]
@@ -176,10 +166,10 @@ def search_command(executor: str, settings: list[str]) -> list[str]:
     return [*start, "--executor", executor, "--run", executor, *changed]
 
 
-def journal(run: Path, name: str = "trials.jsonl") -> list[dict[str, Any]]:
+def journal(run: Path, name: str = "trials.jsonl", clocks: Sequence[str] = CLOCKS) -> list[dict[str, Any]]:
     """Its lines without clocks."""
     lines = map(json.loads, (run / name).read_text(encoding="utf-8").splitlines())
-    return [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
+    return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
 
 
 def inside(namespace: str) -> list[str]:
@@ -208,15 +198,30 @@ def processes(namespace: str) -> list[psutil.Process]:
     return [psutil.Process(int(pid)) for pid in found.stdout.split() if psutil.pid_exists(int(pid))]
 
 
-def kill_raylet(namespace: str) -> None:
-    """SIGKILL, as a spot machine or a power cut would end it; what it had started ends with it."""
+def kill(namespace: str, word: str = "") -> int:
+    """SIGKILL to the processes there whose command has this word in it; gives how many they were."""
+    found = 0
     for process in processes(namespace):
-        if process.is_running() and process.name() == "raylet":
-            process.kill()
-            process.wait()
-    while [process for process in processes(namespace) if process.is_running()]:
-        for process in processes(namespace):
-            process.kill()
+        with suppress(psutil.Error):  # it ends by itself
+            if word in " ".join(process.cmdline()):
+                process.kill()
+                found += 1
+    return found
+
+
+def has_worker(namespace: str) -> bool:
+    """Whether a worker of the search has begun there."""
+    found = False
+    for process in processes(namespace):
+        with suppress(psutil.Error):
+            found = found or "FacenasWorker" in " ".join(process.cmdline())
+    return found
+
+
+def kill_node(namespace: str) -> None:
+    """As a spot machine or a power cut would end it: the raylet first, then what it had started."""
+    kill(namespace, "raylet/raylet")
+    while kill(namespace):
         time.sleep(0.1)
 
 
@@ -236,8 +241,8 @@ def make_namespaces() -> None:
 def remove_namespaces() -> None:
     """With all that runs in them."""
     for name in ADDRESSES:
-        for process in processes(name):
-            process.kill()
+        while kill(name):
+            time.sleep(0.1)
         subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
 
 

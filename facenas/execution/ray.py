@@ -111,10 +111,6 @@ class RayExecutor(Pool):
         super().close()
         self._session.close()
 
-    def worker_pids(self) -> list[int]:
-        """Process ids of the workers that have begun, each on its node."""
-        return [worker.pid for worker in self._workers]
-
     def _messages(self) -> Iterator[tuple[_Worker, tuple[str, int, Any] | None]]:
         ray = self._session.ray
         self._refresh()
@@ -174,7 +170,7 @@ class RayExecutor(Pool):
         worker.ask(worker.actor.report.remote(), self._meet)
 
     def _meet(self, worker: _Worker, report: dict[str, Any]) -> None:
-        worker.machine, worker.node, worker.pid = report["node"], report["name"], report["pid"]
+        worker.machine, worker.node = report["node"], report["name"]
         _check_versions(report, self._versions)
         worker.ask(worker.actor.look.remote(self._files), self._equip)
 
@@ -258,7 +254,7 @@ class _Worker(PoolWorker):
         self.actor, self._session = actor, session
         self.call: Any = None
         self.then: Callable[[_Worker, Any], None]
-        self.node, self.pid = "", 0
+        self.node = ""
         self.unpacked = False
         self.lost = False  # its node was taken away
         self._sent = 0
@@ -310,7 +306,6 @@ def _actor_class() -> Any:
             return {"facenas": f"{number} (sources {digest.hexdigest()[:8]})", **found}
 
         def report(self) -> dict[str, Any]:
-            import os
             import socket
 
             import ray
@@ -318,7 +313,7 @@ def _actor_class() -> Any:
             node = ray.get_runtime_context().get_node_id()
             util: Any = ray.util
             name = f"{socket.gethostname()} ({util.get_node_ip_address()})"
-            return {"node": node, "name": name, "pid": os.getpid(), "versions": self.versions()}
+            return {"node": node, "name": name, "versions": self.versions()}
 
         def look(self, stamps: dict[Any, str]) -> dict[Any, str]:
             from facenas.execution.shipping import look
