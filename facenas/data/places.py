@@ -55,7 +55,8 @@ class FolderPlace:
         self._folder = folder_beside(self._path)
         name = f"{self._path.name}.{uuid.uuid4().hex[:8]}.shards"
         self._targets = [disk.resolve() / name for disk in self._disks]
-        self._partial = [folder_beside(target) for target in self._targets]
+        # Under the store's name: should this process be killed, the next import of it clears up.
+        self._partial = [folder_beside(disk.resolve() / self._path.name) for disk in self._disks]
         return self._folder
 
     def ship(self, name: str) -> None:

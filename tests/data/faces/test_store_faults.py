@@ -237,14 +237,17 @@ def test_a_file_among_the_parents(tmp_path):
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
     program = (
         "import os, pathlib; from facenas.data.faces.writer import StoreWriter;"
-        "StoreWriter(pathlib.Path('a.zarr'), 'x').__enter__(); os.kill(os.getpid(), 9)"
+        "StoreWriter('a.zarr', 'x', disks=[pathlib.Path('disk')]).__enter__(); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
-    make(tmp_path / "a.zarr")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+    assert (len(list(tmp_path.iterdir())), len(list(disk.iterdir()))) == (2, 1)
+    make(tmp_path / "a.zarr", disks=[disk])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "disk"]
+    assert [p.suffix for p in disk.iterdir()] == [".shards"]
 
 
 @pytest.fixture
