@@ -22,6 +22,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ from facenas.spaces import PlainArchitecture
 HEAD, WORKER = f"head-{os.getpid()}", f"node-{os.getpid()}"
 ADDRESSES = {HEAD: "10.200.77.1", WORKER: "10.200.77.2"}
 LINK = "facenas0"
-PORT = 6479
+PORT = 20_000 + os.getpid() % 10_000  # Ray notes the last address on this machine, and refuses it to another
 CLOCKS = ("seconds", "finished", "search_seconds", "speculative")
 NODE = ["--num-cpus", "1", "--object-store-memory", "80000000", "--disable-usage-stats", "--block"]
 # A lost node is noticed after a second, not after 15.
@@ -84,10 +85,11 @@ def killed_search(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     kills = 0
     while driver.poll() is None:
         time.sleep(0.5)
-        if kills < options.kills and has_worker(WORKER):
+        if kills < options.kills and any((folder / "node").rglob("meta.json")):  # it has a worker
             time.sleep(rng.uniform(0, 2) * options.every)
             kill_node(WORKER)
             node.wait()
+            shutil.rmtree(folder / "node")  # another machine has none of it
             kills += 1
             node = start_node(WORKER, "--address", f"{ADDRESSES[HEAD]}:{PORT}", folder=folder)
     seconds = time.perf_counter() - joined
@@ -206,15 +208,6 @@ def kill(namespace: str, word: str = "") -> int:
             if word in " ".join(process.cmdline()):
                 process.kill()
                 found += 1
-    return found
-
-
-def has_worker(namespace: str) -> bool:
-    """Whether a worker of the search has begun there."""
-    found = False
-    for process in processes(namespace):
-        with suppress(psutil.Error):
-            found = found or "FacenasWorker" in " ".join(process.cmdline())
     return found
 
 

@@ -149,7 +149,7 @@ class Executor(Protocol):
         ...
 
     def wait(self) -> list[TrialResult]:
-        """Blocks until at least one trial is finished. Empty only when nothing is under way.
+        """Blocks until at least one trial is finished. Empty only when none is under way, or `slots` has grown.
 
         Raises what a trial raised, unless it is its candidate's fault; SearchStoppedError when a trial cannot
         be run for reasons of the machine, tried twice.

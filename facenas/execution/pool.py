@@ -73,6 +73,7 @@ class Pool:
         self._on_epoch = on_epoch
         self._queue: deque[Task] = deque()
         self._workers: list[Any] = []
+        self._grown = False  # `slots` has: the driver may give more
 
     def submit(self, spec: TrialSpec) -> None:
         """Hands the trial to a worker with a free slot, or queues it."""
@@ -80,11 +81,13 @@ class Pool:
         self._hand_out()
 
     def wait(self) -> list[TrialResult]:
-        """Blocks until a worker finishes a trial for good."""
+        """Blocks until a worker finishes a trial for good, or `slots` has grown."""
         while self._queue or any(worker.tasks for worker in self._workers):
             finished = [self._hear(worker, message) for worker, message in self._messages()]
             self._hand_out()
-            if results := [result for result in finished if result]:
+            results = [result for result in finished if result]
+            if results or self._grown:
+                self._grown = False
                 return results
         return []
 

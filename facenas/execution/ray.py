@@ -77,7 +77,8 @@ class RayExecutor(Pool):
             place = Card(min(shared, workers or shared)) if gpus else Place()
             self._place, self._workers_wanted = place, math.ceil(workers / place.slots) if workers else None
             self._needs = {"num_cpus": num_cpus * place.slots, "num_gpus": gpus * place.slots}
-            self.slots = workers or place.slots
+            self._most = workers or sys.maxsize
+            self.slots = sys.maxsize
             self._ship_limit = ship_limit
             self._files = {path.absolute(): shipping.stamp(path) for path in evaluator.files()}
             self._parcels: dict[Path, shipping.Parcel] = {}  # of what some node did not see
@@ -144,8 +145,8 @@ class RayExecutor(Pool):
         self._looked = now
         fit = sum(self._count(node["Resources"]) for node in self._session.ray.nodes() if node["Alive"])
         wanted = self._workers_wanted or max(1, fit)
-        if not self._workers_wanted:
-            self.slots = wanted * self._place.slots
+        before, self.slots = self.slots, min(self._most, max(1, fit) * self._place.slots)
+        self._grown = self._grown or self.slots > before
         if fit or self._workers:
             self._roomless = now
         elif now - self._roomless > _PATIENCE:
