@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from facenas.evaluation.network import Network
     from facenas.models.transfer import Beginning
     from facenas.runs.driver import StopRule
+    from facenas.runs.extend import OtherRun
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +57,16 @@ class SearchResult:
 
     accuracy: in percent, of the most accurate architecture on what was held out; front: of a search for several
     objectives its members, each with `id` (the number of its trial), `accuracy`, the objectives and
-    `architecture`; finished: False for what was found until the search was to stop; report: the page, None when
-    it could not be written; details: all of `best.json`.
+    `architecture`; finished: False for what was found until the search was to stop, of which architecture,
+    parameters and macs are None while no candidate has kept the limits; report: the page, None when it could
+    not be written; details: all of `best.json`.
     """
 
     run: Path
-    architecture: Architecture
+    architecture: Architecture | None
     accuracy: float
-    parameters: int
-    macs: int
+    parameters: int | None
+    macs: int | None
     trials: int
     front: tuple[dict[str, Any], ...]
     finished: bool
@@ -160,13 +162,13 @@ def search(
     if not config.evaluate:
         config.data.check_candidates_are_judged()
     check_execution(config.execution, config.import_main)
-    stop, shared = _stop_rule(max_trials, max_hours, until), _runs_at(reuse, runs_dir)
+    stop, others = _stop_rule(max_trials, max_hours, until), _other_runs(reuse, runs_dir)
     facts = _facts(config)
     if config.latency:
         read_table(config.latency).check(config.build_space(facts))
     label = str(preset) if preset else "search"
     made = _new_run(config, facts, label, run, runs_dir, command or _python_call("search"))
-    return _search(made, stop, shared, told)
+    return _search(made, stop, others, told)
 
 
 def resume(
@@ -191,23 +193,24 @@ def resume(
     `search`.
     """
     opened, command = _open(run, runs_dir), command or _python_call("resume")
-    stop, shared = _stop_rule(max_trials, max_hours, until), _runs_at(reuse, runs_dir)
+    stop, others = _stop_rule(max_trials, max_hours, until), _other_runs(reuse, runs_dir)
     config = _anchored(_configure(opened.config, settings, {}, ())) if settings else opened.config
     told = _callbacks(config, callbacks)
     if settings or retry_failed:
         from facenas.runs import extend
 
+        check_execution(config.execution, config.import_main)
         with opened.lock():
-            opened = extend.extend(opened, config, command)
+            opened = extend.extend(_open(run, runs_dir), config, command)
             if retry_failed:
                 opened = extend.retry_failed(opened, command)
-    return _search(opened, stop, shared, told)
+    return _search(opened, stop, others, told)
 
 
-def _runs_at(reuse: str | Path | Sequence[str | Path], runs_dir: str | Path | None) -> list[Path]:
-    from facenas.runs.extend import runs_at
+def _other_runs(reuse: str | Path | Sequence[str | Path], runs_dir: str | Path | None) -> list[OtherRun]:
+    from facenas.runs.extend import other_runs
 
-    return runs_at(Path(runs_dir or _RUNS), [reuse] if isinstance(reuse, str | Path) else reuse)
+    return other_runs(Path(runs_dir or _RUNS), [reuse] if isinstance(reuse, str | Path) else reuse)
 
 
 def _stop_rule(max_trials: int | None, max_hours: float | None, until: str | datetime | None) -> StopRule:
@@ -229,8 +232,11 @@ def _next(time_of_day: str) -> datetime:
         at = datetime.strptime(time_of_day, "%H:%M").time()
     except ValueError:
         raise UserError(f"until {time_of_day}: should be a time of day such as 07:30") from None
-    today = datetime.combine(datetime.now(), at)
-    return today if today > datetime.now() else datetime.combine(today + timedelta(days=1), at)
+    today = datetime.now().date()
+    days = (today, today + timedelta(days=1))
+    # In the night when summer time ends an hour comes twice: the second time has fold 1.
+    moments = [datetime.combine(day, at.replace(fold=fold)) for day in days for fold in (0, 1)]
+    return min((m for m in moments if m.timestamp() > time.time()), key=datetime.timestamp)
 
 
 def train(
@@ -511,7 +517,7 @@ def _python_call(name: str) -> str:
     return f"facenas.{name}(...), called from {Path(sys.argv[0]).name or 'Python'}"
 
 
-def _search(run: Run, stop: StopRule, reuse: list[Path], given: Sequence[Callback]) -> SearchResult:
+def _search(run: Run, stop: StopRule, reuse: list[OtherRun], given: Sequence[Callback]) -> SearchResult:
     from facenas.runs.driver import run_search
     from facenas.runs.progress import SearchProgress
     from facenas.strategies.rank_check import rank_warning
@@ -539,10 +545,10 @@ def _search_result(run: Run, found: dict[str, Any]) -> SearchResult:
     with reading(run.folder / "best.json", "remove it and resume the run"):
         return SearchResult(
             run=run.folder,
-            architecture=from_json(found["architecture"]),
+            architecture=None if found["architecture"] is None else from_json(found["architecture"]),
             accuracy=found["accuracy"],
-            parameters=found["parameters"],
-            macs=found["macs"],
+            parameters=found.get("parameters"),
+            macs=found.get("macs"),
             trials=found["trials"],
             front=tuple(found.get("front", ())),
             finished=run.best() is not None,

@@ -180,7 +180,9 @@ def test_an_extended_search_finds_what_a_new_one_would(
                 facenas.resume(tmp_path / "old", settings=settings)
         facenas.resume(tmp_path / "old")
         assert not MEASURED
+    clock = json.loads((tmp_path / "old/trials.jsonl").read_text().splitlines()[-1])["search_seconds"]
     extended = facenas.resume(tmp_path / "old", settings=settings)
+    assert extended.details["search_seconds"] >= clock
     same(tmp_path / "new", tmp_path / "old")
     assert extended.architecture == new.architecture
     assert not first & set(MEASURED), "what was measured is measured again"
@@ -196,6 +198,8 @@ def test_an_extended_search_finds_what_a_new_one_would(
         (None, {"space.max_depth": 5}, r"trial 3 .* would be another one \(width"),
         (None, {"seed": 1}, "trial 0 .* would be another one"),
         (evolution(), {"search.generations": 1}, "trial 6 .* would not be asked for"),
+        # One setting that may turn decisions lets no other one do so.
+        (evolution(), {"seed": 5, "search.limits": {"parameters": 1e9}}, "trial 0 .* would be another one"),
         (evolution(), {"search.mutation": 0.1}, "trial [6-9] .* would be another one"),
     ],
 )
@@ -215,12 +219,32 @@ def test_where_it_runs_may_change_at_any_time(tmp_path):
     assert open_run(tmp_path, "run").config.execution.workers == 3
 
 
-def test_a_network_that_is_trained_stays_the_run_s(tmp_path):
+@pytest.mark.parametrize("settings", [{"search.generations": 3}, {"recipe.final_epochs": 3}])
+def test_a_network_that_is_trained_stays_the_run_s(tmp_path, settings):
     search(tmp_path, "run", evolution())
     (tmp_path / "run/train.json").write_text("{}")
+    before = files(tmp_path / "run")
     with pytest.raises(UserError, match=r"train\.json: .* is trained already; .*--reuse run"):
-        facenas.resume(tmp_path / "run", settings={"search.generations": 3})
+        facenas.resume(tmp_path / "run", settings=settings)
+    assert files(tmp_path / "run") == before
+
+
+def test_a_given_network_is_no_search_to_go_on_with(tmp_path):
+    search(tmp_path, "run")
+    (tmp_path / "run/trials.jsonl").unlink()
+    with pytest.raises(UserError, match="run: trains a given network"):
+        facenas.resume(tmp_path / "run", settings={"space.max_depth": 9})
     assert (tmp_path / "run/best.json").exists()
+
+
+def test_what_a_result_says_may_change_without_a_decision(tmp_path):
+    counted = {"population": 4, "generations": 1, "epochs": 1, "objectives": ("energy",)}
+    search(tmp_path, "run", NSGA2(**counted))
+    MEASURED.clear()
+    more = facenas.resume(tmp_path / "run", settings={"search.weights": [1, 2]})
+    assert more.finished
+    assert not MEASURED
+    assert found(tmp_path / "run")["objectives"] == ["error", "energy"]
 
 
 def test_a_limit_that_nobody_keeps_is_loosened(tmp_path):
@@ -232,6 +256,17 @@ def test_a_limit_that_nobody_keeps_is_loosened(tmp_path):
     loose = facenas.resume(tmp_path / "run", settings={"search.limits": {"energy": 3}})
     assert all(member["energy"] <= 3 for member in loose.front)
     assert not first & set(MEASURED)
+    facenas.resume(tmp_path / "run", settings={"search.limits": {"energy": 1.5}})
+    MEASURED.clear()
+    again = facenas.resume(tmp_path / "run", settings={"search.limits": {"energy": 3}})
+    assert not MEASURED, "known from before the limit was tightened"
+    assert again.front == loose.front
+
+
+def test_stopped_before_anybody_kept_the_limits_it_can_go_on(tmp_path):
+    part = search(tmp_path, "run", evolution(objectives=("energy",), limits={"energy": 0.1}), max_trials=2)
+    assert (part.finished, part.architecture, part.parameters, part.trials) == (False, None, None, 2)
+    assert facenas.resume(tmp_path / "run", max_trials=1).trials == 3
 
 
 def test_failed_trials_are_made_again_on_request(tmp_path):
@@ -258,6 +293,8 @@ def test_so_many_failures_in_a_row_stop_a_search(tmp_path):
     assert done.finished
     assert len(MEASURED) == done.trials - 3, "those that had failed are known; the settings say that they may"
     assert done.details["failed_trials"] == 2
+    fewer = facenas.resume(tmp_path / "run", settings={"search.max_failures": 2})
+    assert fewer.finished, "what was decided is not counted once more"
 
 
 def test_results_of_other_runs_are_taken_by_their_keys(tmp_path, caplog):
@@ -274,9 +311,30 @@ def test_results_of_other_runs_are_taken_by_their_keys(tmp_path, caplog):
     assert "by its name alone" in caplog.text
     assert facenas.resume(tmp_path / "again").finished, "no other run is needed any more"
 
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/run.yaml").write_text("config: {}")
     deeper = search(tmp_path, "deeper", depth=8, reuse=tmp_path)
+    assert "damaged: its results are not taken" in caplog.text
     assert len(MEASURED) == sum("reused" not in line for line in journal(tmp_path / "deeper")) > 0
     assert deeper.architecture.depth == 8
+
+
+def test_a_run_that_cannot_be_read_is_told_before_another_is_made(tmp_path):
+    search(tmp_path, "one", max_trials=1)
+    (tmp_path / "one/trials.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="line 1 is not one of this version's lines"):
+        search(tmp_path, "two", reuse=tmp_path / "one")
+    assert not (tmp_path / "two").exists()
+
+
+def test_whose_result_it_is_stays_known_when_decisions_are_taken_anew(tmp_path):
+    search(tmp_path, "one", evolution(objectives=("energy",), generations=1))
+    strict = evolution(objectives=("energy",), limits={"energy": 2.0})
+    search(tmp_path, "two", strict, reuse=tmp_path / "one")
+    taken = {line["key"] for line in journal(tmp_path / "two") if "reused" in line}
+    facenas.resume(tmp_path / "two", settings={"search.limits.energy": 2.5})
+    assert {line["key"] for line in journal(tmp_path / "two") if "reused" in line} == taken
+    assert len(taken) == 6
 
 
 def test_a_failure_is_not_taken_from_another_run(tmp_path):

@@ -120,8 +120,6 @@ def resume(
 
     where = {"executor": executor, "address": address, "workers": workers}
     given = as_settings({f"execution.{name}": value for name, value in where.items()})
-    if executor not in (None, "ray"):
-        given.append("execution.address=null")
     found = facenas.resume(
         run,
         settings=[*given, *settings],

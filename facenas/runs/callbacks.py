@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from facenas.config import import_object
@@ -102,18 +103,21 @@ class Callbacks(Callback):
     def on_replay(
         self, trial: int, candidate: Candidate, result: TrialResult, decision: Decision, note: str
     ) -> None:
-        self._tell("on_replay", trial, candidate, result, decision, note)
+        for callback in self._callbacks:
+            self._tell_one(callback, "on_replay", trial, candidate, _copied(result), decision, note)
 
     def on_trial(self, trial: int, candidate: Candidate, key: str) -> None:
         self._tell("on_trial", trial, candidate, key)
 
     def on_epoch(self, key: str, metrics: dict[str, Any]) -> None:
-        self._tell("on_epoch", key, metrics)
+        for callback in self._callbacks:
+            self._tell_one(callback, "on_epoch", key, dict(metrics))
 
     def on_decision(
         self, trial: int, candidate: Candidate, result: TrialResult, decision: Decision, note: str
     ) -> None:
-        self._tell("on_decision", trial, candidate, result, decision, note)
+        for callback in self._callbacks:
+            self._tell_one(callback, "on_decision", trial, candidate, _copied(result), decision, note)
 
     def on_end(self, result: Any) -> None:
         if not self._begun:
@@ -125,12 +129,16 @@ class Callbacks(Callback):
 
     def _tell(self, method: str, *arguments: Any) -> None:
         for callback in self._callbacks:
-            try:
-                getattr(callback, method)(*arguments)
-            except SearchStoppedError:
+            self._tell_one(callback, method, *arguments)
+
+    def _tell_one(self, callback: Callback, method: str, *arguments: Any) -> None:
+        try:
+            getattr(callback, method)(*arguments)
+        except Exception as error:
+            # At the end there is nothing left to stop.
+            if isinstance(error, SearchStoppedError) and method != "on_end":
                 raise
-            except Exception as error:
-                self._fault(type(callback).__name__, method, error)
+            self._fault(type(callback).__name__, method, error)
 
     def _fault(self, name: str, method: str, error: Exception) -> None:
         """A tracker whose server is down costs no search of days, but nobody should wonder where values are."""
@@ -142,6 +150,12 @@ class Callbacks(Callback):
                 "callback %s: %s failed (%s: %s); the work goes on without it (--debug shows the traceback)",
                 name, method, type(error).__name__, first_line(error),
             )  # fmt: skip
+
+
+def _copied(result: TrialResult) -> TrialResult:
+    """What a callback may change: the result itself goes into the journal."""
+    history = [dict(epoch) for epoch in result.history]
+    return replace(result, history=history, values=dict(result.values), facts=dict(result.facts))
 
 
 def build_callbacks(wanted: Iterable[Callback | str]) -> list[Callback]:

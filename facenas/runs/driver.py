@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from facenas.errors import SearchStoppedError
@@ -19,7 +18,7 @@ from facenas.execution import Evaluator, Executor, SupernetPath, TrialSpec, buil
 from facenas.files import reading
 from facenas.runs.callbacks import Callback
 from facenas.runs.evaluator import build_evaluator, train_supernet
-from facenas.runs.extend import retry_last_failures, shared_results
+from facenas.runs.extend import OtherRun, retry_last_failures, shared_results
 from facenas.runs.run import Run, describe_found, other_versions
 from facenas.runs.search_log import SearchLog
 from facenas.strategies import Candidate, Decision, Strategy, TrialResult
@@ -89,7 +88,7 @@ class Search:
             tell = self.callback.on_replay if again else self.callback.on_decision
             tell(trial, spec.candidate, result, decision, self.strategy.note)
             failures = failures + 1 if result.status == "failed" else 0
-            if failures == self.max_failures:
+            if not again and failures >= self.max_failures:
                 raise SearchStoppedError(
                     f"{failures} trials in a row failed, the last one with: {result.reason}; mend it and "
                     "resume the run, or raise search.max_failures"
@@ -145,13 +144,14 @@ def run_search(
     run: Run,
     callback: Callback,
     stop: StopRule = StopRule(),
-    reuse: Sequence[Path] = (),
+    reuse: Sequence[OtherRun] = (),
 ) -> dict[str, Any]:
     """Runs or resumes the search of `run` and returns what it found, also written to `best.json` at its end.
 
-    reuse: folders of runs whose results are taken for trials of the same key. The caller holds the run's lock.
-    Raises UserError when the images are missing or not those the run began with, SearchStoppedError when the
-    search cannot go on.
+    reuse: runs whose results are taken for trials of the same key. The caller holds the run's lock. What is
+    found is `architecture` None when the search was to stop before any candidate kept the limits. Raises
+    UserError when the images are missing or not those the run began with, SearchStoppedError when the search
+    cannot go on.
     """
     if best := run.best():
         return best
@@ -166,8 +166,7 @@ def run_search(
     others = other_versions(run.about)
     with reading(run.folder / "trials.jsonl", "restore the run's files, or start a new run"):
         retry_last_failures(run, max_failures)
-        seconds = max((change["search_seconds"] for change in run.about.get("changes", [])), default=0.0)
-        log = SearchLog(run.folder, space.images.image_size, others, seconds, shared_results(run, reuse))
+        log = SearchLog(run.folder, space.images.image_size, others, shared_results(run, reuse))
     if others and log.journaled:
         told = ", ".join(f"{name} {run.about['versions'][name]} (now {now})" for name, now in others.items())
         logger.warning(
@@ -194,10 +193,9 @@ def _found(strategy: Strategy, log: SearchLog, workers: int, ended: bool) -> dic
         raise SearchStoppedError(f"{type(strategy).__name__} asked for no candidate at all")
     if missing := {"architecture", "accuracy"} - found.keys():
         raise TypeError(f"{type(strategy).__name__}.result tells no {min(missing)}")
-    if found["architecture"] is None:
+    if ended and found["architecture"] is None:
         raise SearchStoppedError(
             f"no candidate of {len(trials)} kept all limits; resume the run with looser search.limits"
-            f"{', or as it is' * (not ended)}"
         )
     return describe_found(found, log.image_size) | {
         "trials": len(trials),

@@ -111,7 +111,7 @@ def _take_over(run: Run, settings: SupernetSettings, path: Path, key: str) -> di
     for other in sorted(run.folder.parent.glob("[!.]*/checkpoints/supernet.pt")):
         with suppress(UserError):  # of other settings, or damaged: no fault of this run
             neighbor = open_run(run.folder.parent, other.parents[1].name)
-            checkpoint = checked_checkpoint(other, key) if _alike(run, neighbor) else None
+            checkpoint = checked_checkpoint(other, key) if run.alike(neighbor) else None
             # Another number of threads rounds otherwise.
             if checkpoint is None or checkpoint["threads"] != core_count():
                 continue
@@ -121,11 +121,6 @@ def _take_over(run: Run, settings: SupernetSettings, path: Path, key: str) -> di
                 write_metrics(run.folder, "supernet", checkpoint["history"])
                 return checkpoint
     return None
-
-
-def _alike(run: Run, other: Run) -> bool:
-    """Whether code, libraries and machine are the same: else the same settings give other weights."""
-    return all(run.about.get(name) == other.about.get(name) for name in ("versions", "git_commit", "machine"))
 
 
 def _key(run: Run, settings: SupernetSettings) -> str:

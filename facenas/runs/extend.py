@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from facenas.config import validate
 from facenas.errors import UserError
 from facenas.execution import TrialSpec
 from facenas.files import reading
 from facenas.runs.config import RunConfig
 from facenas.runs.evaluator import build_evaluator
 from facenas.runs.journal import read_journal
-from facenas.runs.run import Run, open_run, other_versions
+from facenas.runs.run import Run, open_run
 from facenas.runs.search_log import read_early_results, read_results, set_aside
-from facenas.strategies import Candidate, Decision, Strategy, TrialResult
+from facenas.strategies import Candidate, Decision, TrialResult
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +39,22 @@ def extend(run: Run, config: RunConfig, command: str) -> Run:
     changes = dict(_differences(run.config.model_dump(mode="json"), config.model_dump(mode="json")))
     if not changes:
         return run
-    space = config.build_space(run.about["data"])
-    strategy = config.build_strategy(space)
-    changed = replace(run, config=config)
-    first = _first_departure(changed, strategy, _may_revise(config, changes))
+    if "latency" in changes:
+        raise UserError(f"{run.name}: keeps the table of latencies it began with; start a new run with another")
     lines = read_journal(run.folder / "trials.jsonl")
-    if first < len(lines) or strategy.ask():
-        _check_untrained(run)
+    first = len(lines)
+    if not all(key.startswith(_WITHOUT_EFFECT) for key in changes):
+        revised = {name for name in config.search.owner.revisable if _is_in(f"search.{name}", changes)}
+        if revised:  # what else has changed must not turn a decision
+            _first_departure(replace(run, config=_with_old(config, run.config, revised)), revise=False)
+        first = _first_departure(replace(run, config=config), bool(revised))
+        _check_extensible(run, lines)
         (run.folder / "best.json").unlink(missing_ok=True)
     if first < len(lines):
         log.warning(
             "%s: trials %d to %d are decided anew; their results stay known", run.name, first, len(lines) - 1
         )
-    return _redo_from(changed, config, first, lines, {"command": command, "settings": changes})
+    return _redo_from(run, config, first, lines, {"command": command, "settings": changes})
 
 
 def retry_failed(run: Run, command: str) -> Run:
@@ -63,7 +67,7 @@ def retry_failed(run: Run, command: str) -> Run:
     if not failed:
         log.warning("%s: no trial has failed", run.name)
         return run
-    _check_untrained(run)
+    _check_extensible(run, lines)
     (run.folder / "best.json").unlink(missing_ok=True)
     log.warning("%s: %d failed trials are tried again", run.name, len(failed))
     return _redo_from(run, run.config, failed[0], lines, {"command": command, "retried": failed}, failed=False)
@@ -77,20 +81,31 @@ def retry_last_failures(run: Run, most: int) -> None:
         set_aside(run.folder, last[0]["trial"], failed=False)
 
 
-def shared_results(run: Run, folders: Iterable[Path]) -> dict[str, tuple[str, TrialResult]]:
-    """Results of the runs in `folders` by trial key, each with the run's name; failed trials are left out.
+@dataclass(frozen=True)
+class OtherRun:
+    """A run whose results may be taken; those of failed trials are left out.
 
-    A failure may be the machine's, such as of its memory. Raises UserError when a folder is no run.
+    A failure may be the machine's, such as of its memory.
+    """
+
+    run: Run
+    results: tuple[TrialResult, ...]
+
+
+def shared_results(run: Run, others: Iterable[OtherRun]) -> dict[str, tuple[str, TrialResult]]:
+    """Results of other runs that hold for `run` too, by trial key, each with the run's name.
+
+    What a key leaves open, weights of a supernet and times by the clock, is taken from the same code and
+    machine alone. Says when roundings may differ.
     """
     found: dict[str, tuple[str, TrialResult]] = {}
-    for folder in folders:
-        other = open_run(folder.parent, folder.name)
-        with reading(folder / "trials.jsonl", "restore the file, or reuse another run"):
-            results = [*read_results(folder), *read_early_results(folder)]
-        found |= {result.key: (other.name, result) for result in results if result.status == "ok"}
-        if others := other_versions(other.about):
-            names = ", ".join(f"{name} {other.about['versions'][name]}" for name in others)
-            log.warning("%s: its results were made with %s; others may round otherwise", other.name, names)
+    for other in others:
+        alike = run.alike(other.run)
+        found |= {r.key: (other.run.name, r) for r in other.results if alike or _holds_anywhere(other.run, r)}
+        if not alike:
+            log.warning(
+                "%s: was made by other code or on another machine; it may round otherwise", other.run.name
+            )
     if found and run.config.evaluate:
         log.warning(
             "results of %s are taken from other runs by its name alone: they hold if it is the same code",
@@ -99,18 +114,36 @@ def shared_results(run: Run, folders: Iterable[Path]) -> dict[str, tuple[str, Tr
     return found
 
 
-def runs_at(runs_dir: Path, names: Sequence[str | Path]) -> list[Path]:
-    """Folders of runs: each of `names` is a run's name in `runs_dir`, its folder, or a folder of runs.
+def _holds_anywhere(run: Run, result: TrialResult) -> bool:
+    if run.config.evaluate:
+        return True
+    measured_here = "latency" in result.values and run.config.latency is None
+    return bool(result.history) and not measured_here
 
-    Raises UserError when there is no run.
+
+def other_runs(runs_dir: Path, names: Sequence[str | Path]) -> list[OtherRun]:
+    """Runs with their results: each of `names` is a run's name in `runs_dir`, its folder, or a folder of runs.
+
+    Raises UserError when one is no run or damaged; in a folder of runs, such a one is passed over and told.
     """
-    found: list[Path] = []
+    found: list[OtherRun] = []
     for name in names:
         inside = sorted(path.parent for path in Path(name).glob("[!.]*/run.yaml"))
         if (Path(name) / "run.yaml").is_file() or not inside:
-            inside = [open_run(runs_dir, str(name)).folder]
-        found += inside
+            found.append(_other_run(open_run(runs_dir, str(name))))
+            continue
+        for folder in inside:
+            try:
+                found.append(_other_run(open_run(folder.parent, folder.name)))
+            except UserError as error:
+                log.warning("%s: its results are not taken (%s)", folder.name, error)
     return found
+
+
+def _other_run(run: Run) -> OtherRun:
+    with reading(run.folder / "trials.jsonl", "restore the file, or reuse another run"):
+        results = [*read_results(run.folder), *read_early_results(run.folder)]
+    return OtherRun(run, tuple(result for result in results if result.status == "ok"))
 
 
 def _redo_from(
@@ -121,20 +154,20 @@ def _redo_from(
     change: dict[str, Any],
     failed: bool = True,
 ) -> Run:
-    """Notes the change before decisions go: a kill in between leaves a run that resumes by either settings."""
-    seconds = lines[-1]["search_seconds"] if lines else 0.0
+    """Decisions go before the settings change: killed in between, the run resumes under those it had."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
     if first < len(lines):
         set_aside(run.folder, first, failed)
-    return run.changed(config, {"when": when, **change, "decided_from": first, "search_seconds": seconds})
+    return run.changed(config, {"when": when, **change, "decided_from": first})
 
 
-def _first_departure(run: Run, strategy: Strategy, revise: bool) -> int:
+def _first_departure(run: Run, revise: bool) -> int:
     """Number of the first trial whose place another takes, or that is decided otherwise; their count if none.
 
-    Leaves `strategy` there. Raises UserError when that is no extension.
+    revise: whether decisions may turn. Raises UserError when the settings of `run` do not extend its journal.
     """
-    evaluator = build_evaluator(run, strategy.space)
+    space = run.config.build_space(run.about["data"])
+    strategy, evaluator = run.config.build_strategy(space), build_evaluator(run, space)
     lines, phase = read_journal(run.folder / "trials.jsonl"), ""
     for line, result in zip(lines, read_results(run.folder), strict=True):
         number, wanted = int(line["trial"]), strategy.ask()
@@ -166,7 +199,12 @@ def _refused(run: Run, number: int, line: dict[str, Any], what: str) -> UserErro
     )
 
 
-def _check_untrained(run: Run) -> None:
+_WITHOUT_EFFECT = ("execution.", "callbacks")  # on results
+
+
+def _check_extensible(run: Run, lines: list[dict[str, Any]]) -> None:
+    if not lines and run.best() is not None:
+        raise UserError(f"{run.name}: trains a given network, and has no search that could go on")
     for name in ("train.json", "checkpoints/training.pt"):
         if (run.folder / name).exists():
             raise UserError(
@@ -176,9 +214,15 @@ def _check_untrained(run: Run) -> None:
             )
 
 
-def _may_revise(config: RunConfig, changes: dict[str, Any]) -> bool:
-    groups = tuple(f"search.{name}" for name in config.search.owner.revisable)
-    return any(key == group or key.startswith(f"{group}.") for key in changes for group in groups)
+def _is_in(group: str, changes: dict[str, Any]) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for key in changes)
+
+
+def _with_old(config: RunConfig, before: RunConfig, names: set[str]) -> RunConfig:
+    """`config`, but for some settings of its search as they were."""
+    tree = config.model_dump(mode="json")
+    tree["search"] |= {name: getattr(before.search, name, None) for name in names}
+    return validate(RunConfig, tree, "the settings as changed")
 
 
 def _differences(before: Any, after: Any, place: str = "") -> Iterator[tuple[str, list[Any]]]:

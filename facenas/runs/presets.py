@@ -105,6 +105,8 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     if dotted in _CHOICES:
         _exchange(group, leaf, value, *_CHOICES[dotted])
     group[leaf] = value
+    if dotted == "execution.executor" and value != "ray":
+        group.pop("address", None)  # of the cluster that the run was begun on
     _resolve_recipe(tree)
 
 

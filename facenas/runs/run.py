@@ -146,6 +146,12 @@ class Run:
         """Writes `best.json`."""
         write_json(self.folder / "best.json", best)
 
+    def alike(self, other: Run) -> bool:
+        """Whether code, libraries and machine are the same: else the same settings may give other results."""
+        return all(
+            self.about.get(name) == other.about.get(name) for name in ("versions", "git_commit", "machine")
+        )
+
     def changed(self, config: RunConfig, change: dict[str, Any]) -> Run:
         """The run under other settings, in `run.yaml` too, where `change` joins the list of changes."""
         changes = [*self.about.get("changes", []), change]
@@ -264,7 +270,7 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
         try:
             with suppress(UnknownClassError):  # of somebody's own, elsewhere: the run is whole all the same
                 run = open_run(runs_dir, path.parent.name)
-                with suppress(UserError):  # a journal of another version
+                with suppress(Exception):  # a journal of another version, somebody's own strategy
                     best = run.best_so_far()
             found.append(_row(path.parent, read_yaml(path), best))
         except (UserError, KeyError, TypeError) as error:

@@ -1,7 +1,8 @@
 """What a search leaves on disk while it runs: the journal, results that came early, and side files.
 
 trials.jsonl   the journal: one decided trial a line, in logical order
-ahead.jsonl    results of speculative trials whose turn has not come; gone when the search ends
+ahead.jsonl    results of speculative trials whose turn has not come, gone when the search ends; and results
+               whose decisions were set aside by other settings
 metrics.jsonl  per-epoch values of every trial (and of the final training)
 right.jsonl    which validation images each candidate got right, as bits
 """
@@ -28,8 +29,9 @@ from facenas.strategies import Decision, TrialResult
 
 log = logging.getLogger(__name__)
 
+_RESULT = {field.name for field in fields(TrialResult)}
 _ELSEWHERE = {"history", "right_bits"}  # parts of a result that the side files hold
-_MEASURED = {field.name for field in fields(TrialResult)} - _ELSEWHERE
+_MEASURED = _RESULT - _ELSEWHERE
 _OPTIONAL = {"values", "facts"}  # only told where there are some
 _FIELDS = {
     "trials.jsonl": _MEASURED - _OPTIONAL | {"trial", "decision", "search_seconds"},
@@ -47,14 +49,12 @@ class SearchLog:
         folder: Path,
         image_size: int,
         versions: dict[str, str | None] | None = None,
-        seconds: float = 0.0,
         reused: Mapping[str, tuple[str, TrialResult]] | None = None,
     ) -> None:
         """Opens what is there. Raises UserError when a file is damaged (a torn last line is not).
 
-        versions: of packages that are others now than `run.yaml` says; new lines tell them. seconds: wall clock
-        that the search has taken at least, when decisions were set aside. reused: results of other runs by
-        trial key, with the run's name.
+        versions: of packages that are others now than `run.yaml` says; new lines tell them. reused: results of
+        other runs by trial key, with the run's name.
         """
         self.folder, self.image_size, self._versions = folder, image_size, versions or {}
         self.trials, self._ahead = self._open("trials.jsonl"), self._open("ahead.jsonl")
@@ -64,15 +64,18 @@ class SearchLog:
         self._metrics, self._right = self._open("metrics.jsonl"), self._open("right.jsonl")
         for side in (self._metrics, self._right):
             side.keep(lambda r: isinstance(r["trial"], str) or r["trial"] < self.journaled)
-        waiting = [TrialResult(**record) for record in self._ahead.records]
+        waiting = _early_results(self._ahead.records)
         own = _results(self.trials.records, self._metrics.records, self._right.records)
         self.known = {result.key: result for result in [*waiting, *own]}
         others = {key: found for key, found in (reused or {}).items() if key not in self.known}
-        self._reused = {key: name for key, (name, _) in others.items()}
+        self._aside = {record["key"]: record for record in self._ahead.records if _is_aside(record)}
+        self._reused = {key: record["reused"] for key, record in self._aside.items() if "reused" in record}
+        self._reused |= {key: name for key, (name, _) in others.items()}
         self.known |= {key: result for key, (_, result) in others.items()}
         self._early = {result.key for result in waiting} - {r["key"] for r in self.trials.records}
-        # Wall clock of the search so far: a resume counts on from the last decision.
-        self._seconds_before = max(seconds, self.trials.records[-1]["search_seconds"] if self.journaled else 0)
+        # Wall clock of the search so far: a resume counts on from the last decision, though it was set aside.
+        before = [*self.trials.records[-1:], *filter(_is_aside, self._ahead.records)]
+        self._seconds_before = max((record["search_seconds"] for record in before), default=0.0)
         self._opened = time.perf_counter()
 
     @property
@@ -114,7 +117,7 @@ class SearchLog:
                     "before it; was one of the files edited? Start a new run"
                 )
             return
-        speculative = result.key in self._early
+        speculative = result.key in self._early and result.key not in self._aside
         self._early.discard(result.key)
         told: dict[str, Any] = {"decision": decision, "note": note, "speculative": speculative}
         if name := self._reused.get(spec.key):
@@ -133,8 +136,11 @@ class SearchLog:
         self.trials.append(line | told)
 
     def done(self) -> None:
-        """The search has ended: nothing lies ahead any more."""
-        self._ahead.path.unlink(missing_ok=True)
+        """The search has ended: nothing lies ahead any more. What was set aside may be wanted once more."""
+        decided = {record["key"] for record in self.trials.records}
+        self._ahead.keep(lambda record: _is_aside(record) and record["key"] not in decided)
+        if not self._ahead.records:
+            self._ahead.path.unlink(missing_ok=True)
 
     def _open(self, name: str) -> Journal:
         journal = Journal(self.folder / name)
@@ -175,20 +181,35 @@ def read_results(folder: Path) -> list[TrialResult]:
 
 def read_early_results(folder: Path) -> list[TrialResult]:
     """Results whose turn has not come; raises UserError as `read_results` does."""
-    return [TrialResult(**record) for record in _read(folder / "ahead.jsonl")]
+    return _early_results(_read(folder / "ahead.jsonl"))
 
 
 def set_aside(folder: Path, first: int, failed: bool = True) -> None:
     """Decisions from trial number `first` on are to be taken anew: their results stay known, in `ahead.jsonl`.
 
-    failed: whether those of failed trials stay, too. The caller holds the run's lock. A kill leaves what the
-    next call, or a resume, takes up.
+    failed: whether those of failed trials stay known, too. The caller holds the run's lock. A kill leaves what
+    the next call, or a resume, takes up.
     """
-    results = {result.key: result for result in read_early_results(folder)}
-    results |= {result.key: result for result in read_results(folder)[first:]}
-    kept = [result for result in results.values() if failed or result.status == "ok"]
-    write_text(folder / "ahead.jsonl", "".join(json.dumps(result.to_json()) + "\n" for result in kept))
+    records = {record["key"]: record for record in _read(folder / "ahead.jsonl")}
+    lines = _read(folder / "trials.jsonl")[first:]
+    for line, result in zip(lines, read_results(folder)[first:], strict=True):
+        kept = {name: line[name] for name in ("search_seconds", "reused") if name in line}
+        records[result.key] = result.to_json() | kept
+    if not failed:
+        records = {key: r | {"again": True} if r["status"] == "failed" else r for key, r in records.items()}
+    write_text(folder / "ahead.jsonl", "".join(json.dumps(record) + "\n" for record in records.values()))
     Journal(folder / "trials.jsonl").keep(lambda record: record["trial"] < first)
+
+
+def _is_aside(record: dict[str, Any]) -> bool:
+    """Whether a line of `ahead.jsonl` was decided on once: it keeps the wall clock of then."""
+    return "search_seconds" in record
+
+
+def _early_results(records: list[dict[str, Any]]) -> list[TrialResult]:
+    """The results in lines of `ahead.jsonl`, without those that are to be made again."""
+    found = [record for record in records if not record.get("again")]
+    return [TrialResult(**{k: v for k, v in record.items() if k in _RESULT}) for record in found]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -136,6 +136,27 @@ def test_a_fault_of_a_callback_is_told_once_and_stops_nothing(plain, tmp_path, c
     assert len(traced) == 3 * found.trials
 
 
+class Clumsy(facenas.Callback):
+    """Changes whatever it is given."""
+
+    def on_epoch(self, key, metrics):
+        metrics.clear()
+
+    def on_decision(self, trial, candidate, result, decision, note):
+        result.history[0].clear()
+        result.history.clear()
+        result.values["energy"] = 1.0
+
+
+def test_what_a_callback_changes_is_its_own(plain, tmp_path):
+    found, notes = search(tmp_path / "plain", Clumsy(), later := Notebook(), max_trials=6), later
+    assert notes.of("epoch") == [entry for entry in plain[1] if entry[0] == "epoch"][:12]
+    found = facenas.resume(found.run)
+    for name in ("metrics.jsonl", "right.jsonl"):
+        assert (found.run / name).read_text() == (plain[0].run / name).read_text()
+    assert not any("values" in line for line in journal(found.run))
+
+
 def test_the_run_keeps_names_and_not_objects(plain, tmp_path, monkeypatch):
     (tmp_path / "trackers.py").write_text(
         "import pathlib, facenas\n"
