@@ -25,7 +25,7 @@ from facenas.execution import EXECUTORS, Executor, check_execution
 from facenas.files import reading
 from facenas.models.latency_table import read_table
 from facenas.runs import Run, create_run, open_run
-from facenas.runs.callbacks import Callback, Callbacks, build_callbacks, with_names
+from facenas.runs.callbacks import Callback, Callbacks, Given, build_callbacks, with_names
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.runs.presets import load_run_config
@@ -115,7 +115,7 @@ def search(
     workers: int | None = None,
     executor: str | type[Executor] | None = None,
     settings: Settings = (),
-    callbacks: Sequence[Callback | str] = (),
+    callbacks: Given = (),
     run: str | Path | None = None,
     runs_dir: str | Path | None = None,
     max_trials: int | None = None,
@@ -158,7 +158,7 @@ def search(
         "execution.workers": workers,
     }
     config = _anchored(_configure(preset, settings, overrides, callbacks))
-    told = _callbacks(config, callbacks)
+    told = build_callbacks(config.callbacks, callbacks)
     if not config.evaluate:
         config.data.check_candidates_are_judged()
     check_execution(config.execution, config.import_main)
@@ -175,7 +175,7 @@ def resume(
     run: str | Path,
     *,
     settings: Settings = (),
-    callbacks: Sequence[Callback | str] = (),
+    callbacks: Given = (),
     retry_failed: bool = False,
     runs_dir: str | Path | None = None,
     max_trials: int | None = None,
@@ -195,7 +195,7 @@ def resume(
     opened, command = _open(run, runs_dir), command or _python_call("resume")
     stop, others = _stop_rule(max_trials, max_hours, until), _other_runs(reuse, runs_dir)
     config = _anchored(_configure(opened.config, settings, {}, ())) if settings else opened.config
-    told = _callbacks(config, callbacks)
+    told = build_callbacks(config.callbacks, callbacks)
     if settings or retry_failed:
         from facenas.runs import extend
 
@@ -251,7 +251,7 @@ def train(
     so_far: bool = False,
     seed: int | None = None,
     settings: Settings = (),
-    callbacks: Sequence[Callback | str] = (),
+    callbacks: Given = (),
     run: str | Path | None = None,
     runs_dir: str | Path | None = None,
     nodes: int | None = None,
@@ -290,10 +290,10 @@ def train(
     changed = bool(settings) or any(value is not None for value in chosen)
     if isinstance(name, str) and not _names_network(name) and not changed:
         opened = _open(name, runs_dir)
-        return _train(opened, epochs, _callbacks(opened.config, callbacks), nodes, address)
+        return _train(opened, epochs, _first_alone(opened.config, callbacks), nodes, address)
     arch, base, found_for = _resolve(name, runs_dir, pick, so_far)
     config = _anchored(_configure(preset or base, settings, overrides, callbacks))
-    told = _callbacks(config, callbacks)
+    told = _first_alone(config, callbacks)
     label = arch.kind if isinstance(name, Architecture) else name
     origin = command or _python_call("train")
     path = None if weights is None else _weights_path(weights, runs_dir)
@@ -409,7 +409,7 @@ def _configure(
     preset: str | Path | RunConfig | None,
     settings: Settings,
     overrides: dict[str, Any],
-    callbacks: Sequence[Callback | str],
+    callbacks: Given,
 ) -> RunConfig:
     if isinstance(settings, Mapping):
         import json
@@ -422,10 +422,11 @@ def _configure(
     return config.model_copy(update={"callbacks": with_names(config.callbacks, callbacks)})
 
 
-def _callbacks(config: RunConfig, given: Sequence[Callback | str]) -> list[Callback]:
-    """Those that the run names and those that are given."""
-    objects = [one for one in given if not isinstance(one, str)]
-    return build_callbacks([*with_names(config.callbacks, given), *objects])
+def _first_alone(config: RunConfig, given: Given) -> list[Callback]:
+    """The callbacks, in the first of the processes that train together; the others tell nothing."""
+    from facenas.training import distributed
+
+    return [] if distributed.rank() else build_callbacks(config.callbacks, given)
 
 
 def _plain(value: Any) -> Any:

@@ -79,7 +79,11 @@ class Callback:
         """
 
     def on_end(self, result: Any) -> None:
-        """The end, after the report. result: what `facenas.search` or `train` returns, None when stopped."""
+        """The end, after the report. result: what `facenas.search` or `train` returns; None: interrupted."""
+
+
+# What a call takes: one or several, objects or names.
+Given = Callback | str | Sequence[Callback | str]
 
 
 class Callbacks(Callback):
@@ -158,17 +162,22 @@ def _copied(result: TrialResult) -> TrialResult:
     return replace(result, history=history, values=dict(result.values), facts=dict(result.facts))
 
 
-def build_callbacks(wanted: Iterable[Callback | str]) -> list[Callback]:
-    """Callbacks as they are, and those named (`tensorboard`, `module:Class`) made without arguments.
+def build_callbacks(names: Sequence[str], given: Given) -> list[Callback]:
+    """Those that a run names (`tensorboard`, `module:Class`), made without arguments, and those that are given.
 
     Raises UserError for a name that is unknown, a class that cannot be made, and what is no callback.
     """
-    return [_named(one) if isinstance(one, str) else _checked(one, repr(one)) for one in wanted]
+    objects = [_checked(one, repr(one)) for one in _several(given) if not isinstance(one, str)]
+    return [*map(_named, with_names(names, given)), *objects]
 
 
-def with_names(names: Sequence[str], given: Sequence[Callback | str]) -> tuple[str, ...]:
+def with_names(names: Sequence[str], given: Given) -> tuple[str, ...]:
     """`names`, and those among `given` that are names: what `run.yaml` keeps."""
-    return tuple(dict.fromkeys([*names, *(one for one in given if isinstance(one, str))]))
+    return tuple(dict.fromkeys([*names, *(one for one in _several(given) if isinstance(one, str))]))
+
+
+def _several(given: Given) -> Sequence[Callback | str]:
+    return [given] if isinstance(given, Callback | str) else given
 
 
 def _named(name: str) -> Callback:

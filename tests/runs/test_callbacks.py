@@ -113,7 +113,7 @@ def test_a_callback_stops_a_search_and_a_resume_tells_nothing_twice(plain, tmp_p
     assert second.of("replay") == [("replay", *entry[1:]) for entry in first.of("decision")]
     assert second.told[1:5] == [("search", "RandomSearch", 1), *second.of("replay")]
     assert [line["key"] for line in journal(found.run)] == [line["key"] for line in journal(reference.run)]
-    facenas.resume(found.run, callbacks=[third])  # done already
+    facenas.resume(found.run, callbacks=third)  # done already
     assert third.told == []
 
 
