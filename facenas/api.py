@@ -746,6 +746,7 @@ def _train_on_nodes(run: Run, epochs: int | None, callbacks: Callback, nodes: in
     """Trains `run` on a Ray cluster; the callbacks are told here what its first process writes."""
     from facenas.execution.ray import train_together
 
+    callbacks.on_begin(run, "training")
     folder = run.folder.resolve()
     told = len(_final_epochs(folder))
 
