@@ -77,7 +77,7 @@ def export_latency(
     models = _models(space, kept, chosen)
     write_atomically(out, lambda temporary: _write(temporary, manifest, models))
     known = sum(not lacks for lacks in missing_blocks(space, kept))
-    if known < CHECKED:
+    if blocks and known < CHECKED:
         log.warning("%d of %d random networks have all their blocks in %s", known, CHECKED, out)
     return {
         "file": str(out),

@@ -115,7 +115,8 @@ class SumError:
 class LatencyTable:
     """Calling it with an architecture gives milliseconds for one image on the target; infinity: unknown.
 
-    fingerprint: of the whole file; kind: of the space; empty: milliseconds of a session that does nothing.
+    fingerprint: of the whole file; kind: of the space; empty: milliseconds of a session that does nothing;
+    unsteady: how many files had half of their runs further apart than their median.
     """
 
     fingerprint: str
@@ -126,6 +127,7 @@ class LatencyTable:
     empty: float
     blocks: dict[str, float]
     networks: dict[str, tuple[dict[str, Any], float]]
+    unsteady: int
     _found: dict[Architecture, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, arch: Architecture) -> float:
@@ -195,6 +197,12 @@ class LatencyTable:
                     f"{told}; export again from this preset, with more --blocks: facenas latency export"
                 )
             log.warning("%s; such networks are not asked for", told)
+        if self.unsteady:
+            log.warning(
+                "%s: %d files ran unsteadily on the target; stop other programs there and measure again",
+                self.path,
+                self.unsteady,
+            )
         log.info("latency of %s: %s", self.target, self.error)
 
     def facts(self) -> dict[str, Any]:
@@ -279,4 +287,5 @@ def _read(path: Path, changed: int) -> LatencyTable:
         empty=read.empty.ms,
         blocks={block.key: block.ms for block in read.blocks},
         networks={one.key: (one.architecture, one.ms) for one in read.networks},
+        unsteady=sum(one.spread_ms > one.ms for one in (*read.blocks, *read.networks)),
     )
