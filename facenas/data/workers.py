@@ -19,12 +19,15 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _FEW = 10_000  # images that one process has worked off before others have started
+_MOST = (
+    8  # of JPEGs, this process hands on and writes what three or four others decode; of what is resized, more
+)
 _UNDER_WAY = 3  # jobs of a worker: one in work, one that waits, one whose turn it is not yet
 
 
 def workers_for(images: int, workers: int | None) -> int:
-    """`workers`; None: one for each core, or this process alone when there are few images."""
-    return workers or (core_count() if images > _FEW else 1)
+    """`workers`; None: one for each core, 8 at most, or this process alone when there are few images."""
+    return workers or (min(core_count(), _MOST) if images > _FEW else 1)
 
 
 def in_order(
