@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
-from facenas.execution import shipping
+from facenas.data import DataConfig
+from facenas.execution import FunctionEvaluator, SupernetPath, SupernetRef, TrainAlone, shipping
 from facenas.execution.shipping import leave, look, pack, stamp, unpack
+from facenas.training.recipes import Recipe
 
 
 @pytest.fixture
@@ -64,3 +67,15 @@ def test_what_nobody_holds_is_removed_and_a_killed_process_holds_nothing(folder,
     assert not copy.exists()
     leave()
     assert [path.name for path in root.iterdir()] == [".lock"]
+
+
+def test_evaluators_name_what_they_read_and_read_it_elsewhere():
+    told = (DataConfig(), "", Recipe(), 0)
+    alone = TrainAlone(Path("data"), *told)
+    path = SupernetPath(Path("data"), *told, supernet=SupernetRef(Path("supernet.pt"), "", None, 1))
+    assert [alone.files(), path.files()] == [(Path("data"),), (Path("data"), Path("supernet.pt"))]
+    for evaluator in (alone, path):
+        elsewhere = tuple(Path("there", file) for file in evaluator.files())
+        assert evaluator.reading(elsewhere).files() == elsewhere
+        assert evaluator.files() != elsewhere
+    assert FunctionEvaluator(len).reading(()).files() == ()
