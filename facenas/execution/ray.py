@@ -39,6 +39,7 @@ _LOSSES = 10  # nodes that one trial may lose: perhaps it is what kills them
 _FAILURES = 3  # of a training that goes on, without an epoch in between
 _STARTS = 5  # workers in a row that may die before they have begun
 _PATIENCE = 600.0  # seconds to wait for a node, when there is none that a trial fits on
+_BUSY = 30.0  # seconds without a worker, though there is room for one, until that is told
 _LOOK = 1.0  # seconds between two looks at what nodes there are
 _STORE = 100_000_000  # bytes of the object store of a Ray on this machine alone: nothing is brought anywhere
 
@@ -66,13 +67,11 @@ class RayExecutor(Pool):
     ) -> None:
         """Joins the cluster, or starts a Ray on this machine. What a script defines needs no import here."""
         super().__init__(on_epoch)
-        if getattr(evaluator, "latency", False):
+        if getattr(evaluator, "latency", False) is True:  # a table of the target's figures needs no clock
             raise UserError(_NO_CLOCK)
         self._session = session = _Session(address, (workers or 0) * num_cpus)
         try:
-            gpus = num_gpus
-            if gpus is None:
-                gpus = 1 / _PER_CARD if session.ray.cluster_resources().get("GPU") else 0
+            gpus = self._share_of_card(num_cpus) if num_gpus is None else num_gpus
             shared = round(1 / gpus) if 0 < gpus < 1 and evaluator.shares_process else 1
             place = Card(min(shared, workers or shared)) if gpus else Place()
             self._place, self._workers_wanted = place, math.ceil(workers / place.slots) if workers else None
@@ -94,16 +93,32 @@ class RayExecutor(Pool):
             self._starting: list[_Worker] = []
             self._numbers = self._failed_starts = 0
             self._looked, self._roomless = -math.inf, time.monotonic()
+            self._workerless = self._roomless
+            self._first = {node["NodeID"] for node in session.ray.nodes()}
+            self._left_out: list[_Worker] = []  # on nodes that do not fit: there they keep others from starting
             self._refresh()
         except BaseException:
             session.close()
             raise
 
+    def _share_of_card(self, num_cpus: float) -> float:
+        """Of each trial, by the nodes that are there; waits for the first one that it fits on."""
+        started = time.monotonic()
+        while time.monotonic() - started < _PATIENCE:
+            nodes = [node["Resources"] for node in self._session.ray.nodes() if node["Alive"]]
+            if any(resources.get("CPU", 0) >= num_cpus for resources in nodes):
+                share = 1 / _PER_CARD if any(resources.get("GPU") for resources in nodes) else 0
+                log.info("trials take %s", _amounts({"num_cpus": num_cpus, "num_gpus": share}))
+                return share
+            log.debug("no node has room for a trial yet")
+            time.sleep(_LOOK)
+        raise SearchStoppedError(_no_room({"num_cpus": num_cpus}))
+
     def close(self) -> None:
         """Ends the workers, and Ray when it was started here."""
         if self._session.closed:
             return
-        everyone = [*self._starting, *self._workers]
+        everyone = [*self._starting, *self._workers, *self._left_out]
         with suppress(Exception):  # a cluster that is gone
             calls = [worker.actor.leave.remote() for worker in everyone if worker.unpacked]
             if calls:
@@ -125,11 +140,13 @@ class RayExecutor(Pool):
                 raise (error.cause or error) from RemoteError(str(error))
             except ray.exceptions.RayError as error:
                 worker.fault = worker.fault or (_told(error), "")
-                worker.lost = getattr(error, "preempted", False)
+                # Unavailable: nobody answers for it any more, and Ray takes 15 s to call its node dead.
+                gone = isinstance(error, ray.exceptions.ActorUnavailableError) or "node has died" in str(error)
+                worker.lost = gone or getattr(error, "preempted", False)
                 yield worker, None
             else:
                 if worker in self._starting:
-                    worker.then(worker, answer)
+                    self._get_ready(worker, answer)
                 else:
                     worker.ask(worker.actor.messages.remote(), worker.then)
                     for message in answer:
@@ -143,17 +160,21 @@ class RayExecutor(Pool):
         if now - self._looked < _LOOK:
             return
         self._looked = now
-        fit = sum(self._count(node["Resources"]) for node in self._session.ray.nodes() if node["Alive"])
+        alive = [node for node in self._session.ray.nodes() if node["Alive"]]
+        self._left_out = [w for w in self._left_out if w.machine in {node["NodeID"] for node in alive}]
+        fit = sum(self._count(node["Resources"]) for node in alive) - len(self._left_out)
         wanted = self._workers_wanted or max(1, fit)
         before, self.slots = self.slots, min(self._most, max(1, fit) * self._place.slots)
         self._grown = self._grown or self.slots > before
-        if fit or self._workers:
+        if self._workers:
+            self._roomless = self._workerless = now
+        if now - self._workerless > _BUSY:
+            log.warning("the search waits for room on the cluster; `ray status` tells who has it")
+            self._workerless = math.inf
+        if fit > 0 or self._workers:
             self._roomless = now
         elif now - self._roomless > _PATIENCE:
-            raise SearchStoppedError(
-                f"no node of the cluster has had room for a trial ({_amounts(self._needs)}) for "
-                f"{_PATIENCE / 60:.0f} minutes; start nodes and resume the run"
-            )
+            raise SearchStoppedError(_no_room(self._needs))
         while len(self._starting) + len(self._workers) < wanted:
             self._start_worker()
         while self._starting and len(self._starting) + len(self._workers) > wanted:
@@ -169,6 +190,17 @@ class RayExecutor(Pool):
         self._numbers += 1
         self._starting.append(worker)
         worker.ask(worker.actor.report.remote(), self._meet)
+
+    def _get_ready(self, worker: _Worker, answer: Any) -> None:
+        """The next step. A node that does not fit ends the search, or is left out if it joined later."""
+        try:
+            worker.then(worker, answer)
+        except UserError as error:
+            if worker.machine in self._first:
+                raise
+            log.warning("%s; it is left out", error)
+            self._starting.remove(worker)
+            self._left_out.append(worker)
 
     def _meet(self, worker: _Worker, report: dict[str, Any]) -> None:
         worker.machine, worker.node = report["node"], report["name"]
@@ -216,15 +248,16 @@ class RayExecutor(Pool):
         worker.kill()
         alive = {node["NodeID"] for node in self._session.ray.nodes() if node["Alive"]}
         told, remote = worker.fault or ("", "")
+        lost = worker.lost or (worker.machine is not None and worker.machine not in alive)
         if worker in self._starting:
             self._starting.remove(worker)
-            self._failed_starts += 1
+            self._failed_starts += not lost
             if self._failed_starts == _STARTS:
                 raise SearchStoppedError(f"no worker could be started on the cluster ({told})")
             return
         self._workers.remove(worker)
         tasks = [task for task in worker.tasks.values() if not task.cancelled]
-        if worker.machine in alive and not worker.lost:
+        if not lost:
             self._try_again_alone(tasks, told, remote)
             return
         log.warning("node %s is lost; %d trials that ran there begin anew", worker.node, len(tasks))
@@ -429,7 +462,7 @@ class _Session:
             try:
                 self._connect(address, cpus)
             finally:
-                if threading.current_thread() is threading.main_thread():
+                if handler is not None and threading.current_thread() is threading.main_thread():
                     signal.signal(signal.SIGTERM, handler)
 
     def pickle(self, thing: Any) -> bytes:
@@ -629,6 +662,13 @@ def _own_modules(put: Callable[[bytes], Any]) -> shipping.Parcel | None:
     texts = {name: path.read_bytes() for name, path in sorted(sources.items())}
     key = hashlib.sha256(repr(texts).encode()).hexdigest()
     return shipping.Parcel(key, "modules", [(f"modules/{name}", put(text)) for name, text in texts.items()])
+
+
+def _no_room(needs: dict[str, float]) -> str:
+    return (
+        f"no node of the cluster has had room for a trial ({_amounts(needs)}) for {_PATIENCE / 60:.0f} min; "
+        "start nodes, or say what a trial takes (execution.num_cpus, num_gpus), and resume the run"
+    )
 
 
 def _amounts(needs: dict[str, float]) -> str:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,7 +147,7 @@ def test_a_worker_that_dies_is_tried_once_more(build, tmp_path):
 
 def test_without_nodes_the_search_stops_after_a_while(build, monkeypatch, tmp_path):
     monkeypatch.setattr(ray_executor, "_PATIENCE", 1.0)
-    executor = build(Patient(tmp_path), num_cpus=3)  # more than any node has
+    executor = build(Patient(tmp_path), num_cpus=3, num_gpus=0)  # more than any node has
     executor.submit(spec("one"))
     with pytest.raises(SearchStoppedError, match=r"no node .* has had room for a trial \(num_cpus 3\)"):
         executor.wait()
@@ -163,19 +163,43 @@ def another_node(cluster, **variables):
         cluster.remove_node(node)
 
 
-def test_another_facenas_is_told_before_any_trial_runs_there(build, cluster, tmp_path, monkeypatch):
-    other = tmp_path / "other" / "facenas"
-    shutil.copytree(ROOT / "facenas", other, ignore=shutil.ignore_patterns("__pycache__"))
-    with (other / "files.py").open("a") as file:
+@pytest.fixture
+def other(tmp_path, monkeypatch):
+    """A folder with a facenas that has been changed."""
+    folder = tmp_path / "other"
+    shutil.copytree(ROOT / "facenas", folder / "facenas", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "facenas" / "files.py").open("a") as file:
         file.write("# changed\n")
     monkeypatch.chdir(tmp_path)  # Ray's workers import from the driver's working directory first
-    with another_node(cluster, PYTHONPATH=str(other.parent)):
+    return folder
+
+
+def test_another_facenas_is_told_before_any_trial_runs_there(build, cluster, tmp_path, other):
+    with another_node(cluster, PYTHONPATH=str(other)):
         executor = build(Patient(tmp_path))
         executor.submit(spec("one"))
         with pytest.raises(
             UserError, match=r"node .*: has facenas .*sources \w{8}\), but the driver runs with"
         ):
             executor.wait()
+
+
+def test_a_node_that_joins_later_with_another_facenas_is_left_out(build, cluster, tmp_path, other, monkeypatch):
+    def told(sentence, *about):
+        assert "it is left out" in sentence
+        (tmp_path / "go").touch()
+
+    monkeypatch.setattr(ray_executor.log, "warning", told)
+    with ExitStack() as nodes:
+
+        def on_epoch(key, metrics):
+            nodes.enter_context(another_node(cluster, PYTHONPATH=str(other)))
+
+        executor = build(Patient(tmp_path), on_epoch)
+        executor.submit(spec("one"))
+        while not (finished := executor.wait()):  # empty when the new node is there
+            pass
+        assert [result.status for result in finished] == ["ok"]
 
 
 def test_a_search_finds_what_a_serial_one_finds(cluster, tmp_path):
