@@ -23,6 +23,8 @@ from typer.testing import CliRunner
 from facenas import files
 from facenas.cli.faces import register
 from facenas.cli.model_options import ModelOptions
+from facenas.data.classes.importing import import_classes
+from facenas.data.classes.store import check_images
 from facenas.data.faces import align as align_module
 from facenas.data.faces.align import REFERENCE, align_photographs
 from facenas.data.faces.detection import Face
@@ -146,6 +148,25 @@ def test_import(tmp_path: Path) -> None:
         tmp_path,
         prepare,
         lambda root: import_faces(root / "new", root / "out.zarr", overwrite=True),
+        whole,
+    )
+
+
+def test_import_classes(tmp_path: Path) -> None:
+    def prepare(root: Path) -> None:
+        for part in ("old", "new"):
+            put(root / part / "train", range(2))
+            put(root / part / "val", range(2))
+        (root / "new/train/p1/text.jpg").write_text("no image")
+        import_classes(root / "old", root / "out.zarr")
+
+    def whole(root: Path) -> None:
+        assert check_images(root / "out.zarr")["images"] == 4
+
+    try_points(
+        tmp_path,
+        prepare,
+        lambda root: import_classes(root / "new", root / "out.zarr", overwrite=True),
         whole,
     )
 

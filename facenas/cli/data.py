@@ -122,7 +122,7 @@ def import_(
 def info(
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help="A store of faces, OUT.zarr, or what --data of a search takes."),
+        typer.Argument(metavar="DATA", help="A store, OUT.zarr, or what --data of a search takes."),
     ],
     image_size: Annotated[int | None, typer.Option(help="Of classes: resize images to it.")] = None,
     strict: Strict = False,

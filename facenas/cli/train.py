@@ -24,7 +24,7 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(help="A shipped recipe, or a YAML file; default: the preset's.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A store of faces, or a classification set.")] = None,
+    data: Annotated[str | None, typer.Option(help="A store, or a classification set.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Resize images to this many pixels.")] = None,
     weights: Annotated[

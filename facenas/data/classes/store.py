@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Limits
@@ -135,10 +136,12 @@ class ImageStore:
             raise _damaged(self.path, int(indices[row]), f"its bytes are said to be {where}")
         return self.arrays["jpeg"].spans(*ends.tolist())
 
-    def read(self, indices: NDArray[np.int64], boxes: Boxes) -> Pixels:
+    def read(
+        self, indices: NDArray[np.int64], boxes: Boxes, mirrored: NDArray[np.bool_] | None = None
+    ) -> Pixels:
         """(m, image_size, image_size, c) uint8: a box (m, 4) of each image of `indices` (m,), see `decode_box`.
 
-        Raises UserError, naming the image, when one is damaged.
+        mirrored: (m,), which of them are; None: none. Raises UserError, naming the image, when one is damaged.
         """
         out = np.empty((len(indices), self.image_size, self.image_size, self.in_channels), np.uint8)
         jpegs, sizes = self.encoded(indices), self.sizes[indices].tolist()
@@ -147,6 +150,8 @@ class ImageStore:
                 decode_box(data, sizes[row], boxes[row].tolist(), out[row])
             except ValueError as error:
                 raise _damaged(self.path, int(indices[row]), str(error)) from None
+            if mirrored is not None and mirrored[row]:
+                cv2.flip(out[row], 1, out[row])
         self._release_after(sum(map(len, jpegs)))
         return out
 
