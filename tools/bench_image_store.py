@@ -209,7 +209,7 @@ def main() -> None:
     if options.images:
         print("\n| images | store | import, images/s | peak | an epoch, images/s | peak at a tenth | peak |")
         print("|---|---|---|---|---|---|---|", flush=True)
-        for count in (options.small, options.images):
+        for count in filter(None, (options.small, options.images)):
             with scratch() as root:
                 measure_memory(count, Path(root))
 

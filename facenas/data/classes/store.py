@@ -8,11 +8,10 @@ attributes tell version, classes, counts of the parts, mean and deviation, sourc
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,8 +40,7 @@ FIELDS = (
     Field("jpeg", "u1", (), 4 << 20),
 )
 IMAGE_SIZE = 224  # pixels a side, unless another is asked for or all images are squares of one size
-_BATCH = 64  # images that `check_images` decodes at once
-_RELEASED = 1 << 28  # bytes of images, after which what is mapped is let go: else it counts as memory
+_BATCH = 64  # images whose bytes are mapped at once
 
 
 class About(Config):
@@ -80,8 +78,6 @@ class ImageStore:
     test_labels: NDArray[np.int64]
     sizes: NDArray[np.int32]
     flip: bool = True
-    _since: list[int] = field(default_factory=lambda: [0], repr=False)
-    _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     @property
     def name(self) -> str:
@@ -144,28 +140,26 @@ class ImageStore:
         mirrored: (m,), which of them are; None: none. Raises UserError, naming the image, when one is damaged.
         """
         out = np.empty((len(indices), self.image_size, self.image_size, self.in_channels), np.uint8)
-        jpegs, sizes = self.encoded(indices), self.sizes[indices].tolist()
-        for row, data in enumerate(jpegs):
+        sizes = self.sizes[indices].tolist()
+        for row, data in enumerate(self._each_encoded(indices)):
             try:
                 decode_box(data, sizes[row], boxes[row].tolist(), out[row])
             except ValueError as error:
                 raise _damaged(self.path, int(indices[row]), str(error)) from None
             if mirrored is not None and mirrored[row]:
                 cv2.flip(out[row], 1, out[row])
-        self._release_after(sum(map(len, jpegs)))
         return out
 
     def read_centers(self, indices: NDArray[np.int64], fraction: float) -> Pixels:
         """The same of the middle of each image, see `center_boxes`."""
         return self.read(indices, center_boxes(self.sizes[indices], fraction))
 
-    def _release_after(self, read: int) -> None:
-        with self._lock:
-            self._since[0] += read
-            if self._since[0] >= _RELEASED:
-                self._since[0] = 0
-                for array in self.arrays.values():
-                    array.release()
+    def _each_encoded(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """JPEG bytes image by image. What is mapped is let go every 64: Linux maps up to 2 MiB around each."""
+        for start in range(0, len(indices), _BATCH):
+            yield from self.encoded(indices[start : start + _BATCH])
+            for array in self.arrays.values():
+                array.release()
 
 
 def open_image_store(path: Path, image_size: int | None = None) -> ImageStore:
@@ -270,9 +264,8 @@ def _runs(store: ImageStore) -> Iterator[list[tuple[NDArray[np.uint8], list[int]
     total = sum(store.about.images)
     for start in range(0, total, _BATCH):
         indices = np.arange(start, min(start + _BATCH, total))
-        jpegs = store.encoded(indices)
-        yield list(zip(jpegs, store.sizes[indices].tolist(), strict=True))
-        store._release_after(sum(map(len, jpegs)))
+        yield list(zip(store.encoded(indices), store.sizes[indices].tolist(), strict=True))
+        store.arrays["jpeg"].release()
 
 
 def _first_damaged(run: list[tuple[NDArray[np.uint8], list[int]]], grey: bool) -> tuple[int, str] | None:
