@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import facenas.api
-from facenas.api import _next
+import facenas
+from facenas.api import searching
 from facenas.errors import CandidateError, SearchStoppedError, UserError
 from facenas.report import write_search_page
 from facenas.runs import Run, list_runs, open_run
@@ -26,7 +26,7 @@ BROKEN: set[int] = set()  # depths whose trials fail
 
 @pytest.fixture(autouse=True)
 def _afresh(monkeypatch):
-    monkeypatch.setattr(facenas.api, "_report", lambda _: None)  # the page is tested elsewhere
+    monkeypatch.setattr(searching, "write_report", lambda _: None)  # the page is tested elsewhere
     MEASURED.clear()
     BROKEN.clear()
 
@@ -102,8 +102,8 @@ def test_a_time_of_day_is_the_next_one():
     now = datetime.now()
     for hours in (1, 13, 23):
         then = now + timedelta(hours=hours)
-        assert _next(f"{then:%H:%M}") == then.replace(second=0, microsecond=0)
-    assert _next(f"{now:%H:%M}") == (now + timedelta(days=1)).replace(second=0, microsecond=0)
+        assert searching._next(f"{then:%H:%M}") == then.replace(second=0, microsecond=0)
+    assert searching._next(f"{now:%H:%M}") == (now + timedelta(days=1)).replace(second=0, microsecond=0)
 
 
 @pytest.mark.parametrize(
