@@ -132,16 +132,16 @@ def info(
     from facenas.data import DataConfig, datasets
     from facenas.data.classes.store import describe_store, is_image_store
     from facenas.data.faces.store import describe
-    from facenas.data.found import SKIPPED, refuse_skipped
+    from facenas.data.found import SKIPPED, read_found, refuse_skipped
     from facenas.data.remote import folder_of, is_url
 
     if is_url(data) or datasets.names_store(Path(data)):
         with folder_of(data) as path:
             told = describe_store(path) if is_image_store(path) else describe(path)
-            skipped = (path / SKIPPED).exists()
+            skipped = read_found(path).get("skipped", int((path / SKIPPED).exists()))
         show(told | {"store": data}, as_json)
         if strict:
-            refuse_skipped(data, int(skipped), f"{data}/{SKIPPED}")
+            refuse_skipped(data, skipped, f"{data}/{SKIPPED}")
         return
     config = DataConfig(name=data, image_size=image_size, strict=strict)
     show(datasets.describe(datasets.open_data(datasets.prepare(config))), as_json)

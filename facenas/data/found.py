@@ -116,8 +116,7 @@ def _of_set(data: ClassData, folder: Path) -> tuple[str, list[str]]:
         warnings.append(f"{skipped:,} image(s) cannot be read and are left out; {folder / SKIPPED} says why")
     if found.get("train_in_test"):
         warnings.append(
-            f"{found['train_in_test']:,} test image(s) are training images too, pixel by pixel; what the test "
-            "says flatters"
+            f"{found['train_in_test']:,} test image(s) are training images too; what the test says flatters"
         )
     if found.get("one_color"):
         warnings.append("every training image is of one color, so there is nothing to learn from")

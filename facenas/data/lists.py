@@ -54,7 +54,7 @@ def read_list(path: Path, with_parts: bool = False) -> Iterator[Row]:
             lines = iter(file)
             first = next(lines, "")
             again, mark = chain([first], lines), _delimiter(path, first)
-            head = [cell.strip() for cell in first.split(mark)]
+            head = [cell.strip() for cell in next(csv.reader([first], delimiter=mark or ","), [])]
             width = 3 if mark and with_parts and _is_header(head, 3) else 2
             rows = _csv_rows(again, mark) if mark else _text_rows(again)
             for number, cells in rows:

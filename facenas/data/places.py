@@ -5,20 +5,23 @@ All begin in a folder, take one shard after the other, and are there under their
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from facenas.data.cache import default_cache
 from facenas.data.remote import META, Remote, is_url
 from facenas.errors import UserError
 from facenas.files import check_place, folder_beside, put_in_place, scratch_folder
 
-_OF_STORES = re.compile(r"zarr\.json|skipped\.csv|\w+/zarr\.json|\w+/c/[\d/]+")
+_ARRAYS = "labels|names|name_offsets|offsets|jpeg|pixels"  # of a store of faces
+_OF_STORES = re.compile(rf"zarr\.json|skipped\.csv|({_ARRAYS})/(zarr\.json|c/[\d/]+)")
+_OWNER = "store.txt"  # in a folder of shards: which store they are of
 _SHARDS = re.compile(r".+\.[0-9a-f]{8}\.shards")  # a folder with the shards of a store that lies elsewhere
 
 
@@ -57,6 +60,8 @@ class FolderPlace:
         self._targets = [disk.resolve() / name for disk in self._disks]
         # Under the store's name: should this process be killed, the next import of it clears up.
         self._partial = [folder_beside(disk.resolve() / self._path.name) for disk in self._disks]
+        for folder in self._partial:
+            (folder / _OWNER).write_text(str(self._path.resolve()), encoding="utf-8")
         return self._folder
 
     def ship(self, name: str) -> None:
@@ -88,15 +93,24 @@ class FolderPlace:
 
 
 def _linked(store: Path) -> set[Path]:
-    """Folders elsewhere that links in a store lead to."""
+    """Folders elsewhere that links in a store lead to, and that no other store uses."""
     targets = {target for path in store.rglob("*") if path.is_symlink() for target in path.resolve().parents}
-    return {folder for folder in targets if _SHARDS.fullmatch(folder.name)}
+    return {folder for folder in targets if _SHARDS.fullmatch(folder.name) and _is_own(folder, store)}
+
+
+def _is_own(folder: Path, store: Path) -> bool:
+    """Whether shards are this store's, made under its name or moved here; a copy has the original's links."""
+    try:
+        owner = Path((folder / _OWNER).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    return owner == store.resolve() or not owner.exists()
 
 
 class UrlPlace:
     """An object store or another server. Shards leave this machine one by one, and the root's zarr.json last.
 
-    So whoever opens it sees nothing or all of it. A store that was there is removed first.
+    So whoever opens it sees nothing or all of it. A store that was there is removed when the first is to go.
     """
 
     def __init__(self, url: str) -> None:
@@ -104,22 +118,25 @@ class UrlPlace:
         self._scratch = ExitStack()
 
     def begin(self) -> Path:
-        before = self._remote.sizes()
-        self._remote.remove(sorted(before, key=lambda name: name != META))
         self._folder = self._scratch.enter_context(scratch_folder(default_cache()))
         return self._folder
 
     def ship(self, name: str) -> None:
-        self._written.append(name)
-        self._remote.put(self._folder / name, name)
+        self._put(name)
         (self._folder / name).unlink()
 
     def publish(self) -> None:
         names = (str(path.relative_to(self._folder)) for path in self._folder.rglob("*") if path.is_file())
         for name in sorted(names, key=lambda name: name == META):
-            self._written.append(name)
-            self._remote.put(self._folder / name, name)
+            self._put(name)
         self._written = []
+
+    def _put(self, name: str) -> None:
+        if not self._written:
+            before = self._remote.sizes()
+            self._remote.remove(sorted(before, key=lambda name: name != META))
+        self._written.append(name)
+        self._remote.put(self._folder / name, name)
 
     def clear(self) -> None:
         self._scratch.close()
@@ -128,10 +145,21 @@ class UrlPlace:
             self._remote.remove([name for name in self._written if name in there])
 
 
-def check_url(url: str, overwrite: bool) -> None:
-    """Raises UserError when something is at `url`; with `overwrite`, when that is more than a store."""
-    there = Remote(url).sizes()
+def check_url(url: str, overwrite: bool, store_format: str) -> None:
+    """Raises UserError when something is at `url`; with `overwrite`, when that is no store of that format."""
+    remote = Remote(url)
+    there = remote.sizes()
     if there and not overwrite:
         raise UserError(f"{url}: is there already; overwrite says to replace it")
+    if META in there and _format_of(remote.read(META)) != store_format:
+        raise UserError(f"{url}: is a zarr group, but no store of ours; choose another name")
     if other := [name for name in there if not _OF_STORES.fullmatch(name)]:
         raise UserError(f"{url}: holds {other[0]!r} and so is no store; choose another name")
+
+
+def _format_of(meta: bytes) -> Any:
+    """What a group's zarr.json says it is; None: nothing of ours."""
+    try:
+        return json.loads(meta)["attributes"]["format"]
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -44,7 +44,7 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        if urlsplit(url).password:
+        if any(_holds_secret(part) for part in url.split("::")):
             raise UserError("the URL of a store holds a password, which runs would note; have fsspec find it")
 
     @cached_property
@@ -121,6 +121,12 @@ class Remote:
             raise UserError(f"{self.url}: cannot be {done} ({reason})") from error
 
 
+def _holds_secret(url: str) -> bool:
+    parts = urlsplit(url)
+    web = parts.scheme in ("http", "https")  # where a token may stand for a user, and a signature in the query
+    return bool(parts.password or (web and (parts.username or parts.query)))
+
+
 class Origin:
     """Where the shards are that a copy lacks; sizes: bytes of all shards of images, by name."""
 
@@ -161,7 +167,8 @@ def local_copy(url: str, cache: Path, images: bool = True) -> Path:
         )
     meta = remote.read(META)
     digest = hashlib.sha256(remote.url.encode() + meta).hexdigest()[:16]
-    copy = cache / f"remote-{digest}" / Path(urlsplit(remote.url).path).name
+    parts = urlsplit(remote.url)
+    copy = cache / f"remote-{digest}" / (Path(parts.path).name or parts.netloc)
     shards = {name: size for name, size in sizes.items() if name.startswith(_OF_IMAGES)}
     copy.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(copy.parent / ".lock"):

@@ -82,6 +82,8 @@ def measure(path: str, options: argparse.Namespace) -> list[float]:
     settings.intra_op_num_threads, settings.inter_op_num_threads = options.threads, 1
     settings.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, settings, providers=[options.provider])
+    if session.get_providers()[0] != options.provider:  # it fell back, and says so in its log alone
+        sys.exit(f"bench.py: {options.provider} cannot be used here; see to its libraries, or take another one")
     draw = numpy.random.RandomState(0)
     feeds = {one.name: draw.standard_normal(one.shape).astype(numpy.float32) for one in session.get_inputs()}
     seconds: list[float] = []

@@ -248,7 +248,7 @@ def build_objectives(space: Any, settings: ParetoSettings) -> list[Objective]:
         limit = settings.limits.get(name, float("inf"))
         if name in counts:
             values = (counts[name](member, TrialResult()) for member in members)
-            largest = max(value for value in values if math.isfinite(value))
+            largest = max((value for value in values if math.isfinite(value)), default=_MEASURED_SCALE)
             scale = settings.limits.get(name, largest)
             found.append(Objective(name, counts[name], scale, limit))
         else:

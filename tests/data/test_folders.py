@@ -281,7 +281,7 @@ def test_what_looks_wrong_is_told(tmp_path, caplog):
     assert caplog.messages == [
         "odd: 3 classes; 9 training and 1 test images (test/); smallest class c with 1",
         "odd: ignored: more/ with 1 image(s)",
-        "odd: 1 test image(s) are training images too, pixel by pixel; what the test says flatters",
+        "odd: 1 test image(s) are training images too; what the test says flatters",
         "odd: 1 class(es) have one training image (c)",
         "odd: 2 class(es) have no test images (b, c)",
     ]

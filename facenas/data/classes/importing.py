@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import compress, islice
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
 from facenas.files import check_place, folder_beside, put_in_place, remedy_of, tidy_beside, write_json
 
-_BATCH = 64  # images that are prepared at once
+_BATCH, _BATCH_BYTES = 64, 1 << 20  # images that are prepared at once, and their bytes, but for the last one's
 _SAMPLE = 10_000  # images to train or validate on whose mean and deviation are taken, evenly spread over all
 _LEAST_STD = 1 / 255  # as `facenas.data.cache.mean_std` has it
 
@@ -125,8 +125,25 @@ def _batches(images: ClassSource, part: int, files: Files | None) -> Iterator[_B
     every = -(-int((images.parts != TEST).sum()) // _SAMPLE)
     found = compress(zip(images.names(), images.labels.tolist(), strict=True), chosen.tolist())
     rows = ((name, label, part != TEST and number % every == 0) for number, (name, label) in enumerate(found))
-    while batch := list(islice(rows, _BATCH)):
-        yield _Batch(part, batch, None if files is None else [_read(files, name) for name, _, _ in batch])
+    batch, read, left = _Batch(part, [], None if files is None else []), None, _BATCH_BYTES
+    for row in rows:
+        if files is not None and batch.read is not None:
+            read = _read(files, row[0])
+            batch.read.append(read)
+        batch.rows.append(row)
+        left -= len(read) if isinstance(read, bytes) else _size(images.files, row[0])
+        if len(batch.rows) == _BATCH or left < 0:
+            yield batch
+            batch, left = _Batch(part, [], None if files is None else []), _BATCH_BYTES
+    if batch.rows:
+        yield batch
+
+
+def _size(files: Files, name: str) -> int:
+    try:
+        return int(str(files.stamp(name)[0]))
+    except OSError:  # it is told when the image's turn comes
+        return 0
 
 
 def _read(files: Files, name: str) -> bytes | Exception:

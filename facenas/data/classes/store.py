@@ -26,6 +26,7 @@ from facenas.config import Config, validate
 from facenas.data.classes.crops import Boxes, center_boxes, decode_box, decode_jpeg
 from facenas.data.faces.store import Field
 from facenas.data.images import Pixels
+from facenas.data.remote import stored_bytes
 from facenas.data.sharded import ShardedArray
 from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
@@ -227,7 +228,7 @@ def describe_store(path: Path) -> dict[str, Any]:
         "image_size": store.image_size,
         "mean": list(about.mean),
         "std": list(about.std),
-        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "bytes": stored_bytes(path),
         "fingerprint": about.fingerprint,
     }
 

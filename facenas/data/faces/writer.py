@@ -151,7 +151,7 @@ class StoreWriter:
 
     def _check_target(self) -> None:
         if is_url(str(self.path)):
-            check_url(str(self.path), self._overwrite)
+            check_url(str(self.path), self._overwrite, FORMAT)
             return
         path = Path(self.path)
         tidy_beside(path)

@@ -115,6 +115,25 @@ def test_what_is_no_store_at_a_url_stays(url):
     assert Remote(url).sizes() == {"thesis.tex": 1}
 
 
+def test_a_zarr_group_of_others_at_a_url_stays(url):
+    zarr.open_group(zarr.storage.FsspecStore.from_url(url), mode="w").create_array(
+        "offsets", shape=3, dtype="u1"
+    )
+    before = Remote(url).sizes()
+    with pytest.raises(UserError, match="is a zarr group, but no store of ours"):
+        make(url, overwrite=True)
+    assert Remote(url).sizes() == before != {}
+
+
+def test_a_store_at_a_url_is_replaced_by_images_alone(url, tmp_path):
+    make(url)
+    before = Remote(url).sizes()
+    write(tmp_path / "people", {"a/1.jpg": b"nothing"})
+    with pytest.raises(UserError, match="none of its 1 images can be used"):
+        import_faces(tmp_path / "people", url, overwrite=True)
+    assert Remote(url).sizes() == before
+
+
 def test_a_connection_that_is_lost_is_one_sentence(url, monkeypatch):
     monkeypatch.setenv(LIMIT, "0")
     make(url)
@@ -130,6 +149,9 @@ def test_a_connection_that_is_lost_is_one_sentence(url, monkeypatch):
     [
         ("foo://bucket/a.zarr", "cannot be opened .Protocol not known: foo"),
         ("sftp://me:secret@host/a.zarr", "holds a password"),
+        ("simplecache::s3://key:secret@bucket/a.zarr", "holds a password"),
+        ("https://secret@host/a.zarr", "holds a password"),
+        ("https://host/a.zarr?sig=secret", "holds a password"),
     ],
 )
 def test_urls_that_lead_nowhere(name, message):
@@ -149,6 +171,11 @@ def test_images_spread_over_disks(tmp_path, disks):
     near, far = describe(tmp_path / "near.zarr"), describe(tmp_path / "far.zarr")
     assert {**near, "store": 0} == {**far, "store": 0}
     assert check(tmp_path / "far.zarr")["fingerprint"] == near["fingerprint"]
+    shutil.copytree(tmp_path / "far.zarr", tmp_path / "copy.zarr", symlinks=True)
+    make(tmp_path / "copy.zarr", overwrite=True)
+    assert check(tmp_path / "far.zarr")["fingerprint"] == near["fingerprint"], (
+        "what its copy linked to is its own"
+    )
     shutil.move(tmp_path / "far.zarr", tmp_path / "moved.zarr")
     assert bytes(zarr.open_group(tmp_path / "moved.zarr")["jpeg"][:3]) == IMAGES[0][:3]
     make(tmp_path / "moved.zarr", overwrite=True)
