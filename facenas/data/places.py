@@ -6,18 +6,26 @@ All begin in a folder, take one shard after the other, and are there under their
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from facenas.data.cache import default_cache
 from facenas.data.remote import META, Remote, is_url
 from facenas.errors import UserError
-from facenas.files import check_place, folder_beside, put_in_place, scratch_folder
+from facenas.files import (
+    check_place,
+    folder_beside,
+    put_in_place,
+    remedy_of,
+    scratch_folder,
+    tidy_beside,
+)
 
 _ARRAYS = "labels|names|name_offsets|offsets|jpeg|pixels"  # of a store of faces
 _OF_STORES = re.compile(rf"zarr\.json|skipped\.csv|({_ARRAYS})/(zarr\.json|c/[\d/]+)")
@@ -143,6 +151,37 @@ class UrlPlace:
         with suppress(UserError):  # of a connection that is lost: what ended the work is told
             there = self._remote.sizes() if self._written else {}
             self._remote.remove([name for name in self._written if name in there])
+
+
+def check_folder(path: Path, overwrite: bool, is_store: Callable[[Path], bool], kind: str) -> None:
+    """Raises UserError when something is at `path`; with `overwrite`, when that is no store of this kind.
+
+    What an import left there that was killed is removed.
+    """
+    tidy_beside(path)
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        fault = "is a file where the store's folder should be written; move it away"
+    elif not overwrite:
+        fault = "is there already; overwrite says to replace it"
+    elif not is_store(path):
+        fault = f"is a folder but no {kind}, so it is not overwritten; choose another name"
+    else:
+        return
+    raise UserError(f"{path}: {fault}")
+
+
+@contextmanager
+def writing(store: str | Path) -> Iterator[None]:
+    """Turns the OSErrors of writing into a UserError that names the store."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{store}: cannot be written ({reason}); {remedy_of(error, 'make room or choose another place')}"
+        ) from None
 
 
 def check_url(url: str, overwrite: bool, store_format: str) -> None:

@@ -21,8 +21,8 @@ from facenas.runs.config import RunConfig
 from facenas.runs.evaluator import build_evaluator
 from facenas.runs.journal import read_journal
 from facenas.runs.run import Run, open_run
-from facenas.runs.search_log import read_early_results, read_results, set_aside
-from facenas.strategies import Candidate, Decision, TrialResult
+from facenas.runs.search_log import is_other_decision, read_early_results, read_results, set_aside
+from facenas.strategies import Candidate, TrialResult
 
 log = logging.getLogger(__name__)
 
@@ -178,8 +178,7 @@ def _first_departure(run: Run, revise: bool) -> int:
                 return number
             raise _refused(run, number, line, _other(candidate) if candidate else "would not be asked for")
         decision, phase = strategy.tell(result), line["phase"]
-        # Earlier versions wrote prose in place of the decision.
-        if decision != line["decision"] and line["decision"] in list(Decision):
+        if is_other_decision(line, decision):
             if revise:
                 return number
             raise _refused(run, number, line, f"was {line['decision']} and would be {decision}")

@@ -17,6 +17,7 @@ from facenas.files import read_json, reading
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.runs.run import kept_config
+from facenas.runs.search_log import is_other_decision
 from facenas.spaces import ImageFacts, from_json
 from facenas.spaces.plain import Plain
 from facenas.strategies import Candidate, Decision, MacroMicro, Strategy, TrialResult
@@ -99,9 +100,8 @@ def _compare_trial(number: int, wanted: list[Candidate], trial: dict[str, Any], 
 
 def _compare_decision(number: int, decision: Decision, trial: dict[str, Any]) -> str | None:
     """Logs of the authors, and of earlier versions, tell decisions in words, or not at all."""
-    logged = trial.get("decision")
-    if logged in list(Decision) and logged != decision:
-        return f"trial {number}: decision: the engine says {decision}, the log has {logged}"
+    if is_other_decision(trial, decision):
+        return f"trial {number}: decision: the engine says {decision}, the log has {trial['decision']}"
     return None
 
 

@@ -109,9 +109,7 @@ class SearchLog:
         number, self._decided = self._decided, self._decided + 1
         if number < self.journaled:
             line = self.trials.records[number]
-            # Earlier versions wrote prose in place of the decision.
-            known = line["decision"] in list(Decision)
-            if line["key"] != spec.key or (known and line["decision"] != decision):
+            if line["key"] != spec.key or is_other_decision(line, decision):
                 raise UserError(
                     f"{self.trials.path}: line {number + 1} does not follow from run.yaml and the lines "
                     "before it; was one of the files edited? Start a new run"
@@ -169,6 +167,12 @@ class SearchLog:
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "search_seconds": round(self._seconds_before + time.perf_counter() - self._opened, 3),
         }
+
+
+def is_other_decision(line: dict[str, Any], decision: Decision) -> bool:
+    """Whether a line of the journal tells another one; earlier versions wrote prose, which tells none."""
+    told = line.get("decision")
+    return told in list(Decision) and told != decision
 
 
 def read_results(folder: Path) -> list[TrialResult]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from array import array
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import compress
@@ -26,10 +25,11 @@ from facenas.data.classes.store import FIELDS, About, fingerprint, is_image_stor
 from facenas.data.found import FOUND, SKIPPED, Unread, tell, write_skipped
 from facenas.data.images import Files, FolderFiles, reason_of
 from facenas.data.parts import PART_NAMES, PARTS, TEST, TRAIN, VALIDATION
+from facenas.data.places import check_folder, writing
 from facenas.data.sharded import ShardedWriter
 from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
-from facenas.files import check_place, folder_beside, put_in_place, remedy_of, tidy_beside, write_json
+from facenas.files import check_place, folder_beside, put_in_place, write_json
 
 _BATCH, _BATCH_BYTES = 64, 1 << 20  # images that are prepared at once, and their bytes, but for the last one's
 _SAMPLE = 10_000  # images to train or validate on whose mean and deviation are taken, evenly spread over all
@@ -265,7 +265,7 @@ class ImageStoreWriter:
     def __enter__(self) -> ImageStoreWriter:
         import zarr  # half a second: too long to be told of a wrong argument
 
-        with self._disk():
+        with writing(self.path):
             self.folder = folder_beside(self.path)
             self._group = zarr.create_group(self.folder, zarr_format=3)
         self._arrays = {f.name: ShardedWriter(self._group, *f) for f in FIELDS}
@@ -276,7 +276,7 @@ class ImageStoreWriter:
         try:
             if kind is None:
                 _check_target(self.path, self._overwrite)  # it may have come in the meantime
-                with self._disk():
+                with writing(self.path):
                     put_in_place(self.folder, self.path)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -286,7 +286,7 @@ class ImageStoreWriter:
         if not images:
             return
         start = self._arrays["jpeg"].rows
-        with self._disk():
+        with writing(self.path):
             self._arrays["labels"].append(np.array([one.label for one in images]))
             self._arrays["sizes"].append(np.array([one.size for one in images]))
             self._arrays["jpeg"].append(np.frombuffer(b"".join(one.data for one in images), np.uint8))
@@ -296,7 +296,7 @@ class ImageStoreWriter:
     def finish(self, images: ClassSource, counts: _Counts) -> None:
         """The last shards, and attributes."""
         mean, std = counts.mean_std()
-        with self._disk():
+        with writing(self.path):
             digests = {name: writer.finish() for name, writer in self._arrays.items()}
             parts = (self.images[0], self.images[1], self.images[2])
             about = About(
@@ -310,29 +310,6 @@ class ImageStoreWriter:
             )
             self._group.attrs.update(about.model_dump(mode="json"))
 
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        """Turns the OSErrors of writing into a UserError that names the store."""
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(
-                f"{self.path}: cannot be written ({reason}); "
-                f"{remedy_of(error, 'make room or choose another place')}"
-            ) from None
-
 
 def _check_target(path: Path, overwrite: bool) -> None:
-    tidy_beside(path)
-    if not os.path.lexists(path):
-        return
-    if not path.is_dir():
-        fault = "is a file where the store's folder should be written; move it away"
-    elif not overwrite:
-        fault = "is there already; overwrite says to replace it"
-    elif not is_image_store(path):
-        fault = "is a folder but no store of images by class, so it is not overwritten; choose another name"
-    else:
-        return
-    raise UserError(f"{path}: {fault}")
+    check_folder(path, overwrite, is_image_store, "store of images by class")

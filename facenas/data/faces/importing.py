@@ -19,7 +19,7 @@ from facenas.data.faces.store import SIDE, Layout, is_face_jpeg, open_store
 from facenas.data.faces.writer import StoreWriter, as_kept
 from facenas.data.found import SKIPPED, told_of_identities
 from facenas.data.images import Pixels, is_turned, open_image, reason_of, to_pixels, upright_size
-from facenas.data.places import place_of
+from facenas.data.places import place_of, writing
 from facenas.data.remote import folder_of
 from facenas.data.workers import in_order, workers_for
 from facenas.errors import UserError
@@ -70,7 +70,7 @@ def import_faces(
     workers = workers_for(faces.total, workers)
     items = faces.items() if faces.apart or workers == 1 else map(read_here, faces.items())
     prepare = partial(_prepare, layout=layout, resize=resize)
-    with StoreWriter(out, faces.title, layout, overwrite, faces.numbered, disks) as writer, writer.disk():
+    with StoreWriter(out, faces.title, layout, overwrite, faces.numbered, disks) as writer, writing(out):
         with closing(in_order(prepare, _batches(items), workers)) as batches:
             counts = _write(writer, (prepared for _, prepared in batches), faces.total)
         if not writer.images:

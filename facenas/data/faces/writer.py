@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -25,11 +23,10 @@ from facenas.data.faces.store import (
     is_store,
 )
 from facenas.data.images import Pixels
-from facenas.data.places import check_url, place_of
+from facenas.data.places import check_folder, check_url, place_of, writing
 from facenas.data.remote import IMAGES, is_url
 from facenas.data.sharded import ShardedWriter
 from facenas.errors import UserError
-from facenas.files import remedy_of, tidy_beside
 
 _NAMES_AT_ONCE = 4096
 _ODD = "backslashreplace"  # for file names that are no Unicode
@@ -65,7 +62,7 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         import zarr  # half a second: too long to be told of a wrong argument
 
-        with self.disk():
+        with writing(self.path):
             self.folder = self._place.begin()
             self._group = zarr.create_group(self.folder, zarr_format=3)
         self._arrays = {
@@ -82,7 +79,7 @@ class StoreWriter:
                 self._finish()
                 if not is_url(str(self.path)):  # where our own shards lie by now
                     self._check_target()  # it may have come in the meantime
-                with self.disk():
+                with writing(self.path):
                     self._place.publish()
         finally:
             self._place.clear()
@@ -112,7 +109,7 @@ class StoreWriter:
         self.images += len(images)
 
     def _append(self, name: str, rows: NDArray[Any]) -> None:
-        with self.disk():
+        with writing(self.path):
             self._arrays[name].append(rows)
 
     def _label(self, identity: str) -> int:
@@ -129,7 +126,7 @@ class StoreWriter:
         """Names, last shards and attributes."""
         if not self.images:
             raise UserError(f"{self._source}: has no image that could be used; nothing was written")
-        with self.disk():
+        with writing(self.path):
             letters, offsets = self._arrays["names"], self._arrays["name_offsets"]
             offsets.append(np.array([0]))
             numbers = range(self._numbered or 0)
@@ -152,32 +149,8 @@ class StoreWriter:
     def _check_target(self) -> None:
         if is_url(str(self.path)):
             check_url(str(self.path), self._overwrite, FORMAT)
-            return
-        path = Path(self.path)
-        tidy_beside(path)
-        if not os.path.lexists(path):
-            return
-        if not path.is_dir():
-            fault = "is a file where the store's folder should be written; move it away"
-        elif not self._overwrite:
-            fault = "is there already; overwrite says to replace it"
-        elif not is_store(path):
-            fault = "is a folder but no face store, so it is not overwritten; choose another name"
         else:
-            return
-        raise UserError(f"{path}: {fault}")
-
-    @contextmanager
-    def disk(self) -> Iterator[None]:
-        """Turns the OSErrors of writing into a UserError that names the store."""
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(
-                f"{self.path}: cannot be written ({reason}); "
-                f"{remedy_of(error, 'make room or choose another place')}"
-            ) from None
+            check_folder(Path(self.path), self._overwrite, is_store, "face store")
 
 
 def as_kept(image: bytes | Pixels, layout: Layout) -> bytes | Pixels:
