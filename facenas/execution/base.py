@@ -117,10 +117,13 @@ class TrialSpec:
     @cached_property
     def key(self) -> str:
         """sha256 (hex) of everything that matters; phase and reason do not."""
+        candidate, budget = self.candidate, self.candidate.budget
         return fingerprint(
             {
-                "architecture": self.candidate.architecture.to_json(),
-                "epochs": self.candidate.budget.epochs,
+                "architecture": candidate.architecture.to_json(),
+                "epochs": budget.epochs,
+                **({"repeat": budget.repeat} if budget.repeat else {}),
+                **({"parent": candidate.parent} if candidate.parent else {}),
                 **self.identity,
             }
         )

@@ -15,7 +15,7 @@ from facenas.data.config import DataConfig
 from facenas.errors import CandidateError, UserError
 from facenas.execution.base import Evaluator, Report, Stop
 from facenas.strategies.base import Candidate, TrialResult
-from facenas.training.recipes import FaceRecipe, Recipe
+from facenas.training.recipes import FaceRecipe, Recipe, with_protocol
 
 if TYPE_CHECKING:  # torch takes a second to import
     from torch import nn
@@ -52,7 +52,7 @@ class TrainAlone(Evaluator):
                 **self._data(candidate).deciding(),
                 "fingerprint": self.fingerprint,
             },
-            "recipe": self.recipe.deciding(),
+            "recipe": with_protocol(self.recipe, candidate.protocol).deciding(),
             "seed": self.split_seed,
         }
         return told | _latency_key(self.latency)
@@ -75,20 +75,20 @@ class TrainAlone(Evaluator):
         from facenas.training.trainer import Trainer
 
         device, data = pick_device(self.worker), open_data(self.data_folder, self.data.image_size)
-        epochs = candidate.budget.epochs
+        epochs, recipe = candidate.budget.epochs, with_protocol(self.recipe, candidate.protocol)
         task = build_task(
             TaskContext(
                 candidate.architecture,
                 data,
                 self._data(candidate),
-                self.recipe,
+                recipe,
                 self.split_seed,
                 seed,
                 device,
             )
         )
         self._images = getattr(task, "pixels", None) if device.is_gpu else None
-        trainer = Trainer(task, self.recipe, epochs, device)
+        trainer = Trainer(task, recipe, epochs, device)
         history: list[dict[str, Any]] = []
         best: Score | None = None
         for epoch in range(epochs):
@@ -223,6 +223,7 @@ class FunctionEvaluator(Evaluator):
             "evaluate": function_name(self.function),
             "data_fraction": candidate.budget.data_fraction,
             "seed": self.seed,
+            **({"protocol": dict(candidate.protocol)} if candidate.protocol else {}),
             **_latency_key(self.latency),
         }
 

@@ -21,7 +21,7 @@ from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import fingerprint
 from facenas.training import distributed
 from facenas.training.fit import TrainState, fit, kept_threads, save
-from facenas.training.recipes import Recipe
+from facenas.training.recipes import FaceRecipe, Recipe, with_protocol
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
 
@@ -45,9 +45,10 @@ def train_found(run: Run, epochs: int | None, callback: Callback) -> dict[str, A
     callback.on_begin(run, "training")
     data, config = run.open_data(), run.config
     arch, beginning = from_json(best["architecture"]), best.get("beginning")
-    epochs = epochs or config.recipe.final_epochs
     with reading(run.folder / "best.json", "make the run anew"):
-        key = _key(run, arch, epochs, beginning)
+        recipe = with_protocol(config.recipe, tuple(best.get("protocol", {}).items()))
+        epochs = epochs or recipe.final_epochs
+        key = _key(run, arch, recipe, epochs, beginning)
     path = run.folder / "checkpoints" / "training.pt"
     checkpoint = checked_checkpoint(path, key)
     with kept_threads(checkpoint):
@@ -55,9 +56,9 @@ def train_found(run: Run, epochs: int | None, callback: Callback) -> dict[str, A
         model = arch.build(seed)
         if beginning and checkpoint is None:
             load_beginning(model, beginning_path(run), beginning)
-        facts = arch, data, config.data, config.recipe, config.seed, seed, device
+        facts = arch, data, config.data, recipe, config.seed, seed, device
         task = build_task(TaskContext(*facts, final=True, model=model))
-        trainer = Trainer(task, config.recipe, epochs, device, config.execution.compile)
+        trainer = Trainer(task, recipe, epochs, device, config.execution.compile)
         state = TrainState(trainer, path, key)
         with reading(path, "remove it to train anew"):
             state.restore(checkpoint)
@@ -100,13 +101,13 @@ def _conclude(
     return result
 
 
-def _key(run: Run, arch: Architecture, epochs: int, beginning: Any) -> str:
+def _key(run: Run, arch: Architecture, recipe: Recipe | FaceRecipe, epochs: int, beginning: Any) -> str:
     """Of all that decides the training: its checkpoint carries the key, and it seeds the random draws."""
     data = run.config.data.model_dump(include={"validation_fraction", "test_fraction", "pairs"})
     settings = {
         "architecture": arch.to_json(),
         "epochs": epochs,
-        "recipe": run.config.recipe.deciding(final=True),
+        "recipe": recipe.deciding(final=True),
         "data": {**data, "fingerprint": run.about["data"]["fingerprint"]},
         "seed": run.config.seed,
     }

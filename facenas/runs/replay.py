@@ -17,7 +17,7 @@ from facenas.files import read_json, reading
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.runs.run import kept_config
-from facenas.runs.search_log import is_other_decision
+from facenas.runs.search_log import is_other_decision, told_of
 from facenas.spaces import ImageFacts, from_json
 from facenas.spaces.plain import Plain
 from facenas.strategies import Candidate, Decision, MacroMicro, Strategy, TrialResult
@@ -91,6 +91,8 @@ def _compare_trial(number: int, wanted: list[Candidate], trial: dict[str, Any], 
     candidate = wanted[0]
     arch = candidate.architecture
     asked = {**arch.to_json(), "phase": candidate.phase, "epochs": candidate.budget.epochs}
+    if ours:
+        asked |= {"repeat": None, "parent": None, "protocol": None} | told_of(candidate)
     for field in asked if ours else _COMPARED:
         if asked[field] != trial.get(field):
             logged = trial.get(field)
@@ -142,7 +144,8 @@ def _result(path: Path, number: int, trial: dict[str, Any]) -> TrialResult:
     numbers = {name: _number(value) for name, value in values.items()}
     measured = {name: value for name, value in numbers.items() if value is not None}
     status: Literal["ok", "failed"] = "failed" if trial.get("status") == "failed" else "ok"
-    return TrialResult(status=status, accuracy=accuracy, train_accuracy=train_accuracy, values=measured)
+    told = {name: trial[name] for name in ("key", "validated", "right_bits") if name in trial}
+    return TrialResult(status=status, accuracy=accuracy, train_accuracy=train_accuracy, values=measured, **told)
 
 
 def _number(value: Any) -> float | None:
@@ -180,7 +183,8 @@ def _read_run(path: Path) -> RecordedSearch:
         raise UserError(f"{journal}: its run.yaml is not beside it; give a journal in its run folder")
     about = read_yaml(folder / "run.yaml")
     config = validate(RunConfig, kept_config(folder, about.get("config")), str(folder / "run.yaml"))
-    trials = read_journal(journal)
+    bits = {line["trial"]: line["bits"] for line in read_journal(folder / "right.jsonl")}
+    trials = [{**line, "right_bits": bits.get(line.get("trial"), "")} for line in read_journal(journal)]
     best = folder / "best.json"
     final = read_json(best) if best.is_file() else None
     if final is not None:

@@ -25,7 +25,7 @@ from facenas.errors import UserError
 from facenas.execution import TrialSpec
 from facenas.files import write_text
 from facenas.runs.journal import Journal, read_journal
-from facenas.strategies import Decision, TrialResult
+from facenas.strategies import Candidate, Decision, TrialResult
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +159,7 @@ class SearchLog:
             **arch.to_json(),
             "epochs": candidate.budget.epochs,
             "data_fraction": spec.identity.get("data", {}).get("data_fraction", candidate.budget.data_fraction),
+            **told_of(candidate),
             "params_millions": parameters / 1e6,
             "parameters": parameters,
             "macs": arch.count_macs(self.image_size),
@@ -167,6 +168,12 @@ class SearchLog:
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "search_seconds": round(self._seconds_before + time.perf_counter() - self._opened, 3),
         }
+
+
+def told_of(candidate: Candidate) -> dict[str, Any]:
+    """What a journal tells of a candidate that is not trained as usual, by its key in a line."""
+    told = {"repeat": candidate.budget.repeat, "parent": candidate.parent, "protocol": dict(candidate.protocol)}
+    return {name: value for name, value in told.items() if value}
 
 
 def is_other_decision(line: dict[str, Any], decision: Decision) -> bool:

@@ -180,6 +180,13 @@ class Architecture:
             f"not {images.in_channels} and {images.num_classes}; its class has no `adapted` that changes them"
         )
 
+    def extends(self, smaller: Architecture) -> bool:
+        """Whether this network can begin with the weights of `smaller` and compute what that does.
+
+        A kind that is `deepened` and `widened` by `facenas.models.inherit` overrides it; others cannot.
+        """
+        return False
+
     def summary(self) -> str:
         """What it is in a few words, for a progress bar or a table."""
         inside = {k: v for k, v in _as_json(self).items() if k not in ("in_channels", "num_classes")}

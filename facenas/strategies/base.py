@@ -23,10 +23,14 @@ from facenas.spaces.base import Architecture
 
 @dataclass(frozen=True)
 class Budget:
-    """What a candidate may cost: epochs, and the part (0..1) of the training images that it sees."""
+    """What a candidate may cost: epochs, and the part (0..1) of the training images that it sees.
+
+    repeat: which of several trainings alike this is, each with draws of its own; their mean is less noisy.
+    """
 
     epochs: int
     data_fraction: float = 1.0
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,16 @@ class Candidate:
     """An architecture to be judged, at what budget, and why it is proposed.
 
     phase: part of the search that it belongs to; reports group by it in order of appearance.
-    reason: for people.
+    reason: for people. protocol: settings of the recipe, by their dotted names, in which its training differs
+    from the run's. parent: key of the trial whose weights it begins with; none: they are drawn.
     """
 
     architecture: Architecture
     budget: Budget
     phase: str
     reason: str
+    protocol: tuple[tuple[str, Any], ...] = ()
+    parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,10 +88,29 @@ class Decision(StrEnum):
     BASELINE = "baseline"
 
 
+class Fidelity(Config):
+    """How candidates are judged more cheaply: on `fraction` of the training images.
+
+    At the end, `finalists` networks (of a front, all its members) are trained on the part `confirm`.
+    """
+
+    fraction: float = Field(gt=0, le=1)
+    confirm: float = Field(1.0, gt=0, le=1)
+    finalists: int = Field(3, ge=1)
+
+
 class StrategySettings(Config):
-    """What every strategy has. max_failures: trials in a row that may fail before the search stops."""
+    """What every strategy has.
+
+    max_failures: trials in a row that may fail before the search stops. fidelity: candidates see a part of the
+    images. inherit: epochs for which a candidate trains that begins with the weights of a smaller one, by a
+    change that keeps what that computes; null: all are trained from scratch. With either, finalists are trained
+    from scratch in the end (`facenas.strategies.finalists`).
+    """
 
     max_failures: int = Field(3, ge=1)
+    fidelity: Fidelity | None = None
+    inherit: int | None = Field(None, ge=1)
 
 
 STRATEGIES: Registry[Strategy] = Registry("strategy", "facenas.strategies")
@@ -135,10 +161,19 @@ class Strategy:
     def bind(self, space: Any, seed: int) -> Strategy:
         """A strategy at its start, over `space`; `seed` decides all its draws. Raises UserError as `check`."""
         self.check(self.settings, space)
-        bound = copy.copy(self)
-        bound.space, bound.seed = space, seed
-        bound.begin()
-        return bound
+        begun = self.begun(space, seed)
+        if getattr(self.settings, "fidelity", None) or getattr(self.settings, "inherit", None):
+            from facenas.strategies.finalists import Finalists
+
+            return Finalists(begun)
+        return begun
+
+    def begun(self, space: Any, seed: int) -> Strategy:
+        """The strategy itself at its start, as it would be without `fidelity` and `inherit`."""
+        begun = copy.copy(self)
+        begun.space, begun.seed = space, seed
+        begun.begin()
+        return begun
 
     def begin(self) -> None:
         """Sets up the state, once, before the first `ask`."""

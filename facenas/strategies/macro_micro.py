@@ -212,7 +212,7 @@ class MacroMicro(Strategy):
 
     def _copy(self) -> MacroMicro:
         """A second machine in the same state: a generator cannot be copied, but it can be told again."""
-        twin = self.bind(self.space, self.seed)
+        twin = self.begun(self.space, self.seed)
         for result in self._told:
             twin.tell(result)
         assert isinstance(twin, MacroMicro)

@@ -127,6 +127,10 @@ class ParetoSearch(Strategy):
                 raise UserError(f"search.objectives: {name} is not counted for a space of kind {space.name}")
         if settings.supernet and not hasattr(space, "largest"):
             raise UserError(f"a space of kind {space.name} has no supernet")
+        if settings.supernet and (settings.fidelity or settings.inherit):
+            raise UserError(
+                "search.supernet judges without training: leave search.fidelity and search.inherit out"
+            )
 
     def bind(self, space: Any, seed: int) -> Strategy:
         """With a supernet, its ranking of networks is checked first."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from facenas.config import ADDED, Config, choice, deciding
+from facenas.config import ADDED, Config, choice, deciding, validate
+from facenas.errors import UserError
 from facenas.models.heads import HEADS
 
 if TYPE_CHECKING:
@@ -100,3 +102,20 @@ class FaceRecipe(Optimization):
     photometric: float = Field(0.2, ge=0, le=1)
     flip: bool = True
     hold_out: Annotated[bool, ADDED] = True
+
+
+def with_protocol(recipe: Recipe | FaceRecipe, protocol: Iterable[tuple[str, Any]]) -> Recipe | FaceRecipe:
+    """The recipe with other settings, by dotted names such as `lr` or `head.margin`; raises UserError."""
+    changes = dict(protocol)
+    if not changes:
+        return recipe
+    tree = recipe.model_dump(mode="json")
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        inside: Any = tree
+        for group in groups:
+            inside = inside.get(group) if isinstance(inside, dict) else {}
+        if not isinstance(inside, dict) or last not in inside:
+            raise UserError(f"protocol: a recipe for {recipe.kind} has no setting {name}")
+        inside[last] = value
+    return validate(type(recipe), tree, "protocol")

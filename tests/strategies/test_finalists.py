@@ -1,0 +1,82 @@
+"""Candidates judged more cheaply, by any strategy, and finalists confirmed on all images."""
+
+import random
+
+import pytest
+
+from facenas.execution import TrialSpec
+from facenas.spaces import ImageFacts
+from facenas.spaces.plain import Plain
+from facenas.strategies import MacroMicro, RandomSearch, TrialResult
+from facenas.strategies.finalists import CONFIRM
+from facenas.testing import check_strategy
+
+SPACE = Plain(min_depth=4, max_depth=9, min_width=4, max_width=8).bind(ImageFacts(1, 10, 28))
+CHEAP = {"fidelity": {"fraction": 0.25, "confirm": 0.5, "finalists": 2}}
+
+
+def searched(strategy, judge):
+    asked = []
+    while wanted := strategy.ask():
+        asked.append(wanted[0])
+        strategy.tell(judge(wanted[0], f"key {len(asked)}"))
+    return asked
+
+
+def by_parameters(candidate, key):
+    """Cheap trials favor large networks, full ones small ones."""
+    size = candidate.architecture.count_parameters() / 1e4
+    return TrialResult(key, accuracy=size if candidate.phase != CONFIRM else 50 - size)
+
+
+@pytest.mark.parametrize(
+    "strategy", [MacroMicro(min_epochs=2, **CHEAP), RandomSearch(population=6, generations=3, **CHEAP)]
+)
+def test_keeps_the_contract(strategy):
+    check_strategy(strategy, SPACE)
+
+
+def test_the_search_is_the_same_on_a_part_of_the_images():
+    plain, cheap = (MacroMicro(min_epochs=2, **more).bind(SPACE, 0) for more in ({}, CHEAP))
+    asked, cheaper = searched(plain, by_parameters), searched(cheap, by_parameters)
+    found = [c for c in cheaper if c.phase != CONFIRM]
+    assert [c.architecture for c in found] == [c.architecture for c in asked]
+    assert {c.budget.data_fraction for c in found} == {0.25}
+    assert len({TrialSpec(c, {"data": c.budget.data_fraction}).key for c in cheaper}) == len(cheaper)
+
+
+def test_finalists_are_trained_as_long_as_the_longest_and_the_best_of_them_is_found():
+    cheap = MacroMicro(min_epochs=2, **CHEAP).bind(SPACE, 0)
+    asked = searched(cheap, by_parameters)
+    last, found = [c for c in asked if c.phase == CONFIRM], cheap.result()
+    assert [(c.budget.epochs, c.budget.data_fraction) for c in last] == [
+        (max(c.budget.epochs for c in asked), 0.5)
+    ] * 2
+    smaller = min(last, key=lambda c: c.architecture.count_parameters())
+    assert found["architecture"] == smaller.architecture.to_json() != found["searched"]["architecture"]
+    assert [one["id"] for one in found["finalists"]] == [len(asked) - 2, len(asked) - 1]
+
+
+def test_a_front_is_that_of_its_confirmed_members():
+    cheap = RandomSearch(population=8, generations=3, **CHEAP).bind(SPACE, 0)
+    rng = random.Random(0)
+    searched(cheap, lambda c, key: TrialResult(key, accuracy=rng.uniform(0, 100)))
+    front = cheap.result()["front"]
+    errors, sizes = [m["error"] for m in front], [m["parameters"] for m in front]
+    assert errors == sorted(errors)
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(front) >= 1
+
+
+def test_a_failed_finalist_is_not_found():
+    cheap = MacroMicro(min_epochs=2, **CHEAP).bind(SPACE, 0)
+    first = []
+
+    def judge(candidate, key):
+        if candidate.phase == CONFIRM and not first:
+            first.append(candidate)
+            return TrialResult(key, "failed", "diverged")
+        return by_parameters(candidate, key)
+
+    searched(cheap, judge)
+    assert cheap.result()["architecture"] != first[0].architecture.to_json()
