@@ -18,6 +18,7 @@ from facenas.strategies.base import (
     TrialResult,
     register,
 )
+from facenas.strategies.listed import Listed
 from facenas.strategies.macro_micro import MacroMicro
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "Candidate",
     "Decision",
     "Known",
+    "Listed",
     "MacroMicro",
     "RandomSearch",
     "Strategy",
