@@ -19,6 +19,7 @@ from facenas.files import write_text
 from facenas.report import format as fmt
 from facenas.report import front as fronts
 from facenas.report import plots
+from facenas.report.expected import Expected, Interval, expected
 from facenas.report.front import Beside, Budget, Front, Member, RankCheck
 from facenas.report.html import Tile, render
 from facenas.report.read import Final, Network, RunFolder, Trial, phases, read_network, read_run, stages
@@ -115,6 +116,7 @@ def _render(
         csv_address=f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}",
         confusion=read_confusion(final) if final and final.confusion else None,
         groups=list(_groups(run)),
+        sure=_sure(run, expected(run)),
         written=datetime.now().astimezone() if live else None,
     )
 
@@ -298,6 +300,33 @@ def _front_tiles(front: Front, beside: Beside | None) -> Iterator[Tile]:
     if beside and beside.growth:
         hint = f"{beside.label}: {beside.growth[-1].hypervolume:.4f}"
     yield "Hypervolume", f"{front.growth[-1].hypervolume:.4f}", hint
+
+
+def _sure(run: RunFolder, told: Expected | None) -> list[str]:
+    """What the winner is worth, in sentences: expected accuracy, runner-up, after the full training."""
+    if told is None:
+        return []
+    winner, other = told.winner, told.runner_up
+    images = "pairs" if run.faces else "images"
+    chosen = "no other comes near it" if told.near == 1 else f"it is the best of {told.near} within noise"
+    seen = f"Its {fmt.percent(winner.accuracy)} (trial {winner.trial}) is what was seen, and {chosen}"
+    shown = f"{seen}: trained again as in the search and judged on other {images}, "
+    sentences = [f"{shown}{_ranged(told.again)} are expected."]
+    if other:
+        named = f"trial {other.trial} ({other.network.summary}, {fmt.percent(other.accuracy)})"
+        sentences.append(f"The runner-up, {named}, is truly better by {fmt.rate(told.probability)} chance.")
+    if told.final and not run.final:
+        epochs = fmt.many(run.about.group("recipe")["final_epochs"], "epoch")
+        sentences.append(
+            f"After the full training ({epochs} on all images) {_ranged(told.final)} are expected, roughly: as "
+            "errors fell from search to full training in other searches."
+        )
+    return sentences
+
+
+def _ranged(interval: Interval) -> str:
+    ends = f"{fmt.percent(interval.low)} to {fmt.percent(interval.high)}"
+    return f"{fmt.percent(interval.value)} (95 %: {ends})"
 
 
 def _result(final: Final) -> Tile:
