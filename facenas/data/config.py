@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from facenas.config import Config
+from facenas.config import ADDED, Config, deciding
 from facenas.errors import UserError
 
 
@@ -17,6 +17,8 @@ class DataConfig(Config):
     Nothing held out, a `validation_fraction` of 0, is for final trainings alone: they keep the last epoch.
     Of faces, the fractions held out are of identities; `test_fraction` and `pairs` (pairs of images to
     verify on) are for faces alone: classification sets have test images of their own.
+    `subset_of`: whether `data_fraction` is a part of every class's images, or, of faces, of the identities with
+    all their images.
     `strict`: whether images that cannot be read end the command, in place of being left out.
     `residency`: whether images live in the memory of the GPU that trains; auto: when they fit.
     """
@@ -32,10 +34,12 @@ class DataConfig(Config):
     pairs: int = Field(6000, ge=20)
     strict: bool = False
     residency: Literal["auto", "device", "host"] = "auto"
+    subset_of: Annotated[Literal["images", "identities"], ADDED] = "images"
 
     def deciding(self) -> dict[str, Any]:
         """What decides the result of a training beside the images themselves, as JSON for its key."""
-        return self.model_dump(exclude={"name", "root", "image_size", "download", "strict", "residency"})
+        where = ("name", "root", "image_size", "download", "strict", "residency")
+        return {key: value for key, value in deciding(self).items() if key not in where}
 
     def check_candidates_are_judged(self) -> None:
         """Raises UserError when nothing is held out that a search could judge candidates on."""

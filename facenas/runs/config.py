@@ -78,6 +78,8 @@ class RunConfig(Config):
                 "data.select_on is test, but faces are selected on identities held out from training; "
                 "leave it at validation"
             )
+        if self.recipe.kind != "faces" and self.data.subset_of == "identities":
+            raise ValueError("data.subset_of is identities, which only faces have; leave it at images")
         if self.latency and "latency" not in getattr(self.search, "objectives", ()):
             raise ValueError(
                 "latency: is a table, but search.objectives does not name latency; for example "

@@ -21,6 +21,7 @@ from facenas.data.faces.splits import (
     hold_out_identities,
     relabelled,
     stratified_subset,
+    subset_of_identities,
 )
 from facenas.data.faces.store import SIDE, FaceStore
 from facenas.data.feed import images_at, readers, resident, streamed, uploaded
@@ -49,7 +50,7 @@ class FaceTask:
 
     Three sets of identities, apart from each other and fixed by `split_seed`: to test on
     (`test_fraction`, may be none), to choose on (`validation_fraction`) and to train on.
-    A candidate sees `data_fraction` of the images of the latter, the `final` network all.
+    A candidate sees `data_fraction` of the latter, the `final` network all.
 
     On a CPU, images are read and augmented one by one (`FaceAugment`). On a GPU they are augmented by whole
     batches there (`BatchAugment`), with the same draws, and live there when they fit.
@@ -67,7 +68,9 @@ class FaceTask:
             config = config.model_copy(update={"validation_fraction": 0.0})
         train, self._judged, self._tested = split_faces(store.labels, config, split_seed)
         if not context.final:
-            train = stratified_subset(store.labels, train, config.data_fraction, split_seed)
+            by_identity = config.subset_of == "identities"
+            subset = subset_of_identities if by_identity else stratified_subset
+            train = subset(store.labels, train, config.data_fraction, split_seed)
         labels = relabelled(store.labels[train])
         self.images, self.identities = len(train), int(labels.max()) + 1
         augment = FaceAugment(recipe.crop, recipe.low_res, recipe.photometric, recipe.flip)

@@ -48,6 +48,8 @@ def test_identities_to_train_choose_and_test_on_are_apart(faces):
 
 def test_a_candidate_sees_its_fraction_and_the_final_network_all(faces):
     assert build(faces, data_fraction=0.5).images == 32
+    some = build(faces, data_fraction=0.5, subset_of="identities")
+    assert (some.images, some.identities) == (32, 4)
     assert build(faces, final=True, data_fraction=0.5).images == 64
     assert build(faces).identities == 8
 

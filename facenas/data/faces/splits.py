@@ -45,6 +45,17 @@ def stratified_subset(labels: Labels, indices: Indices, fraction: float, seed: i
     return indices[split_indices(labels[indices].astype(np.int64), 0, fraction, seed)[0]]
 
 
+def subset_of_identities(labels: Labels, indices: Indices, fraction: float, seed: int) -> Indices:
+    """Sorted part of `indices`: all images of `fraction` in (0, 1] of the identities, rounded, at least two.
+
+    Of one seed, a smaller fraction lies within a larger one.
+    """
+    identities = np.flatnonzero(np.bincount(labels[indices]))
+    kept = min(len(identities), max(2, round(fraction * len(identities))))
+    chosen = np.random.default_rng(seed).permutation(identities)[:kept]
+    return indices[np.isin(labels[indices], chosen)]
+
+
 def relabelled(labels: Labels) -> NDArray[np.int64]:
     """(n,) int64: the same identities numbered 0, 1, 2, ... without gaps, in the same order."""
     numbers = np.cumsum(np.bincount(labels) > 0) - 1

@@ -15,6 +15,7 @@ from facenas.data.faces.splits import (
     hold_out_identities,
     relabelled,
     stratified_subset,
+    subset_of_identities,
 )
 from facenas.errors import UserError
 
@@ -63,6 +64,19 @@ def test_subsets_nest_and_keep_every_identity(labels, one, other, seed):
     assert set(labels[small]) == set(labels[indices])
     for identity, count in Counter(labels[indices].tolist()).items():
         assert (labels[large] == identity).sum() == max(1, round(count * max(one, other)))
+
+
+@settings(deadline=None)
+@given(LABELS, st.floats(0.01, 1), st.floats(0.01, 1), SEED)
+def test_subsets_of_identities_nest_and_keep_them_whole(labels, one, other, seed):
+    indices = np.flatnonzero(labels != 3)
+    assume(len(indices))
+    small, large = (subset_of_identities(labels, indices, f, seed) for f in sorted((one, other)))
+    assert set(small) <= set(large) <= set(indices)
+    identities = set(labels[indices].tolist())
+    kept = set(labels[large].tolist())
+    assert len(kept) == min(len(identities), max(2, round(len(identities) * max(one, other))))
+    assert sorted(large) == [i for i in indices if labels[i] in kept]
 
 
 def test_relabelled_numbers_without_gaps_in_order():
