@@ -34,11 +34,12 @@ SCALED_SUPERNET = [
     "space.width_multipliers=[1]", "space.depth_multipliers=[1]", "space.max_blocks=1",
 ]  # fmt: skip
 FACES = ("small", "medium", "demo")
-FRONTS = {"cells": SCALED_CELLS, "pareto": SCALED_SUPERNET}
+SCALED_TREND = [setting for setting in SCALED_IMAGES if "width_epoch_step" not in setting]
+OTHERS = {"cells": SCALED_CELLS, "pareto": SCALED_SUPERNET, "trend": SCALED_TREND}
 
 
 def scaled(preset: str) -> list[str]:
-    images = FRONTS.get(preset.removesuffix("-demo"), SCALED_IMAGES)
+    images = OTHERS.get(preset.removesuffix("-demo"), SCALED_IMAGES)
     settings = SCALED_FACES if preset in FACES else images
     return [part for setting in settings for part in ("--set", setting)]
 

@@ -29,6 +29,7 @@ SMALL_SPACES = {
 }
 SMALL_STRATEGIES = {
     "macro_micro": {"min_epochs": 1, "micro_epochs": 1, "param_slack": 50},
+    "trend": {"min_epochs": 1, "micro_epochs": 1, "param_slack": 50},
     "nsga2": {"population": 6, "generations": 3},
     "weighted_sum": {"population": 6, "generations": 3, "weights": (1.0, 1.0)},
     "random": {"population": 6, "generations": 3},

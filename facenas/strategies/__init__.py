@@ -24,6 +24,7 @@ from facenas.strategies.macro_micro import MacroMicro
 if TYPE_CHECKING:
     from facenas.strategies.evolution import NSGA2, WeightedSum
     from facenas.strategies.random_search import RandomSearch
+    from facenas.strategies.trend import Trend
 
 __all__ = [
     "NSGA2",
@@ -36,13 +37,19 @@ __all__ = [
     "MacroMicro",
     "RandomSearch",
     "Strategy",
+    "Trend",
     "TrialResult",
     "WeightedSum",
     "register",
 ]
 
-# pymoo takes half a second to import: macro-micro search does without.
-_LATER = {"NSGA2": "evolution", "WeightedSum": "evolution", "RandomSearch": "random_search"}
+# pymoo takes half a second to import, numpy a tenth: macro-micro search does without.
+_LATER = {
+    "NSGA2": "evolution",
+    "WeightedSum": "evolution",
+    "RandomSearch": "random_search",
+    "Trend": "trend",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,30 +8,15 @@ bottom: a `yield` asks for a candidate to be trained and returns its result.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 from pydantic import Field
 
-from facenas.spaces.plain import PLAIN
-from facenas.strategies.base import (
-    Budget,
-    Candidate,
-    Decision,
-    Known,
-    Strategy,
-    StrategySettings,
-    TrialResult,
-    register,
-)
-
-# Accuracies logged by others carry float32 rounding of up to 1e-5 points; one image in a million is 1e-4.
-EPSILON = 5e-5
-
-Steps = Generator[Candidate, TrialResult, None]
+from facenas.strategies.base import Budget, Candidate, StrategySettings, TrialResult, register
+from facenas.strategies.chains import EPSILON, ChainSearch, Steps
 
 
 @register("macro_micro")
-class MacroMicro(Strategy):
+class MacroMicro(ChainSearch):
     """The strategy: `_grow`, `_prune`, then `_swap` operations and kernels.
 
     The space says which depths and widths there are (`depths`, `widths`, `at`) and what micro search swaps in
@@ -55,57 +40,10 @@ class MacroMicro(Strategy):
         saturated_train_accuracy: float = 100.0
         param_slack: int = Field(10_000, ge=0)
 
-    needs = ("start", "at", "depths", "widths", "swap_operation", "swap_kernel", "unit")
-
     def begin(self) -> None:
         """Stands before the first candidate, the shallowest and widest network."""
-        self.best = self.space.start()
-        self.best_result = TrialResult()
-        self.macro_accuracy = 0.0
-        self.macro_width = self.best.width
-        self.macro_epochs = self.settings.min_epochs
-        self._decision = Decision.REJECTED
         self._drops = 0
-        self._told: list[TrialResult] = []
-        self._steps = self._search()
-        self._wanted: Candidate | None = next(self._steps)
-
-    def ask(self) -> list[Candidate]:
-        """The one candidate whose result decides what comes next, or nothing when the search is over."""
-        return [self._wanted] if self._wanted else []
-
-    def tell(self, result: TrialResult) -> Decision:
-        """Goes on with the result of the candidate asked for."""
-        if self._wanted is None:
-            raise RuntimeError("the search is over: nothing was asked for")
-        self._told.append(result)
-        try:
-            self._wanted = self._steps.send(result)
-        except StopIteration:
-            self._wanted = None
-        return self._decision
-
-    def look_ahead(self, count: int, known: Known) -> list[Candidate]:
-        """What comes next if growth and pruning go on, and if replacements are rejected.
-
-        Growth and pruning ask for the same candidates whatever the accuracies are, until they end.
-        """
-        ahead = self._copy()
-        found: list[Candidate] = []
-        while ahead._wanted and len(found) <= count:
-            found.append(ahead._wanted)
-            ahead.tell(known(found[-1]) or ahead._likely(found[-1]))
-        return found[1:]
-
-    def result(self) -> dict[str, Any]:
-        """The best network so far; the `macro_` values are those that pruning ended with."""
-        return {
-            "architecture": self.best.to_json(),
-            "accuracy": self.best_result.accuracy,
-            "macro_accuracy": self.macro_accuracy,
-            "macro_width": self.macro_width,
-            "macro_epochs": self.macro_epochs,
-        }
+        super().begin()
 
     def _search(self) -> Steps:
         epochs = yield from self._grow()
@@ -158,49 +96,18 @@ class MacroMicro(Strategy):
                 if self._drops == s.max_width_drops:
                     break
 
-    def _baseline(self) -> Steps:
-        """Candidates of micro search train briefly: so the macro network is trained anew, as briefly."""
-        candidate = Candidate(self.best, Budget(self.settings.micro_epochs), "ops", "baseline")
-        self._take(self.best, (yield candidate))
-        self._decision, self.note = Decision.BASELINE, "what swaps are compared with"
-
     def _swap(self, phase: str) -> Steps:
         """Steps 3 and 4: layer by layer, another operation or kernel, as wide as the parameters allow."""
         budget = Budget(self.settings.micro_epochs)
-        base, operation, kernel = self.best, self.space.swap_operation, self.space.swap_kernel
+        base = self.best
         for layer in range(len(base.operations)):
-            if phase == "ops":
-                swapped = self.best.with_operation(layer, operation)
-                what = "plain convolution" if operation == PLAIN else "separable convolution"
-            else:
-                swapped, what = self.best.with_kernel(layer, kernel), f"kernel {kernel}"
-            arch = self._fitted(swapped.with_width(base.width), base.count_parameters())
-            reason = f"{self.space.unit} {layer + 1}: {what}"
+            arch = self._swapped(self.best, base, phase, (layer,))
+            reason = f"{self.space.unit} {layer + 1}: {self._what(phase)}"
             result = yield Candidate(arch, budget, phase, reason)
             if result.accuracy > self.best_result.accuracy + EPSILON:
                 self._take(arch, result)
             else:
                 self._reject("undone")
-
-    def _fitted(self, arch: Any, parameters: int) -> Any:
-        """As wide as `parameters` allow: a costlier network is narrowed, a cheaper one widened."""
-        most = parameters + self.settings.param_slack
-        if arch.count_parameters() < parameters:
-            while arch.width < self.space.settings.max_width:
-                wider = arch.with_width(arch.width + 1)
-                if wider.count_parameters() > most:
-                    break
-                arch = wider
-        while arch.width > 1 and arch.count_parameters() > most:
-            arch = arch.with_width(arch.width - 1)
-        return arch
-
-    def _take(self, arch: Any, result: TrialResult) -> None:
-        self.best, self.best_result = arch, result
-        self._decision, self.note = Decision.KEPT, "best so far"
-
-    def _reject(self, note: str) -> None:
-        self._decision, self.note = Decision.REJECTED, note
 
     def _at_least(self, result: TrialResult, margin: float) -> bool:
         return bool(result.accuracy >= self.best_result.accuracy + margin - EPSILON)
@@ -209,14 +116,6 @@ class MacroMicro(Strategy):
         s, best = self.settings, self.best_result
         reached = best.accuracy >= s.target_accuracy - s.target_slack - EPSILON
         return bool(reached or best.train_accuracy >= s.saturated_train_accuracy - EPSILON)
-
-    def _copy(self) -> MacroMicro:
-        """A second machine in the same state: a generator cannot be copied, but it can be told again."""
-        twin = self.begun(self.space, self.seed)
-        for result in self._told:
-            twin.tell(result)
-        assert isinstance(twin, MacroMicro)
-        return twin
 
     def _likely(self, candidate: Candidate) -> TrialResult:
         """Replacements are mostly rejected, and two narrower networks that lost are followed by a third.
