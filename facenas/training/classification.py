@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,15 @@ class ClassificationTask:
                 f"too few for {world} processes; each needs {FEWEST} or more images a batch"
             )
         self.augment = Augment(recipe, data, on)
+        self._alternating = recipe.alternating_flip
         self.restart(context.model or context.arch.build(context.seed), context.seed)
 
     def restart(self, model: nn.Module, seed: int) -> None:
         """Puts another network on the same images; draws begin anew from `seed`."""
         self.generator = torch.Generator().manual_seed(seed)
+        self._mirrored = None  # (images,) bool: which are mirrored in even epochs; the others are in odd ones
+        if self._alternating:
+            self._mirrored = torch.randint(2, (len(self.labels),), generator=self.generator) == 1
         self.model = self.device.place(model)
         self.network = LossNetwork(self.model, self.label_smoothing)
 
@@ -78,14 +83,17 @@ class ClassificationTask:
         `torchrun` a batch is left out that has fewer than 2 images for some process.
         """
         order = self.indices[torch.randperm(len(self.indices), generator=self.generator)]
-        yield from self.feed.batches(self._plans(torch.split(order, self.batch_size)))
+        yield from self.feed.batches(self._plans(torch.split(order, self.batch_size), epoch))
 
-    def _plans(self, joint: Iterable[Tensor]) -> Iterator[Batch]:
+    def _plans(self, joint: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
         rank, world = distributed.rank(), distributed.world()
         for chosen in joint:
             # All processes draw for the whole batch, and so the same; each takes its own columns.
             count = len(chosen)
-            plan = torch.cat([chosen[None], self.augment.draw(count, self.generator).stacked()])
+            draws = self.augment.draw(count, self.generator)
+            if self._mirrored is not None:
+                draws = replace(draws, flip=self._mirrored[chosen] == (epoch % 2 == 0))
+            plan = torch.cat([chosen[None], draws.stacked()])
             more = self.feed.draw(count, self.generator)
             own = slice(count * rank // world, count * (rank + 1) // world)
             if count >= FEWEST * world or world == 1:

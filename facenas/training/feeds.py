@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facenas.data import ClassData, ImageSet
+from facenas.data.augment import Draws
 from facenas.data.classes.crops import DRAWS, random_boxes
 from facenas.data.classes.store import ImageStore
 from facenas.data.config import DataConfig
@@ -134,6 +135,7 @@ class StoreFeed:
         self.store, self.device = store, device
         self.resized_crop, self.fraction = recipe.augment == "random_resized_crop", recipe.crop_fraction
         self.flip = store.flip if recipe.flip is None else recipe.flip
+        self.alternating = recipe.alternating_flip
         self.readers = readers(device.torch_device, distributed.world())
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
@@ -153,8 +155,8 @@ class StoreFeed:
             return plan, torch.from_numpy(self.store.read_centers(numbers, self.fraction))
         draws = drawn[0].numpy()
         boxes = random_boxes(self.store.sizes[numbers], draws[:, :-1])
-        mirrored = draws[:, -1] < 0.5 if self.flip else None
-        return plan, torch.from_numpy(self.store.read(numbers, boxes, mirrored))
+        mirrored = Draws.of(plan[1:]).flip.numpy() if self.alternating else draws[:, -1] < 0.5
+        return plan, torch.from_numpy(self.store.read(numbers, boxes, mirrored if self.flip else None))
 
     def images(self, plan: Tensor, *read: Tensor) -> Tensor:
         """See `Feed`."""

@@ -23,7 +23,10 @@ class Optimization(Config):
     """The optimizer and its schedule.
 
     `optimizer`: sgd with `momentum`, or adamw with `betas`; `lr` and `weight_decay` are for either.
+    `schedule`: by epochs, a cosine to 0 or steps; or, by batches, triangular: from a fifth of `lr` up to it,
+    where the part `peak` of the training is done, then down to 7 % (`KellerJordan/cifar10-airbench`).
     `milestones`: of a training of `final_epochs`, before which the rate drops.
+    `norm_bias_lr`: the rate of BatchNorm's biases, in multiples of `lr`; their decay stays as it is.
     `accumulate`: a batch is worked off in so many parts, for GPUs whose memory does not hold it at once. The
     step is that of the whole batch, and so are the norm statistics of AdaFace; those of BatchNorm are of each
     part.
@@ -35,13 +38,16 @@ class Optimization(Config):
     weight_decay: float = Field(3e-4, ge=0)
     decay_norms: bool = True
     grad_clip: float | None = Field(5.0, gt=0)
-    schedule: Literal["cosine", "steps"] = "cosine"
+    schedule: Literal["cosine", "steps", "triangular"] = "cosine"
     milestones: tuple[int, ...] = ()
     gamma: float = Field(0.1, gt=0, le=1)
     final_epochs: int = Field(600, ge=1)
     optimizer: Annotated[Literal["sgd", "adamw"], ADDED] = "sgd"
     betas: Annotated[tuple[Beta, Beta], ADDED] = (0.9, 0.999)
     accumulate: Annotated[int, ADDED, Field(ge=1)] = 1
+    peak: Annotated[float, ADDED, Field(gt=0, lt=1)] = 0.23
+    nesterov: Annotated[bool, ADDED] = False
+    norm_bias_lr: Annotated[float, ADDED, Field(gt=0)] = 1.0
 
     @field_validator("accumulate")
     @classmethod
@@ -50,6 +56,13 @@ class Optimization(Config):
         if 2 * parts > batch:
             raise ValueError(f"{parts} parts of a batch of {batch} have fewer than 2 images each")
         return parts
+
+    @field_validator("nesterov")
+    @classmethod
+    def _looks_ahead_by_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and not (info.data.get("momentum", 1) and info.data.get("optimizer", "sgd") == "sgd"):
+            raise ValueError("is a kind of momentum: it needs optimizer sgd and a momentum above 0")
+        return nesterov
 
     def deciding(self, final: bool = False) -> dict[str, Any]:
         """What decides the weights of a candidate, or of the `final` network, as JSON for their keys."""
@@ -64,6 +77,8 @@ class Recipe(Optimization):
 
     `flip` and `crop` left at null take the data set's own value (no flip for characters; 32x32 crops of
     28x28 and 32x32 images, else the image size).
+    `alternating_flip`: what is mirrored in one epoch is not in the next, half of the images in each; else every
+    image by chance.
     `augment`: pad_crop, the whole image padded by `pad` and cropped to `crop`; or, of stores alone,
     random_resized_crop: 8 to 100 % of the image, of a ratio of 3:4 to 4:3, at the image size. `color_jitter`:
     by how much brightness, contrast and saturation change at most, each by a factor of its own, in any order.
@@ -77,6 +92,7 @@ class Recipe(Optimization):
     augment: Annotated[Literal["pad_crop", "random_resized_crop"], ADDED] = "pad_crop"
     color_jitter: Annotated[float, ADDED, Field(ge=0, le=1)] = 0.0
     label_smoothing: Annotated[float, ADDED, Field(ge=0, lt=1)] = 0.0
+    alternating_flip: Annotated[bool, ADDED] = False
 
     @property
     def crop_fraction(self) -> float:

@@ -1,4 +1,4 @@
-"""The training loop: an optimizer, a schedule by epochs, a loss. Read it top to bottom.
+"""The training loop: an optimizer, a schedule, a loss. Read it top to bottom.
 
 Sections and settings: "Efficient Global Neural Architecture Search", section 4.1, and
 `siddikui/Efficient-Macro-Micro-NAS:search.py`. There, the scheduler steps before the epoch, so the last
@@ -48,8 +48,9 @@ class Trainer:
         self.optimizer = build_optimizer(task.network, recipe, device)
         self._options = [_options(group) for group in self.optimizer.param_groups]
         on = device.torch_device
-        # A captured step holds the address of what it reads, so on a GPU the rate is a tensor.
-        self._rate = torch.zeros((), device=on) if device.is_gpu else None
+        # A captured step holds the address of what it reads, so on a GPU the rates are tensors.
+        groups = self.optimizer.param_groups
+        self._rates = [torch.zeros((), device=on) if device.is_gpu else None for _ in groups]
         # Of this epoch: loss, right answers, images; float64: exact over any number of processes.
         self._sums = torch.zeros(3, dtype=torch.float64, device=on)
         captured = device.is_gpu and task.capturable and distributed.world() == 1
@@ -63,14 +64,17 @@ class Trainer:
         `stop()` says so.
         """
         lr = learning_rate(self.recipe, epoch, self.epochs)
+        steps = math.ceil(self.task.images / self.recipe.batch_size)
         self.network.train()
         watch = _Watch(epoch)
         with side_stream(self._stream):
             self._set_rate(lr)
             self._sums.zero_()
-            for batch in self.task.batches(epoch):
+            for number, batch in enumerate(self.task.batches(epoch)):
                 if stop():
                     raise StoppedError
+                if self.recipe.schedule == "triangular":
+                    self._set_rate(learning_rate(self.recipe, epoch + number / steps, self.epochs))
                 self.steps(self.step, batch)
                 watch.step(self._sums[0])
         loss_sum, right, seen = distributed.total(self._sums).tolist()
@@ -176,10 +180,10 @@ class Trainer:
         self.steps.forget()
 
     def _set_rate(self, lr: float) -> None:
-        if self._rate is not None:
-            self._rate.fill_(lr)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr if self._rate is None else self._rate
+        """The rate from now on; a GPU reads it when it comes there, nobody waits."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            own = lr * group["lr_scale"]
+            group["lr"] = own if rate is None else rate.fill_(own)
 
 
 class _Watch:
@@ -214,13 +218,22 @@ class _Watch:
             raise NonFiniteLossError(f"the loss became {loss} in epoch {self._epoch + 1}")
 
 
-def learning_rate(recipe: Optimization, epoch: int, epochs: int) -> float:
-    """The rate of epoch number `epoch` (from 0) of `epochs`.
+# The rate of a triangular schedule before its first batch and after its last, in parts of the highest.
+_FIRST, _LAST = 0.2, 0.07
+
+
+def learning_rate(recipe: Optimization, epoch: float, epochs: int) -> float:
+    """The rate of epoch number `epoch` (from 0) of `epochs`; of a triangular schedule, 2.5 is half the third.
 
     Milestones are epochs of a training of `final_epochs`; a shorter one reaches them proportionally sooner.
     """
     if recipe.schedule == "cosine":
         return recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    if recipe.schedule == "triangular":
+        done = epoch / epochs
+        if done < recipe.peak:
+            return recipe.lr * (_FIRST + (1 - _FIRST) * done / recipe.peak)
+        return recipe.lr * (_LAST + (1 - _LAST) * (1 - done) / (1 - recipe.peak))
     passed = sum(epoch * recipe.final_epochs >= m * epochs for m in recipe.milestones)
     return float(recipe.lr * recipe.gamma**passed)
 
@@ -238,7 +251,9 @@ def build_optimizer(network: nn.Module, recipe: Optimization, device: Device) ->
     """What the recipe asks for. Fused: on a CPU 3 to 4 times faster than the default."""
     groups = _parameter_groups(network, recipe)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, fused=True)
+        return torch.optim.SGD(
+            groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
+        )
     adamw = torch.optim.AdamW(groups, recipe.lr, recipe.betas, fused=True, capturable=device.is_gpu)
     # Else it warns of steps that are not captured: here the first ones are not, and on several GPUs none.
     adamw._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
@@ -250,11 +265,19 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parameter_groups(network: nn.Module, recipe: Optimization) -> list[dict[str, Any]]:
-    """All parameters decay, or all but those of BatchNorm."""
-    if recipe.decay_norms:
-        return [{"params": list(network.parameters()), "weight_decay": recipe.weight_decay}]
-    norms = {id(p) for m in network.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
-    kept = [p for p in network.parameters() if id(p) in norms]
-    decayed = [p for p in network.parameters() if id(p) not in norms]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
-    return groups + ([{"params": kept, "weight_decay": 0.0}] if kept else [])
+    """All parameters alike, or BatchNorm's without decay, its biases at a rate of their own.
+
+    A group's decay is multiplied by its rate, hence divided by `lr_scale` here.
+    """
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    spared = set() if recipe.decay_norms else {id(p) for m in norms for p in m.parameters()}
+    fast = set() if recipe.norm_bias_lr == 1 else {id(m.bias) for m in norms}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(recipe.weight_decay, 1.0): []}
+    for p in network.parameters():
+        scale = recipe.norm_bias_lr if id(p) in fast else 1.0
+        decay = 0.0 if id(p) in spared else recipe.weight_decay / scale
+        groups.setdefault((decay, scale), []).append(p)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_scale": scale}
+        for (decay, scale), parameters in groups.items()
+    ]

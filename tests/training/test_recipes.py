@@ -27,18 +27,40 @@ def test_holding_nothing_out_decides_the_final_training_alone():
 
 
 @pytest.mark.parametrize(
-    "added", [{"augment": "random_resized_crop"}, {"color_jitter": 0.4}, {"label_smoothing": 0.1}]
+    "added",
+    [
+        {"augment": "random_resized_crop"},
+        {"color_jitter": 0.4},
+        {"label_smoothing": 0.1},
+        {"alternating_flip": True},
+    ],
 )
 def test_so_does_one_of_classification_alone(added):
     assert Recipe(**added).deciding() == Recipe().deciding() | added
 
 
-@pytest.mark.parametrize("added", [{"optimizer": "adamw"}, {"betas": (0.9, 0.99)}, {"accumulate": 4}])
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"optimizer": "adamw"},
+        {"betas": (0.9, 0.99)},
+        {"accumulate": 4},
+        {"peak": 0.3},
+        {"nesterov": True},
+        {"norm_bias_lr": 8.0},
+    ],
+)
 def test_a_setting_that_was_added_decides_once_it_is_another_than_before(added):
     for model in (Recipe, FaceRecipe):
         assert model(**added).deciding() == model().deciding() | model(**added).model_dump(
             mode="json", include=set(added)
         )
+
+
+@pytest.mark.parametrize("other", [{"momentum": 0}, {"optimizer": "adamw"}])
+def test_nesterov_is_a_kind_of_momentum(other):
+    with pytest.raises(UserError, match="here: nesterov: is a kind of momentum: it needs optimizer sgd and"):
+        validate(Recipe, {"nesterov": True, **other}, "here")
 
 
 def test_every_part_of_a_batch_has_two_images():

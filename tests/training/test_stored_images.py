@@ -11,8 +11,9 @@ from PIL import Image
 
 import facenas
 from facenas.data import DataConfig, ImageSet, open_image_set, prepare
+from facenas.data.augment import Draws
 from facenas.data.classes.importing import import_classes
-from facenas.data.classes.store import open_image_store
+from facenas.data.classes.store import ImageStore, open_image_store
 from facenas.device import pick_device
 from facenas.errors import UserError
 from facenas.export import export_run
@@ -114,6 +115,32 @@ def test_random_crops_are_new_in_each_epoch_and_go_on_after_a_break(store):
     again = task_on(open_image_store(store, 16), RESIZED)
     again.load_state_dict(state)
     assert all(torch.equal(a, b) for a, b in zip(second, epoch(again), strict=True))
+
+
+@pytest.mark.parametrize("usual", [RESIZED, Recipe(pad=2, batch_size=8)], ids=lambda r: r.augment)
+def test_alternating_flips_of_a_store(store, usual, monkeypatch):
+    """Random resized crops are mirrored as they are read, others afterwards."""
+    task = task_on(
+        open_image_store(store, 16), usual.model_copy(update={"alternating_flip": True, "flip": True})
+    )
+    read, by_reader = ImageStore.read, []
+
+    def noted(store, numbers, boxes, mirrored=None):
+        by_reader.append(mirrored)
+        return read(store, numbers, boxes, mirrored)
+
+    monkeypatch.setattr(ImageStore, "read", noted)
+    epochs = []
+    for epoch in range(3):
+        plans = [batch[0] for batch in task.batches(epoch)]
+        flips = torch.cat([Draws.of(plan[1:]).flip for plan in plans])
+        if usual.augment == "random_resized_crop":
+            assert torch.equal(flips, torch.from_numpy(np.concatenate(by_reader)))
+            by_reader.clear()
+        epochs.append(flips[torch.cat([plan[0] for plan in plans]).argsort()])
+    assert torch.equal(epochs[0], ~epochs[1])
+    assert torch.equal(epochs[0], epochs[2])
+    assert 0 < epochs[0].sum() < len(epochs[0])
 
 
 def test_a_trained_network_sees_files_as_it_was_judged(store, tmp_path):

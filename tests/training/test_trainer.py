@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import count
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 from facenas.data import open_image_set
 from facenas.data.config import DataConfig
 from facenas.device import pick_device
+from facenas.runs.presets import load_run_config
 from facenas.spaces import PlainArchitecture
 from facenas.training.classification import ClassificationTask
 from facenas.training.recipes import FaceRecipe, Recipe
@@ -64,6 +67,69 @@ def test_equals_the_recipe_written_out(training):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def fast(**settings):
+    """The shipped recipe for images of 8x8 pixels: 120 of them are 3 batches."""
+    whole = load_run_config("tiny", [], {"recipe": "fast-classification"}).recipe
+    return whole.model_copy(update={"batch_size": 50, "pad": 1, "flip": True, **settings})
+
+
+def test_the_fast_recipe_equals_it_written_out(training):
+    """Nesterov's momentum, a rate for each batch; BatchNorm's biases with another rate and as much decay."""
+    recipe, epochs = fast(norm_bias_lr=8), 3
+    real, twin, plain = training(epochs, recipe=recipe), training(epochs, recipe=recipe), ARCH.build(7)
+    biases = [m.bias for m in plain.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    others = [p for p in plain.parameters() if all(p is not bias for bias in biases)]
+    groups = [{"params": others}, {"params": biases, "weight_decay": recipe.weight_decay / 8}]
+    decay = {"weight_decay": recipe.weight_decay, "nesterov": True}
+    optimizer = torch.optim.SGD(groups, 1, momentum=recipe.momentum, **decay)
+    steps = count()
+    for epoch in range(epochs):
+        metrics = real.run_epoch(epoch)
+        plain.train()
+        for batch in twin.task.batches(epoch):
+            step = next(steps)
+            rate = recipe.lr * np.interp(step / 9, [0, recipe.peak, 1], [0.2, 1, 0.07])
+            optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, 8 * rate
+            if step % 3 == 0:
+                assert metrics["lr"] == pytest.approx(rate)
+            images, labels = twin.task.prepare(*batch)
+            optimizer.zero_grad()
+            F.cross_entropy(plain(images), labels, label_smoothing=recipe.label_smoothing).backward()
+            torch.nn.utils.clip_grad_norm_(plain.parameters(), recipe.grad_clip or math.inf)
+            optimizer.step()
+    assert next(steps) == 9
+    for ours, theirs in zip(real.task.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_alternating_flips_mirror_each_image_in_every_other_epoch(training):
+    """Other images by another seed; and not the order of images decides which."""
+    recipe = fast(pad=0, crop=8, cutout=0)
+
+    def mirrored(trainer):
+        """(4 epochs, images) bool, by the pixels."""
+        found, normalize = [], trainer.task.augment.normalize
+        for epoch in range(4):
+            numbers, inputs = [], []
+            for batch in trainer.task.batches(epoch):
+                numbers.append(batch[0][0])
+                inputs.append(trainer.task.prepare(*batch)[0])
+            known = normalize(trainer.task.pixels[torch.cat(numbers)])
+            as_it_is, flipped = (
+                (torch.cat(inputs) == like).flatten(1).all(1) for like in (known, known.flip(3))
+            )
+            assert (as_it_is != flipped).all()
+            found.append(flipped[torch.cat(numbers).argsort()])
+        return torch.stack(found)
+
+    even, odd, again, last = mirrored(training(recipe=recipe))
+    assert torch.equal(even, ~odd)
+    assert torch.equal(even, again)
+    assert torch.equal(odd, last)
+    assert 40 < even.sum() < 80
+    assert not torch.equal(even, mirrored(training(recipe=recipe, seed=8))[0])
+
+
 def test_every_epoch_sees_every_image_once_in_another_order(training):
     real = training()
     seen = [torch.cat([real.task.prepare(*batch)[1] for batch in real.task.batches(i)]) for i in range(2)]
@@ -89,8 +155,9 @@ def test_global_random_state_is_neither_used_nor_changed(training):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_state_dict_goes_on_bit_for_bit(training, tmp_path):
-    whole, first, second = training(), training(), training()
+@pytest.mark.parametrize("recipe", [RECIPE, None], ids=["classification", "fast-classification"])
+def test_state_dict_goes_on_bit_for_bit(training, recipe, tmp_path):
+    whole, first, second = (training(recipe=recipe or fast()) for _ in range(3))
     for epoch in range(3):
         whole.run_epoch(epoch)
     first.run_epoch(0)
