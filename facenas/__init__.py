@@ -20,7 +20,17 @@ from facenas._version import __version__
 
 if TYPE_CHECKING:
     from facenas import spaces, strategies
-    from facenas.api import SearchResult, TrainResult, export_latency, load, resume, search, train
+    from facenas.api import (
+        SearchResult,
+        StudyResult,
+        TrainResult,
+        export_latency,
+        load,
+        resume,
+        search,
+        study,
+        train,
+    )
     from facenas.errors import CandidateError, SearchStoppedError, UserError
     from facenas.evaluation import benches, evaluate
     from facenas.evaluation.benches.result import BenchResult
@@ -33,6 +43,7 @@ _NAMES = {
     "search": "facenas.api:search",
     "resume": "facenas.api:resume",
     "train": "facenas.api:train",
+    "study": "facenas.api:study",
     "load": "facenas.api:load",
     "export_latency": "facenas.api:export_latency",
     "evaluate": "facenas.evaluation:evaluate",
@@ -42,6 +53,7 @@ _NAMES = {
     "BenchResult": "facenas.evaluation.benches.result:BenchResult",
     "SearchResult": "facenas.api:SearchResult",
     "TrainResult": "facenas.api:TrainResult",
+    "StudyResult": "facenas.api:StudyResult",
     "Callback": "facenas.runs.callbacks:Callback",
     "UserError": "facenas.errors:UserError",
     "SearchStoppedError": "facenas.errors:SearchStoppedError",
@@ -57,6 +69,7 @@ __all__ = [
     "Network",
     "SearchResult",
     "SearchStoppedError",
+    "StudyResult",
     "TrainResult",
     "UserError",
     "__version__",
@@ -69,6 +82,7 @@ __all__ = [
     "search",
     "spaces",
     "strategies",
+    "study",
     "train",
 ]
 

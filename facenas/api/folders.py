@@ -41,10 +41,13 @@ def new_run(
     command: str,
 ) -> Run:
     """A run folder, called as `run` says, or after label, data and time."""
-    if run is None:
-        time = datetime.now().strftime("%Y%m%d-%H%M%S")
-        run = "-".join(filter(None, [Path(label).stem, Path(config.data.name).stem, time]))
-    return create_run(*run_place(run, runs_dir), config, facts, command)
+    return create_run(*run_place(run or label_of(label, config), runs_dir), config, facts, command)
+
+
+def label_of(label: str, config: RunConfig) -> str:
+    """What a run is called that nobody named."""
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return "-".join(filter(None, [Path(label).stem, Path(config.data.name).stem, time]))
 
 
 def python_call(name: str) -> str:

@@ -133,7 +133,7 @@ def search(
         read_table(config.latency).check(config.build_space(facts))
     label = str(preset) if preset else "search"
     made = new_run(config, facts, label, run, runs_dir, command or python_call("search"))
-    return _search(made, stop, others, told)
+    return search_run(made, stop, others, told)
 
 
 def resume(
@@ -169,13 +169,18 @@ def resume(
             opened = extend.extend(open_named(run, runs_dir), config, command)
             if retry_failed:
                 opened = extend.retry_failed(opened, command)
-    return _search(opened, stop, others, told)
+    return search_run(opened, stop, others, told)
 
 
 def _other_runs(reuse: str | Path | Sequence[str | Path], runs_dir: str | Path | None) -> list[OtherRun]:
     from facenas.runs.extend import other_runs
 
-    return other_runs(Path(runs_dir or RUNS), [reuse] if isinstance(reuse, str | Path) else reuse)
+    return other_runs(Path(runs_dir or RUNS), as_paths(reuse))
+
+
+def as_paths(reuse: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    """One of them, or several."""
+    return [reuse] if isinstance(reuse, str | Path) else reuse
 
 
 def _stop_rule(max_trials: int | None, max_hours: float | None, until: str | datetime | None) -> StopRule:
@@ -204,7 +209,8 @@ def _next(time_of_day: str) -> datetime:
     return min((m for m in moments if m.timestamp() > time.time()), key=datetime.timestamp)
 
 
-def _search(run: Run, stop: StopRule, reuse: list[OtherRun], given: Sequence[Callback]) -> SearchResult:
+def search_run(run: Run, stop: StopRule, reuse: list[OtherRun], given: Sequence[Callback]) -> SearchResult:
+    """Runs or resumes the search of `run`, with its page and its progress; raises what `search` does."""
     from facenas.runs.driver import run_search
     from facenas.runs.progress import SearchProgress
     from facenas.strategies.rank_check import rank_warning

@@ -72,15 +72,20 @@ def configure(
     callbacks: Given,
 ) -> RunConfig:
     """The preset with what else was given; raises UserError as `load_run_config` does."""
-    if isinstance(settings, Mapping):
-        import json
-
-        settings = [f"{key}={json.dumps(_plain(value))}" for key, value in settings.items()]
     if preset is None:
         preset = RunConfig()
     given = preset if isinstance(preset, RunConfig) else str(preset)
-    config = load_run_config(given, list(settings), overrides)
+    config = load_run_config(given, as_list(settings), overrides)
     return config.model_copy(update={"callbacks": with_names(config.callbacks, callbacks)})
+
+
+def as_list(settings: Settings) -> list[str]:
+    """In the form of `--set`."""
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    import json
+
+    return [f"{key}={json.dumps(_plain(value))}" for key, value in settings.items()]
 
 
 def first_alone(config: RunConfig, given: Given) -> list[Callback]:

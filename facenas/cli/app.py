@@ -22,6 +22,7 @@ from facenas.cli.data import cache, data_app
 from facenas.cli.evaluate import eval
 from facenas.cli.faces import register
 from facenas.cli.latency import latency_app
+from facenas.cli.study import study
 from facenas.errors import SearchStoppedError, UserError, first_line
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ app = typer.Typer(
 _EXAMPLES: dict[Callable[..., None], str] = {
     search.search: "facenas search --preset tiny --data fashion-mnist --data-root ~/data",
     search.resume: "facenas resume demo-digits",
+    study: "facenas study ranking-demo",
     train.train: "facenas train demo-digits, or facenas train ir18 --data casia.zarr --recipe adaface-casia",
     search.replay: "facenas replay search_logs/cifar10-tiny.json --json",
     search.runs: "facenas runs",

@@ -114,10 +114,15 @@ def resume(
     """Go on with a search that was stopped or killed; finished trials are not trained again.
 
     With --set, a search is extended, one that has ended too: more generations, deeper bounds, micro=true,
-    looser limits. Settings that would change what was decided are refused.
+    looser limits. Settings that would change what was decided are refused. A study goes on, too.
     """
     import facenas
+    from facenas.api.studying import conduct, is_study
+    from facenas.cli.study import show_study
 
+    if study := is_study(run, runs_dir):
+        show_study(conduct(study, reuse or ()), as_json)
+        return
     where = {"executor": executor, "address": address, "workers": workers}
     given = as_settings({f"execution.{name}": value for name, value in where.items()})
     found = facenas.resume(
@@ -167,10 +172,14 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write report.html anew: one page that opens without a network, and loads itself anew with --watch."""
+    from facenas.api.studying import conduct, is_study
     from facenas.report import watch_search_page, write_search_page
     from facenas.report.front import parse_budget, recommendation
     from facenas.runs import open_run
 
+    if study := is_study(run, runs_dir):
+        show({"report": str(conduct(study, make=False).report)}, as_json)
+        return
     folder = open_run(runs_dir, run).folder
     other = open_run(runs_dir, beside).folder if beside else None
     limits = parse_budget(budget) if budget else None

@@ -1,4 +1,4 @@
-"""The charts of both pages: plotly figures as plain dictionaries.
+"""The charts of all pages: plotly figures as plain dictionaries.
 
 What all charts share (background, margins, legend, colors of text and grid) is set in `page.js`. Words that
 come from a run are escaped, because plotly reads its texts as HTML. Curves are thinned here, so that a page
@@ -21,6 +21,7 @@ from facenas.report.drawing import brief
 from facenas.report.format import count, exactly, many, percent, rate, titled
 from facenas.report.front import Beside, Front, Growth, RankCheck, Valued
 from facenas.report.read import Epoch, Trial, Verification, phases, stages
+from facenas.studies.findings import Chart
 
 Figure = dict[str, Any]
 Point = tuple[float, float | None]
@@ -202,6 +203,38 @@ def rank_plot(check: RankCheck) -> Figure:
     marks["text"] = [str(n + 1) for n in range(len(points))]
     made = _layout("accuracy of training alone, %", "accuracy by the supernet’s weights, %")
     return _figure([marks], made)
+
+
+# Studies.
+
+
+def chart_plot(chart: Chart) -> Figure:
+    """Any chart of a study: lines with bands, marks with error bars."""
+    traces: list[Figure] = []
+    for index, one in enumerate(chart.series):
+        shade, name = color(index), escape(one.name)
+        points = list(zip(one.x, one.y, strict=True))
+        hover: str | list[str] = f"{name}: %{{x}}, %{{y:.4g}}"
+        if one.text:
+            hover = [f"{escape(t)}<br>{x:.6g}, {y:.4g}" for t, (x, y) in zip(one.text, points, strict=True)]
+        style: Figure = {"marker": {"color": shade, "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8}}
+        mode = "markers"
+        if one.kind == "line":
+            mode, style = "lines" if len(points) > 1 else "markers", {"line": {"color": shade, "width": 2}}
+        if one.low and one.high and one.kind == "line":
+            around = [*zip(one.x, one.high, strict=True), *reversed([*zip(one.x, one.low, strict=True)])]
+            red, green, blue = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
+            fill: Figure = {"fill": "toself", "fillcolor": f"rgba({red},{green},{blue},0.15)"}
+            fill["line"] = {"width": 0}
+            traces.append(_trace(name, "lines", around, showlegend=False, **fill))
+        elif one.low and one.high:
+            bars = zip(one.y, one.low, one.high, strict=True)
+            up, down = zip(*((high - y, y - low) for y, low, high in bars), strict=True)
+            style["error_y"] = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
+        traces.append(_trace(name, mode, points, hover, **style))
+    made = _layout(chart.x, chart.y)
+    made["xaxis"] |= {"type": "log"} if chart.log_x else {}
+    return _figure(traces, made)
 
 
 # Trainings.

@@ -21,13 +21,21 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in (shipped("configs") / "presets").glob("*.yaml"))
 
 
-def load_run_config(preset: str | RunConfig, settings: list[str], overrides: dict[str, Any]) -> RunConfig:
+def load_run_config(
+    preset: str | RunConfig | dict[str, Any],
+    settings: list[str],
+    overrides: dict[str, Any],
+    where: str = "the settings",
+) -> RunConfig:
     """The preset (a shipped name, a YAML file, another run's), then `overrides` by dotted key, then `--set`.
 
-    Raises UserError that names the file or the setting at fault.
+    where: what messages call settings that come from no file. Raises UserError that names the file or the
+    setting at fault.
     """
     if isinstance(preset, RunConfig):
-        tree, path = preset.model_dump(mode="json"), Path("the settings")
+        tree, path = preset.model_dump(mode="json"), Path(where)
+    elif isinstance(preset, dict):
+        tree, path = preset, Path(where)
     else:
         path = Path(preset) if preset.endswith((".yaml", ".yml")) else _shipped_preset(preset)
         tree = read_yaml(path)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from facenas.files import (
     read_whole,
     remedy_of,
     temporary_for,
+    write_atomically,
     write_json,
     write_text,
 )
@@ -60,21 +62,8 @@ class Run:
 
         Raises UserError when another process holds it, and when the folder cannot be written.
         """
-        held = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            held.acquire()
-        except Timeout:
-            raise UserError(
-                f"{self.folder}: another process is working on this run; wait for it, or stop it first"
-            ) from None
-        except OSError as error:
-            fault = f"{self.folder}: cannot be written ({error.strerror})"
-            raise UserError(f"{fault}; {remedy_of(error, 'make room and resume the run')}") from None
-        try:
-            check_place(self.folder)
+        with locked(self.folder):
             yield
-        finally:
-            held.release()
 
     def find_data(self) -> Path:
         """The folder that `open_data` opens.
@@ -156,8 +145,28 @@ class Run:
         """The run under other settings, in `run.yaml` too, where `change` joins the list of changes."""
         changes = [*self.about.get("changes", []), change]
         about = {**self.about, "config": config.model_dump(mode="json"), "changes": changes}
-        write_text(self.folder / "run.yaml", _yaml(about))
+        write_text(self.folder / "run.yaml", as_yaml(about))
         return Run(self.folder, config, about)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Held by the one process that works in `folder`; see `Run.lock`."""
+    held = FileLock(folder / ".lock", timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder}: another process is working on this run; wait for it, or stop it first"
+        ) from None
+    except OSError as error:
+        fault = f"{folder}: cannot be written ({error.strerror})"
+        raise UserError(f"{fault}; {remedy_of(error, 'make room and resume the run')}") from None
+    try:
+        check_place(folder)
+        yield
+    finally:
+        held.release()
 
 
 def describe_found(found: dict[str, Any], image_size: int) -> dict[str, Any]:
@@ -182,26 +191,35 @@ def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any
 
     `data`: fingerprint and counts of the image set. Raises UserError when the name is taken or unusable.
     """
+    folder, kept, facts = runs_dir / name, {}, dict[str, Any]()
+    check_new(runs_dir, name)
+    if config.latency:
+        table, kept[_LATENCY] = read_table(config.latency), read_whole(config.latency, MOST_JSON)
+        facts["latency"] = {"fingerprint": table.fingerprint, "target": table.target}
+        config = config.model_copy(update={"latency": folder.resolve() / _LATENCY})
+    about = origin(name, config, data, command) | facts
+    create_folder(folder, {"run.yaml": as_yaml(about).encode(), **kept})
+    return Run(folder, config, about)
+
+
+def check_new(runs_dir: Path, name: str) -> None:
+    """Raises UserError when no run can be called `name`, or one is."""
     if not name or name.startswith(".") or Path(name).name != name or len(name) > 200:
         raise UserError(
             f"run {name!r}: a run's name is one folder name of up to 200 characters, without "
             "slashes or a leading dot"
         )
-    folder = runs_dir / name
-    if folder.exists():
-        raise UserError(f"{folder}: exists already; resume it, remove it, or choose another name")
-    kept, facts = {}, dict[str, Any]()
-    if config.latency:
-        table, kept[_LATENCY] = read_table(config.latency), read_whole(config.latency, MOST_JSON)
-        facts["latency"] = {"fingerprint": table.fingerprint, "target": table.target}
-        config = config.model_copy(update={"latency": folder.resolve() / _LATENCY})
-    about = _about(name, config, data, command) | facts
+    if (runs_dir / name).exists():
+        raise UserError(f"{runs_dir / name}: exists already; resume it, remove it, or choose another name")
+
+
+def create_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """A new folder with these files, made under a temporary name and then renamed. Raises UserError."""
     temporary = temporary_for(folder)
     try:
         temporary.mkdir(parents=True)
-        write_text(temporary / "run.yaml", _yaml(about))
-        for file, content in kept.items():
-            (temporary / file).write_bytes(content)
+        for file, content in files.items():
+            write_atomically(temporary / file, partial(Path.write_bytes, data=content))
         temporary.rename(folder)
     except OSError as error:
         raise UserError(
@@ -209,14 +227,13 @@ def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Run(folder, config, about)
 
 
-def _yaml(about: dict[str, Any]) -> str:
+def as_yaml(about: dict[str, Any]) -> str:
     return yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
 
 
-def _about(name: str, config: RunConfig, data: dict[str, Any], command: str) -> dict[str, Any]:
+def origin(name: str, config: RunConfig, data: dict[str, Any], command: str) -> dict[str, Any]:
     """All that is needed to repeat the run."""
     return {
         "name": name,
@@ -275,7 +292,24 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
             found.append(_row(path.parent, read_yaml(path), best))
         except (UserError, KeyError, TypeError) as error:
             found.append({"run": path.parent.name, "created": "", "state": f"damaged: {error}"})
+    found += [_study_row(path) for path in sorted(runs_dir.glob("[!.]*/study.yaml"))]
     return sorted(found, key=lambda row: str(row["created"]))
+
+
+def _study_row(path: Path) -> dict[str, Any]:
+    """Of a study, whose runs lie in its folder: how many trials they have together."""
+    try:
+        about = read_yaml(path)
+        trials = sum(len(read_journal(run)) for run in path.parent.glob("*/trials.jsonl"))
+        return {
+            "run": path.parent.name,
+            "created": about.get("created", ""),
+            "data": Path(about["config"].get("data", {}).get("name", "digits")).name,
+            "state": "study" if (path.parent / "study.json").exists() else "studying",
+            "trials": trials,
+        }
+    except (UserError, KeyError, TypeError) as error:
+        return {"run": path.parent.name, "created": "", "state": f"damaged: {error}"}
 
 
 def _row(folder: Path, about: dict[str, Any], best: dict[str, Any] | None) -> dict[str, Any]:

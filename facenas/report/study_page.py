@@ -1,0 +1,78 @@
+"""`study.json`, tables and `report.html` of a study: from its findings to files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from facenas.files import as_cells, write_json, write_text
+from facenas.report import format as fmt
+from facenas.report.html import render
+from facenas.report.plots import chart_plot
+from facenas.studies.findings import Cell, Findings, Table
+
+
+def write_study(folder: Path, title: str, found: Findings, about: dict[str, Any]) -> Path:
+    """Writes all that came of the study in `folder` and returns its page.
+
+    `study.json` (summary, values, tables), `tables/NAME.csv` and `.md`, `report.html`. about: its `study.yaml`.
+    Raises SearchStoppedError when the disk is full.
+    """
+    tables = folder / "tables"
+    tables.mkdir(exist_ok=True)
+    for table in found.tables:
+        write_text(tables / f"{table.name}.csv", as_csv(table))
+        write_text(tables / f"{table.name}.md", as_markdown(table))
+    write_json(folder / "study.json", found.to_json())
+    page = render(
+        "study.html.j2",
+        {chart.name: chart_plot(chart) for chart in found.charts},
+        title=title,
+        name=about["name"],
+        found=found,
+        rows={table.name: [[shown(cell) for cell in row] for row in table.rows] for table in found.tables},
+        members=[path.parent.name for path in sorted(folder.glob("*/run.yaml"))],
+        about=list(_facts(about)),
+        tiles=[],
+    )
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def as_csv(table: Table) -> str:
+    """Heads and rows; missing values are empty."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(as_cells(table.columns))
+    writer.writerows(as_cells("" if cell is None else cell for cell in row) for row in table.rows)
+    return text.getvalue()
+
+
+def as_markdown(table: Table) -> str:
+    """With title and note."""
+    rows = [table.columns, ["---"] * len(table.columns), *([shown(cell) for cell in row] for row in table.rows)]
+    lines = ["| " + " | ".join(word.replace("|", "/") for word in row) + " |" for row in rows]
+    return "\n".join([f"### {table.title}", "", *lines, *(["", table.note] if table.note else []), ""])
+
+
+def shown(cell: Cell) -> str:
+    """As people read it: large numbers with separators, others with two or three digits behind the point."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, str):
+        return cell
+    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.2f}"
+
+
+def _facts(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where the study comes from."""
+    yield "command", str(about.get("command", ""))
+    yield "created", fmt.moment(about.get("created"))
+    yield from ((f"study.{key}", fmt.value(value)) for key, value in about["study"].items())
+    data = about.get("data", {})
+    yield "data", str(data.get("name") or about["config"]["data"]["name"])
+    yield "git commit", str(about.get("git_commit"))
+    yield from ((key, fmt.value(value)) for key, value in about.get("machine", {}).items())

@@ -1,0 +1,234 @@
+"""How well brief trainings, sizes, and trainings that fit the size rank networks.
+
+"Efficient Global Neural Architecture Search", section 3.2: 240 random networks, 50 epochs of CIFAR-10. Static
+ranking: all by their accuracy after the same few epochs. Dynamic: sorted by parameters, the k-th trained for k
+epochs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from facenas.config import Config
+from facenas.errors import UserError
+from facenas.runs import Run
+from facenas.runs.config import RunConfig
+from facenas.runs.journal import read_journal
+from facenas.runs.search_log import read_results
+from facenas.studies.base import Conduct, Member, Study, register, strategy, varied
+from facenas.studies.findings import (
+    Chart,
+    Findings,
+    Floats,
+    Interval,
+    Series,
+    Table,
+    bootstrap,
+    kendall,
+    spearman,
+)
+
+# Spearman's, as published; of the dynamic ranking against the final one, and of parameters against it.
+PUBLISHED = {"epoch 1": 0.65, "parameters": 0.49, "dynamic": 0.85, "parameters and dynamic": 0.91}
+PUBLISHED_RANGE = (76.11, 94.65)
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Networks trained in full: (n, epochs) accuracies in percent after each epoch, (n,) sizes."""
+
+    accuracies: Floats
+    parameters: Floats
+    macs: Floats
+
+    @property
+    def final(self) -> Floats:
+        """(n,) accuracies after the last epoch."""
+        return self.accuracies[:, -1]
+
+    @property
+    def epochs(self) -> int:
+        """Of each training."""
+        return int(self.accuracies.shape[1])
+
+
+@register("ranking")
+class Ranking(Study):
+    """The study: `networks` random networks, all trained alike."""
+
+    class Settings(Config):
+        """networks: how many; epochs: of each; draws: samples of the networks, for the intervals."""
+
+        networks: int = Field(40, ge=4)
+        epochs: int = Field(12, ge=2)
+        draws: int = Field(500, ge=10)
+
+    title = "How brief trainings and sizes rank networks"
+
+    def conduct(self, config: RunConfig, facts: dict[str, Any]) -> Conduct:
+        """One random search in one generation."""
+        wanted = {"population": self.settings.networks, "generations": 1, "epochs": self.settings.epochs}
+        run = yield Member("networks", varied(config, search=strategy("random", **wanted)))
+        return findings(read_trained(run), self.settings.draws, config.seed)
+
+
+def read_trained(run: Run) -> Trained:
+    """From a run's journal, without failed trainings; raises UserError for fewer than four networks."""
+    lines, results = read_journal(run.folder / "trials.jsonl"), read_results(run.folder)
+    kept = [(line, result) for line, result in zip(lines, results, strict=True) if result.status == "ok"]
+    if len(kept) < 4:
+        raise UserError(f"{run.folder}: {len(kept)} trainings succeeded, too few to rank; look at its failures")
+    return Trained(
+        np.array([[epoch["accuracy"] for epoch in result.history] for _, result in kept]),
+        np.array([float(line["parameters"]) for line, _ in kept]),
+        np.array([float(line["macs"]) for line, _ in kept]),
+    )
+
+
+def findings(trained: Trained, draws: int, seed: int) -> Findings:
+    """Correlations of every ranking with the final one, as tables, charts and sentences."""
+    by_epoch = [correlation(trained, scores, draws, seed) for scores in trained.accuracies.T[:-1]]
+    sizes = {
+        "parameters": correlation(trained, trained.parameters, draws, seed),
+        "MACs": correlation(trained, trained.macs, draws, seed),
+    }
+    dynamic = dynamic_ranking(trained, draws, seed)
+    low, high = float(trained.final.min()), float(trained.final.max())
+    first = by_epoch[0][0]
+    count, epochs = len(trained.final), trained.epochs
+    return Findings(
+        summary=(
+            f"{count} networks, trained for {epochs} epochs, reach {low:.2f} to {high:.2f} % (paper: "
+            f"{PUBLISHED_RANGE[0]} to {PUBLISHED_RANGE[1]} %).",
+            f"Spearman's correlation with the final accuracy: after one epoch {first} (paper 0.65), of the "
+            f"parameters {sizes['parameters'][0]} (0.49), of the dynamic ranking {dynamic['dynamic'][0]} "
+            f"(0.85); of parameters with the dynamic accuracies {dynamic['parameters and dynamic'][0]} (0.91).",
+        ),
+        tables=(_table(by_epoch, sizes, dynamic), _networks(trained)),
+        charts=_charts(trained, by_epoch, dynamic),
+        values={
+            "networks": count,
+            "epochs": epochs,
+            "accuracies": [low, high],
+            "static": [_json(*one) for one in by_epoch],
+            **{name: _json(*one) for name, one in {**sizes, **dynamic}.items()},
+        },
+    )
+
+
+Pair = tuple[Interval, Interval]  # Spearman's and Kendall's
+
+
+def correlation(trained: Trained, scores: Floats, draws: int, seed: int) -> Pair:
+    """Of scores with the final accuracies, by Spearman and by Kendall; intervals over samples of networks."""
+
+    def of(measure: Callable[[Floats, Floats], float]) -> Interval:
+        return bootstrap(
+            lambda some: measure(scores[some], trained.final[some]), len(trained.final), seed, draws
+        )
+
+    return of(spearman), of(kendall)
+
+
+def dynamic_ranking(trained: Trained, draws: int, seed: int) -> dict[str, Pair]:
+    """Of as many networks as there are epochs, sorted by parameters, the k-th is known after k epochs.
+
+    With more networks than epochs, the mean over `draws` random choices; the intervals are the quantiles over
+    choices out of samples of the networks.
+    """
+    rng, n = np.random.default_rng(seed), len(trained.final)
+    size = min(trained.epochs, n)
+    found: dict[str, list[list[tuple[float, float]]]] = {}
+    for _ in range(draws):
+        for kind, pool in (("all", np.arange(n)), ("sample", rng.integers(n, size=n))):
+            some = rng.choice(pool, size, replace=False)
+            for name, pair in _dynamic(trained, some).items():
+                found.setdefault(name, [[], []])[kind == "sample"].append(pair)
+    return {name: _quantiles(*both) for name, both in found.items()}
+
+
+def _dynamic(trained: Trained, some: Numbers) -> dict[str, tuple[float, float]]:
+    ordered = some[np.argsort(trained.parameters[some], kind="stable")]
+    known = trained.accuracies[ordered, np.arange(len(ordered))]
+    final, sizes = trained.final[ordered], trained.parameters[ordered]
+    return {
+        "dynamic": (spearman(known, final), kendall(known, final)),
+        "parameters and dynamic": (spearman(sizes, known), kendall(sizes, known)),
+    }
+
+
+def _quantiles(values: list[tuple[float, float]], samples: list[tuple[float, float]]) -> Pair:
+    means, (lows, highs) = np.nanmean(values, axis=0), np.nanquantile(samples, [0.025, 0.975], axis=0)
+    first, second = (Interval(*map(float, one)) for one in zip(means, lows, highs, strict=True))
+    return first, second
+
+
+def _json(rho: Interval, tau: Interval) -> dict[str, Any]:
+    def tree(one: Interval) -> list[float | None]:
+        return [None if v is None or math.isnan(v) else v for v in (one.value, one.low, one.high)]
+
+    return {"spearman": tree(rho), "kendall": tree(tau)}
+
+
+def _table(by_epoch: list[Pair], sizes: dict[str, Pair], dynamic: dict[str, Pair]) -> Table:
+    named = {f"accuracy after epoch {n}": one for n, one in enumerate(by_epoch, start=1)}
+    named |= sizes | {"dynamic: the k-th by parameters after k epochs": dynamic["dynamic"]}
+    named |= {"parameters, with the dynamic accuracies": dynamic["parameters and dynamic"]}
+    published = {
+        "accuracy after epoch 1": PUBLISHED["epoch 1"],
+        "parameters": PUBLISHED["parameters"],
+        "dynamic: the k-th by parameters after k epochs": PUBLISHED["dynamic"],
+        "parameters, with the dynamic accuracies": PUBLISHED["parameters and dynamic"],
+    }
+    rows = tuple((name, str(rho), str(tau), published.get(name)) for name, (rho, tau) in named.items())
+    return Table(
+        "correlations",
+        "Rank correlation with the accuracy after the last epoch",
+        ("ranked by", "Spearman", "Kendall", "paper (Spearman)"),
+        rows,
+        "In brackets the 95 % interval over samples of the networks.",
+    )
+
+
+def _networks(trained: Trained) -> Table:
+    order = np.argsort(-trained.final)
+    rows = tuple(
+        (int(i), int(trained.parameters[i]), int(trained.macs[i]), trained.accuracies[i, 0], trained.final[i])
+        for i in order
+    )
+    columns = ("network", "parameters", "MACs", "after epoch 1, %", "after the last epoch, %")
+    return Table("networks", "All networks, the most accurate first", columns, rows)
+
+
+def _charts(trained: Trained, by_epoch: list[Pair], dynamic: dict[str, Pair]) -> tuple[Chart, ...]:
+    epochs = tuple(float(n) for n in range(1, trained.epochs))
+    curves = tuple(
+        Series(
+            name,
+            epochs,
+            tuple(pair[kind].value for pair in by_epoch),
+            "line",
+            tuple(pair[kind].low or 0.0 for pair in by_epoch),
+            tuple(pair[kind].high or 0.0 for pair in by_epoch),
+        )
+        for kind, name in enumerate(("Spearman", "Kendall"))
+    )
+    paper = Series("paper, after epoch 1", (1.0,), (PUBLISHED["epoch 1"],))
+    final = tuple(trained.final.tolist())
+    text = tuple(f"network {n}" for n in range(len(final)))
+    sized = Series("networks", tuple(trained.parameters.tolist()), final, text=text)
+    early = Series("networks", tuple(trained.accuracies[:, 0].tolist()), final, text=text)
+    last = "accuracy after the last epoch, %"
+    return (
+        Chart("static", "Static ranking", "epoch", "rank correlation with the last", (*curves, paper)),
+        Chart("parameters", "Size and accuracy", "parameters", last, (sized,), log_x=True),
+        Chart("early", "The first epoch and the last", "accuracy after epoch 1, %", last, (early,)),
+    )
