@@ -96,6 +96,10 @@ class Evaluator:
         """Files and folders it reads: on a cluster they are looked for on each node, or brought there."""
         return ()
 
+    def shared(self) -> tuple[Path, ...]:
+        """Files beside which it writes what later trials read: every node of a cluster must see them."""
+        return ()
+
     def reading(self, files: tuple[Path, ...]) -> Self:
         """The same evaluator, which finds its `files` elsewhere, in the same order."""
         return self

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from facenas.config import import_object
 from facenas.data.config import DataConfig
 from facenas.errors import CandidateError, UserError
-from facenas.execution.base import Evaluator, Report, Stop
+from facenas.execution.base import Evaluator, Report, Stop, TrialSpec
 from facenas.strategies.base import Candidate, TrialResult
 from facenas.training.recipes import FaceRecipe, Recipe, with_protocol
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch takes a second to import
     from facenas.data import TrainingData
     from facenas.models.latency_table import LatencyTable
     from facenas.training.supernet import PathJudge
-    from facenas.training.tasks import Score
+    from facenas.training.tasks import NetworkTask, Score
 
 
 @dataclass
@@ -31,7 +31,8 @@ class TrainAlone(Evaluator):
     """Trains the candidate on the prepared data in `data_folder` and validates it after every epoch.
 
     fingerprint: of the images; split_seed: decides what is held out; latency: whether it is measured too, or
-    what a target measured.
+    what a target measured; weights: folder in the run's where each trial keeps its weights, which others may
+    begin with.
     """
 
     shares_process = True
@@ -42,6 +43,7 @@ class TrainAlone(Evaluator):
     recipe: Recipe | FaceRecipe
     split_seed: int
     latency: bool | LatencyTable = False
+    weights: Path | None = None
     # What the last trial had on the card, until the next one has found it there.
     _images: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -60,6 +62,10 @@ class TrainAlone(Evaluator):
     def files(self) -> tuple[Path, ...]:
         """The prepared data."""
         return (self.data_folder,)
+
+    def shared(self) -> tuple[Path, ...]:
+        """The settings of the run that the weights are kept for."""
+        return (self.weights.parent / "run.yaml",) if self.weights else ()
 
     def reading(self, files: tuple[Path, ...]) -> Self:
         """With the data at another place."""
@@ -88,6 +94,8 @@ class TrainAlone(Evaluator):
             )
         )
         self._images = getattr(task, "pixels", None) if device.is_gpu else None
+        if candidate.parent:
+            self._begin_as(candidate.parent, candidate, task)
         trainer = Trainer(task, recipe, epochs, device)
         history: list[dict[str, Any]] = []
         best: Score | None = None
@@ -101,6 +109,8 @@ class TrainAlone(Evaluator):
             if best is None or score.accuracy > best.accuracy:
                 best = score
         assert best is not None
+        if self.weights:
+            self._keep(self.weights, candidate, task)
         return replace(
             self._judged(best, candidate, task.model, data),
             train_accuracy=max(epoch["train_accuracy"] for epoch in history),
@@ -108,6 +118,26 @@ class TrainAlone(Evaluator):
             history=history,
             facts=task.facts() if device.is_gpu else {},
         )
+
+    def _begin_as(self, parent: str, candidate: Candidate, task: NetworkTask) -> None:
+        """Gives the network the weights of the trial `parent`, in place of drawn ones."""
+        from facenas.models.inherit import begin_as
+
+        if self.weights is None:
+            raise UserError("a candidate begins with another's weights, but none are kept: set search.inherit")
+        file = weights_file(self.weights, parent)
+        begin_as(file, parent, candidate.architecture, task.model, getattr(task.network, "head", None))
+
+    def _keep(self, folder: Path, candidate: Candidate, task: NetworkTask) -> None:
+        """Stores the weights before the result is told, so that who knows the result can begin with them.
+
+        Those of the last epoch, at the lowest learning rate: the best one was so by chance on what is held out.
+        """
+        from facenas.models.inherit import keep
+
+        key = TrialSpec(candidate, self.identity(candidate)).key
+        head = getattr(task.network, "head", None)
+        keep(weights_file(folder, key), key, candidate.architecture, task.model, head)
 
     def _judged(
         self, score: Score, candidate: Candidate, network: nn.Module, data: TrainingData
@@ -142,6 +172,11 @@ class TrainAlone(Evaluator):
         shape = (facts["in_channels"], facts["image_size"], facts["image_size"])
         with self.quiet():
             return {"latency": measure_latency(network.cpu(), shape)}
+
+
+def weights_file(folder: Path, key: str) -> Path:
+    """Where in a run's folder `weights` those of a trial are."""
+    return folder / f"{key}.safetensors"
 
 
 @dataclass(frozen=True)

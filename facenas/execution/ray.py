@@ -80,6 +80,7 @@ class RayExecutor(Pool):
             self.slots = sys.maxsize
             self._ship_limit = ship_limit
             self._files = {path.absolute(): shipping.stamp(path) for path in evaluator.files()}
+            self._shared = {path.absolute(): shipping.stamp(path) for path in evaluator.shared()}
             self._parcels: dict[Path, shipping.Parcel] = {}  # of what some node did not see
             self._modules = _own_modules(session.ray.put)
             self._evaluator = session.ray.put(session.pickle(evaluator))
@@ -205,9 +206,15 @@ class RayExecutor(Pool):
     def _meet(self, worker: _Worker, report: dict[str, Any]) -> None:
         worker.machine, worker.node = report["node"], report["name"]
         _check_versions(report, self._versions)
-        worker.ask(worker.actor.look.remote(self._files), self._equip)
+        worker.ask(worker.actor.look.remote(self._files | self._shared), self._equip)
 
     def _equip(self, worker: _Worker, faults: dict[Path, str]) -> None:
+        for path in self._shared:
+            if faults[path]:
+                raise UserError(
+                    f"node {worker.node}: {path} {faults[path]} there, and beside it are weights that later "
+                    "trials begin with; put the runs on a disk that all nodes see"
+                )
         brought: list[shipping.Parcel | None] = [
             self._parcel(path, worker.node) if faults[path] == "is missing" else None for path in self._files
         ]

@@ -98,6 +98,7 @@ class Trial(Record):
 
     decision: kept, rejected or baseline (others are compared with it); note: the same in the strategy's words.
     values: every number of the line, so that whatever was measured beside the accuracy has its name here.
+    parent: key of the trial whose weights it began with.
     """
 
     trial: int
@@ -106,6 +107,8 @@ class Trial(Record):
     accuracy: float
     network: Described
     values: dict[str, float]
+    key: str = ""
+    parent: str = ""
     decision: Literal["kept", "rejected", "baseline", ""] = ""
     note: str = ""
     train_accuracy: float | None = None

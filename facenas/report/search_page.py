@@ -109,6 +109,7 @@ def _render(
         judged="pairs" if run.faces else "images",
         tiles=list(_tiles(run, front, beside, network)),
         phases=phases(run.trials),
+        parents=_parents(run.trials),
         growth={one.phase: one for one in front.growth} if front else {},
         panels=panels,
         fields=_fields(run.trials),
@@ -185,6 +186,12 @@ def _fields(trials: Sequence[Trial]) -> list[str]:
     numbers = [n for n, v in trees[0].items() if type(v) in (int, float)] if trees else []
     shared = [n for n in numbers if all(n in tree for tree in trees)]
     return [n for n in shared if len({str(tree[n]) for tree in trees}) > 1][:_MOST_FIELDS]
+
+
+def _parents(trials: Sequence[Trial]) -> dict[int, int]:
+    """By the number of a trial, that of the one whose weights it began with."""
+    numbers = {trial.key: trial.trial for trial in trials}
+    return {trial.trial: numbers[trial.parent] for trial in trials if trial.parent in numbers}
 
 
 def _costs(trials: Sequence[Trial]) -> list[str]:

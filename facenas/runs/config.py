@@ -80,6 +80,8 @@ class RunConfig(Config):
             )
         if self.recipe.kind != "faces" and self.data.subset_of == "identities":
             raise ValueError("data.subset_of is identities, which only faces have; leave it at images")
+        if self.evaluate and getattr(self.search, "inherit", None):
+            raise ValueError("search.inherit: a measure of your own keeps no weights; leave one of them out")
         if self.latency and "latency" not in getattr(self.search, "objectives", ()):
             raise ValueError(
                 "latency: is a table, but search.objectives does not name latency; for example "

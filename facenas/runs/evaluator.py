@@ -46,9 +46,10 @@ def build_evaluator(run: Run, space: Any) -> Evaluator:
     folder, fingerprint = run.find_data(), run.about["data"]["fingerprint"]
     settings = (folder, config.data, fingerprint, config.recipe, config.seed, latency)
     if getattr(search, "supernet", None) is None:
-        return TrainAlone(*settings)
+        inherit = getattr(search, "inherit", None)
+        return TrainAlone(*settings, weights=run.weights if inherit else None)
     path, key = run.folder / "checkpoints" / "supernet.pt", _key(run, search.supernet)
-    return SupernetPath(*settings, SupernetRef(path, key, space, search.supernet.recalibration))
+    return SupernetPath(*settings, supernet=SupernetRef(path, key, space, search.supernet.recalibration))
 
 
 def train_supernet(run: Run, evaluator: SupernetPath, on_epoch: OnEpoch) -> None:

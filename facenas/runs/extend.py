@@ -16,7 +16,8 @@ from typing import Any
 from facenas.config import validate
 from facenas.errors import UserError
 from facenas.execution import TrialSpec
-from facenas.files import reading
+from facenas.execution.evaluators import weights_file
+from facenas.files import reading, write_bytes
 from facenas.runs.config import RunConfig
 from facenas.runs.evaluator import build_evaluator
 from facenas.runs.journal import read_journal
@@ -42,6 +43,8 @@ def extend(run: Run, config: RunConfig, command: str) -> Run:
     if "latency" in changes:
         raise UserError(f"{run.name}: keeps the table of latencies it began with; start a new run with another")
     lines = read_journal(run.folder / "trials.jsonl")
+    if lines and changes.get("search.inherit", [1])[0] is None:
+        raise UserError(f"{run.name}: its trials have kept no weights; start a new run with search.inherit")
     first = len(lines)
     if not all(key.startswith(_WITHOUT_EFFECT) for key in changes):
         revised = {name for name in config.search.owner.revisable if _is_in(f"search.{name}", changes)}
@@ -96,12 +99,17 @@ def shared_results(run: Run, others: Iterable[OtherRun]) -> dict[str, tuple[str,
     """Results of other runs that hold for `run` too, by trial key, each with the run's name.
 
     What a key leaves open, weights of a supernet and times by the clock, is taken from the same code and
-    machine alone. Says when roundings may differ.
+    machine alone. Says when roundings may differ. A search with `inherit` takes a result with its weights, of
+    which it has a copy from then on.
     """
     found: dict[str, tuple[str, TrialResult]] = {}
     for other in others:
         alike = run.alike(other.run)
-        found |= {r.key: (other.run.name, r) for r in other.results if alike or _holds_anywhere(other.run, r)}
+        results = [r for r in other.results if alike or _holds_anywhere(other.run, r)]
+        if getattr(run.config.search, "inherit", None):
+            with reading(other.run.weights):
+                results = _with_weights(run, other.run, results)
+        found |= {result.key: (other.run.name, result) for result in results}
         if not alike:
             log.warning(
                 "%s: was made by other code or on another machine; it may round otherwise", other.run.name
@@ -111,6 +119,20 @@ def shared_results(run: Run, others: Iterable[OtherRun]) -> dict[str, tuple[str,
             "results of %s are taken from other runs by its name alone: they hold if it is the same code",
             run.config.evaluate,
         )
+    return found
+
+
+def _with_weights(run: Run, other: Run, results: list[TrialResult]) -> list[TrialResult]:
+    """Those whose weights are there; `run` gets a copy of them. Says how many are left out."""
+    found = []
+    for result in results:
+        source, target = (weights_file(one.weights, result.key) for one in (other, run))
+        if source.is_file() and not target.exists():
+            write_bytes(target, source.read_bytes(), remedy="make room and try again")
+        if target.exists():
+            found.append(result)
+    if len(found) < len(results):
+        log.warning("%s: %d results are not taken: without weights", other.name, len(results) - len(found))
     return found
 
 

@@ -56,6 +56,11 @@ class Run:
         """The folder's name."""
         return self.folder.name
 
+    @property
+    def weights(self) -> Path:
+        """Where trials keep the weights that others begin with, if the search has `inherit`."""
+        return self.folder.absolute() / "weights"
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Held by the one process that works on the run; the system frees it when that process dies.

@@ -183,7 +183,7 @@ class Architecture:
     def extends(self, smaller: Architecture) -> bool:
         """Whether this network can begin with the weights of `smaller` and compute what that does.
 
-        A kind that is `deepened` and `widened` by `facenas.models.inherit` overrides it; others cannot.
+        A kind that `facenas.models.inherit` knows overrides it; others cannot.
         """
         return False
 

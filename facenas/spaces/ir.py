@@ -9,19 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from facenas.errors import UserError
 from facenas.spaces.base import FACE, FACE_SIZE, SPACES, check_face_size
-from facenas.spaces.plain import KERNELS, OPERATIONS, PLAIN, SEPARABLE, Bounds, Chain, ChainSpace
+from facenas.spaces.plain import KERNELS, OPERATIONS, PLAIN, SEPARABLE, Bounds, Chain, ChainSpace, Gene
 
 LAST_SIZE = 7  # pixels a side after the four strides of 2
 REDUCTION = 16  # squeeze-and-excitation works on a sixteenth of the channels
-
-Gene = tuple[int, int]  # operation and kernel of a block
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,7 @@ class IRArchitecture(Chain):
     task = FACE
     in_channels = 3
     num_classes = 0
+    sizes = (*Chain.sizes, "stages")
 
     def __post_init__(self) -> None:
         fits = len(self.stages) == 4 and min(*self.stages, self.embedding) > 0
@@ -104,6 +102,9 @@ class IRArchitecture(Chain):
     def depth(self) -> int:
         """Layers as the literature counts them: two a block, the stem and the last linear layer."""
         return 2 * len(self.operations) + 2
+
+    def _stages(self) -> tuple[int, ...]:
+        return self.stages
 
     def blocks(self) -> Iterator[Block]:
         """Blocks in order. Every stage begins with a stride of 2, all but the first double the channels."""
@@ -197,7 +198,7 @@ class IR(ChainSpace[IRArchitecture]):
         """Depth and width from either parent; each block from a parent whose stage has one there."""
         depth = rng.choice((first.depth, second.depth))
         width = rng.choice((first.width, second.width))
-        parents = _by_stage(first), _by_stage(second)
+        parents = first.by_stage(), second.by_stage()
 
         def pick(stage: int, i: int) -> Gene:
             return rng.choice([genes[stage][i] for genes in parents if i < len(genes[stage])])
@@ -205,17 +206,12 @@ class IR(ChainSpace[IRArchitecture]):
         return _filled(self.at(depth, width), pick)
 
     def _resized(self, arch: IRArchitecture, depth: int) -> IRArchitecture:
-        genes = _by_stage(arch)
+        genes = arch.by_stage()
 
         def pick(stage: int, i: int) -> Gene:
             return genes[stage][i] if i < len(genes[stage]) else (PLAIN, 3)
 
         return _filled(self.at(depth, arch.width), pick)
-
-
-def _by_stage(arch: IRArchitecture) -> list[list[Gene]]:
-    genes = zip(arch.operations, arch.kernels, strict=True)
-    return [list(islice(genes, count)) for count in arch.stages]
 
 
 def _filled(arch: IRArchitecture, pick: Callable[[int, int], Gene]) -> IRArchitecture:

@@ -13,7 +13,8 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Self, TypeVar
+from itertools import islice
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -33,6 +34,8 @@ SEPARABLE, PLAIN = 0, 1
 OPERATIONS = (SEPARABLE, PLAIN)
 KERNELS = (3, 5)
 
+Gene = tuple[int, int]  # operation and kernel of a layer, or block
+
 
 class Chain(Architecture):
     """A network of one width and of layers, or blocks, that each choose an operation and a kernel."""
@@ -41,6 +44,8 @@ class Chain(Architecture):
     operations: tuple[int, ...]
     kernels: tuple[int, ...]
     stem_stride: int = 1  # by how much the stem divides the side of an image
+    # In these a larger network differs.
+    sizes: ClassVar[tuple[str, ...]] = ("width", "operations", "kernels")
 
     @property
     @abstractmethod
@@ -49,6 +54,10 @@ class Chain(Architecture):
 
     @abstractmethod
     def _count_parameters(self) -> int: ...
+
+    @abstractmethod
+    def _stages(self) -> tuple[int, ...]:
+        """How many layers, or blocks, have the same channels: all but the first of a stage keep them."""
 
     def count_parameters(self) -> int:
         """Exact number of parameters of the built module; of face networks without a classification head."""
@@ -85,6 +94,34 @@ class Chain(Architecture):
         """The same network with another kernel in layer, or block, `index`."""
         return self._with(kernels=replaced(self.kernels, index, kernel))
 
+    def by_stage(self) -> list[list[Gene]]:
+        """Operation and kernel of each layer, or block, of each stage."""
+        genes = zip(self.operations, self.kernels, strict=True)
+        return [list(islice(genes, count)) for count in self._stages()]
+
+    def extends(self, smaller: Architecture) -> bool:
+        """Whether it is deeper, wider, has larger kernels, or plain convolutions in place of separable ones."""
+        return self != smaller and bool(self.origins(smaller))
+
+    def origins(self, smaller: Architecture) -> list[int | None]:
+        """For each layer, or block, the number of the one in `smaller` that it begins as; None: the identity.
+
+        In every stage the first begins as the first, the others as far behind as they fit. Empty where the
+        network cannot compute what `smaller` does.
+        """
+        if not isinstance(smaller, type(self)) or smaller.width > self.width:
+            return []
+        if self != smaller._with(**{name: getattr(self, name) for name in self.sizes}):
+            return []
+        found: list[int | None] = []
+        start = 0
+        for ours, theirs in zip(self.by_stage(), smaller.by_stage(), strict=True):
+            if (placed := _placed(ours, theirs)) is None:
+                return []
+            found += [None if number is None else start + number for number in placed]
+            start += len(theirs)
+        return found
+
     def _with(self, **changes: Any) -> Self:
         this: Any = self  # a dataclass, as all subclasses are
         changed: Self = replace(this, **changes)
@@ -98,6 +135,24 @@ class Chain(Architecture):
             and set(self.operations) <= set(OPERATIONS)
             and all(kernel > 0 and kernel % 2 for kernel in self.kernels)
         )
+
+
+def _placed(ours: list[Gene], theirs: list[Gene]) -> list[int | None] | None:
+    """`Chain.origins` within a stage; None where it cannot be."""
+    if not (ours and theirs):
+        return None if ours or theirs else []
+    found: list[int | None] = [None] * len(ours)
+    left = len(theirs)
+    for place in range(len(ours) - 1, 0, -1):
+        if left > 1 and _covers(ours[place], theirs[left - 1]):
+            found[place] = left = left - 1
+    found[0] = 0
+    return found if left == 1 and _covers(ours[0], theirs[0]) else None
+
+
+def _covers(larger: Gene, smaller: Gene) -> bool:
+    """A plain convolution can do what a separable one does, a kernel of 5 what one of 3 does in its middle."""
+    return larger[0] >= smaller[0] and larger[1] >= smaller[1]
 
 
 @lru_cache(maxsize=65_536)  # micro search counts the same narrow variants over and over
@@ -217,6 +272,15 @@ class PlainArchitecture(Chain):
     def depth(self) -> int:
         """Number of layers between stem and classifier."""
         return len(self.operations)
+
+    def _stages(self) -> tuple[int, ...]:
+        first, second = self.depth // 3, 2 * self.depth // 3
+        return first, second - first, self.depth - second
+
+    def origins(self, smaller: Architecture) -> list[int | None]:
+        """As of all chains; behind the last layer comes no ReLU, so it alone cannot begin as the identity."""
+        found = super().origins(smaller)
+        return found if found and found[-1] is not None else []
 
     def layers(self) -> Iterator[Layer]:
         """Layers in order; channels double and the stride is 2 at one third and two thirds of the depth."""

@@ -157,6 +157,10 @@ class Strategy:
             raise UserError(
                 f"a space of kind {space.name} cannot be searched by {cls.name}: it has no {', '.join(missing)}"
             )
+        if getattr(settings, "inherit", None) and space.Architecture.extends is Architecture.extends:
+            raise UserError(
+                f"search.inherit: a network of kind {space.name} cannot begin with the weights of a smaller one"
+            )
 
     def bind(self, space: Any, seed: int) -> Strategy:
         """A strategy at its start, over `space`; `seed` decides all its draws. Raises UserError as `check`."""
