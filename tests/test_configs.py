@@ -33,9 +33,22 @@ SCALED_SUPERNET = [
     "search.supernet.rank_epochs=1", "search.supernet.recalibration=32", "space.widths=[4,8]",
     "space.width_multipliers=[1]", "space.depth_multipliers=[1]", "space.max_blocks=1",
 ]  # fmt: skip
+# The start and two moves, one of the network and one of the protocol.
+SCALED_JOINT = [
+    "search.trials=3", "search.epochs=1", "space.min_width=2", "space.max_width=4", "recipe.batch_size=16",
+    "search.protocol={lr: [0.05, 0.1]}",
+]  # fmt: skip
+JOINT_SPACES = {
+    "joint": ["space.min_depth=3", "space.max_depth=4"],
+    "joint-face": [
+        "space.min_depth=10", "space.max_depth=12", "space.embedding=16", "data.pairs=20",
+        "data.validation_fraction=0.3",
+    ],
+}  # fmt: skip
 FACES = ("small", "medium", "demo")
 SCALED_TREND = [setting for setting in SCALED_IMAGES if "width_epoch_step" not in setting]
 OTHERS = {"cells": SCALED_CELLS, "pareto": SCALED_SUPERNET, "trend": SCALED_TREND}
+OTHERS |= {name: SCALED_JOINT + space for name, space in JOINT_SPACES.items()}
 
 
 def scaled(preset: str) -> list[str]:

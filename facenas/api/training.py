@@ -24,6 +24,7 @@ from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.spaces import Architecture, ImageFacts, from_json
 from facenas.spaces.ir import NAMED
+from facenas.training.recipes import with_protocol
 
 if TYPE_CHECKING:
     from facenas.models.transfer import Beginning
@@ -79,13 +80,14 @@ def train(
 
     target: a run (its name, folder, or SearchResult), an architecture or a JSON file of one, or a named network
     such as `ir18`. A run alone is trained in place; with any other choice the training becomes a run of its
-    own, with the settings of the run it comes from, else of `preset`. On `data` with other channels, classes or
-    pixels than a run's, its network is adapted to them. weights: of the same network, trained, to begin with,
-    except its classifier: a run or a checkpoint as `load` takes them. pick: of a run's Pareto front, the number
-    of the trial to train. so_far: of a search that has not ended, the best until now, as a run of its own.
-    epochs: else the recipe's. callbacks: of a run trained in place for this call alone, beside those that it
-    names. nodes: of the Ray cluster at `address` (HOST:PORT or auto), which train together, in a process a
-    card, else one a node; all see the folder of the run, and the data. The others as in `search`.
+    own, with the settings of the run it comes from (and the protocol that a joint search found), else of
+    `preset`. On `data` with other channels, classes or pixels than a run's, its network is adapted to them.
+    weights: of the same network, trained, to begin with, except its classifier: a run or a checkpoint as `load`
+    takes them. pick: of a run's Pareto front, the number of the trial to train. so_far: of a search that has
+    not ended, the best until now, as a run of its own. epochs: else the recipe's. callbacks: of a run trained
+    in place for this call alone, beside those that it names. nodes: of the Ray cluster at `address` (HOST:PORT
+    or auto), which train together, in a process a card, else one a node; all see the folder of the run, and the
+    data. The others as in `search`.
 
     Under `torchrun` all processes call this, and all but the first get None. Raises UserError for wrong
     arguments, SearchStoppedError when training diverges or the disk is full.
@@ -151,8 +153,13 @@ def _resolve(
     arch = from_json(best["architecture"] if pick is None else _picked(run, best, pick))
     if run.best() is None:
         log.warning("%s: its search has not ended; the best so far is %s", run.name, arch.summary())
+    config = run.config
+    if pick is None:  # the protocol is that of the one network found
+        with reading(run.folder / "best.json"):
+            recipe = with_protocol(config.recipe, best.get("protocol", {}).items())
+        config = config.model_copy(update={"recipe": recipe})
     with reading(run.folder / "run.yaml"):
-        return arch, run.config, ImageFacts.of(run.about["data"])
+        return arch, config, ImageFacts.of(run.about["data"])
 
 
 def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from facenas.models.latency_table import read_table
 from facenas.spaces import SPACES, ImageFacts, SearchSpace
 from facenas.spaces.plain import Plain
 from facenas.strategies import STRATEGIES, MacroMicro, Strategy
-from facenas.training.recipes import FaceRecipe, Recipe
+from facenas.training.recipes import FaceRecipe, Recipe, check_protocol
 
 _RECIPES: dict[str, type[Recipe] | type[FaceRecipe]] = {
     "classification": Recipe,
@@ -96,6 +96,7 @@ class RunConfig(Config):
                 )
         try:
             strategy.check(self.search, space)
+            check_protocol(self.recipe, getattr(self.search, "protocol", None) or {})
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
@@ -114,5 +115,6 @@ class RunConfig(Config):
 
     def build_strategy(self, space: SearchSpace[Any]) -> Strategy:
         """The strategy at its start."""
-        strategy: Strategy = self.search.owner(self.search).bind(space, self.seed)
-        return strategy
+        strategy: Strategy = self.search.owner(self.search)
+        strategy.recipe = self.recipe.model_dump(mode="json")
+        return strategy.bind(space, self.seed)

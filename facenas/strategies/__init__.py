@@ -18,6 +18,7 @@ from facenas.strategies.base import (
     TrialResult,
     register,
 )
+from facenas.strategies.joint import Joint
 from facenas.strategies.listed import Listed
 from facenas.strategies.macro_micro import MacroMicro
 
@@ -32,6 +33,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "Decision",
+    "Joint",
     "Known",
     "Listed",
     "MacroMicro",

@@ -9,9 +9,10 @@ order asks for the same candidates.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -126,7 +127,8 @@ class Strategy:
     A subclass has its own `Settings`, and says in `needs` what it calls of a space (`start`, `mutate`, ...), in
     `revisable` which settings may turn decisions that were taken, when a run goes on with others.
     Built from settings alone, it is bound to a space and a seed before the first `ask`; `begin` then sets up
-    its state: `self.settings`, `self.space` and `self.seed` are there. Told the same results, it must ask for
+    its state: `self.settings`, `self.space` and `self.seed` are there, and `self.recipe`, the settings by which
+    candidates train as JSON (empty where no run says so). Told the same results, it must ask for
     the same candidates: draw from `random.Random(self.seed)`, never from the global generator.
     """
 
@@ -136,6 +138,7 @@ class Strategy:
     name: ClassVar[str] = ""  # given by the registry
 
     note: str = ""  # the last decision in words, for people; nothing compares or parses it
+    recipe: Mapping[str, Any] = MappingProxyType({})
     space: Any
     seed: int
 

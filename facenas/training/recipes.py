@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -127,11 +127,30 @@ def with_protocol(recipe: Recipe | FaceRecipe, protocol: Iterable[tuple[str, Any
         return recipe
     tree = recipe.model_dump(mode="json")
     for name, value in changes.items():
-        *groups, last = name.split(".")
-        inside: Any = tree
-        for group in groups:
-            inside = inside.get(group) if isinstance(inside, dict) else {}
-        if not isinstance(inside, dict) or last not in inside:
-            raise UserError(f"protocol: a recipe for {recipe.kind} has no setting {name}")
-        inside[last] = value
+        group, last = _place(recipe, tree, name)
+        group[last] = value
     return validate(type(recipe), tree, "protocol")
+
+
+def check_protocol(recipe: Recipe | FaceRecipe, protocol: Mapping[str, Iterable[Any]]) -> None:
+    """Whether the recipe has these settings, by dotted names, each a number, and takes these values for them.
+
+    Raises UserError for the first that is not so.
+    """
+    for name, values in protocol.items():
+        group, last = _place(recipe, recipe.model_dump(mode="json"), name)
+        if not isinstance(group[last], int | float):
+            raise UserError(f"protocol: {name} is {group[last]!r} in the recipe; make it a number there first")
+        for value in values:
+            with_protocol(recipe, [(name, value)])
+
+
+def _place(recipe: Recipe | FaceRecipe, tree: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The group in `tree` that has the setting, and its key there; raises UserError when there is none."""
+    *groups, last = name.split(".")
+    inside: Any = tree
+    for group in groups:
+        inside = inside.get(group) if isinstance(inside, dict) else {}
+    if not isinstance(inside, dict) or last not in inside:
+        raise UserError(f"protocol: a recipe for {recipe.kind} has no setting {name}")
+    return inside, last
