@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # torch takes a second to import
     from facenas.training.tasks import NetworkTask, Score
 
 
+_SKIPPED = 4  # times as many epochs as it trains for: of a schedule, by a candidate with weights of another
+
+
 @dataclass
 class TrainAlone(Evaluator):
     """Trains the candidate on the prepared data in `data_folder` and validates it after every epoch.
@@ -96,11 +99,14 @@ class TrainAlone(Evaluator):
         self._images = getattr(task, "pixels", None) if device.is_gpu else None
         if candidate.parent:
             self._begin_as(candidate.parent, candidate, task)
-        trainer = Trainer(task, recipe, epochs, device)
+        # At the rates that drawn weights begin with, trained ones are lost: of 95.2 % on digits two epochs left
+        # 89.4. The last fifth of a cosine begins at a tenth of its rate, and the deeper networks came to 95.7.
+        skipped = _SKIPPED * epochs if candidate.parent else 0
+        trainer = Trainer(task, recipe, skipped + epochs, device)
         history: list[dict[str, Any]] = []
         best: Score | None = None
         for epoch in range(epochs):
-            metrics = trainer.run_epoch(epoch, stop)
+            metrics = trainer.run_epoch(skipped + epoch, stop) | {"epoch": epoch + 1}
             score = task.score()
             assert score is not None, "a candidate is always judged"
             correct = int(score.right.sum())

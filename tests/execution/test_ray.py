@@ -62,9 +62,13 @@ class Patient(Evaluator):
     """Trials that go on until the folder has a file `go`, and tell where they run."""
 
     folder: Path
+    seen_by_all: tuple[Path, ...] = ()
 
     def identity(self, candidate):
         return {"name": candidate.reason}
+
+    def shared(self):
+        return self.seen_by_all
 
     def __call__(self, candidate, seed, on_epoch, stop):
         node = ray.get_runtime_context().get_node_id()
@@ -133,6 +137,15 @@ def test_a_lost_node_costs_its_trial_alone_and_a_new_one_gets_work(build, cluste
     assert [key for key, _ in seen[2:]] == again, "only what ran on the lost node begins anew"
     assert seen[2][1] not in nodes
     assert executor.slots == 2
+
+
+def test_a_node_that_does_not_see_the_folder_of_weights_is_refused(build, tmp_path):
+    (told := tmp_path / "run.yaml").touch()
+    executor = build(Patient(tmp_path, (told,)))
+    told.unlink()
+    executor.submit(spec("one"))
+    with pytest.raises(UserError, match=r"run\.yaml is missing there, .* are weights .* all nodes see"):
+        executor.wait()
 
 
 def test_a_worker_that_dies_is_tried_once_more(build, tmp_path):
