@@ -34,21 +34,18 @@ class Curves:
     """Curves over places in ascending order of size, each with its weight.
 
     losses: (c, n) points that curve c lies below its level at place i. weights: (c,) prior. noise: points, the
-    binomial standard deviation of an accuracy. gain: points that the place wanted may lie below the best one.
+    binomial standard deviation of an accuracy. prices: (n,) share of the errors that a place has to save, over
+    the first one, for its size.
     """
 
     losses: Array
     weights: Array
     noise: float
-    gain: float
+    prices: Array
     _seen: list[tuple[int, float, float]] = field(default_factory=list)  # place, accuracy, its own variance
 
     def __post_init__(self) -> None:
         self._sigmas = self.noise * NOISES
-        best = -self.losses.min(axis=1)
-        enough = -self.losses >= (best - self.gain)[:, None] - 1e-9
-        wanted = np.take_along_axis(self.losses, enough.argmax(axis=1)[:, None], axis=1)
-        self._misses = np.abs(self.losses - wanted)
         self._update()
 
     def see(self, place: int, accuracy: float, deviation: float | None = None) -> None:
@@ -56,11 +53,13 @@ class Curves:
         self._seen.append((place, accuracy, -1.0 if deviation is None else max(deviation, 1e-3) ** 2))
         self._update()
 
-    def misses(self) -> Array:
-        """(n,) points by which each place is expected to miss the accuracy of the place wanted.
+    def cut(self, place: int) -> None:
+        """Takes out a place and all larger ones."""
+        self.losses, self.prices = self.losses[:, :place], self.prices[:place]
+        self._update()
 
-        Wanted is the smallest whose curve lies within `gain` of its best.
-        """
+    def misses(self) -> Array:
+        """(n,) points by which each place is expected to miss the best one, prices taken off."""
         missed: Array = self._weights @ self._misses[self._curve]
         return missed
 
@@ -85,7 +84,7 @@ class Curves:
         deviations = np.sqrt(self._level_variance + self._sigma**2)
         # Results at even quantiles of the mixture: each from the cell it falls in, low and high ones in turn.
         spots = (np.arange(DRAWS) + 0.5) / DRAWS
-        cells = np.searchsorted(np.cumsum(weights), spots * weights.sum())
+        cells = np.searchsorted(np.cumsum(weights)[:-1], spots)
         imagined = means[cells] + deviations[cells] * _NORMAL[_ORDER]
         logs = -0.5 * ((imagined[:, None] - means) / deviations) ** 2 - np.log(deviations)
         after = weights * np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -94,7 +93,10 @@ class Curves:
         return float(misses.mean(axis=0).min() - misses.min(axis=1).mean())
 
     def _update(self) -> None:
-        """Weights and levels of all cells (curve, noise) that are not negligible."""
+        """Weights and levels of all cells (curve, noise) that are not negligible, and what places miss."""
+        error = max(100 - max((accuracy for _, accuracy, _ in self._seen), default=0.0), 0.1)
+        costs = self.losses + error * self.prices
+        self._misses = costs - costs.min(axis=1, keepdims=True)
         curves, noises = len(self.weights), len(self._sigmas)
         curve, sigma = np.repeat(np.arange(curves), noises), np.tile(self._sigmas, curves)
         prior = np.log(np.outer(self.weights, log_normal(NOISES, NOISE_PRIOR)).ravel() + 1e-300)
@@ -120,7 +122,7 @@ _NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / DRAWS) for i in range(DRAWS
 _ORDER = np.arange(DRAWS) * 19 % DRAWS  # 19 and 48 have no common factor: every quantile once, well mixed
 
 
-def depth_curves(depths: Array, error: float, noise: float, gain: float) -> Curves:
+def depth_curves(depths: Array, error: float, noise: float, prices: Array) -> Curves:
     """Loss b exp(-(d - d0) / l) over depths from the shallowest, d0; error: points that are wrong there.
 
     Of the recorded searches, l is 0.28 to 0.88 of d0, and b 0.08 to 0.39 of the error; a power of the depth
@@ -128,22 +130,22 @@ def depth_curves(depths: Array, error: float, noise: float, gain: float) -> Curv
     """
     lengths, sizes = np.geomspace(0.15, 3, 11), np.geomspace(0.01, 1, 13)
     shapes = np.exp(-(depths - depths[0]) / depths[0] / lengths[:, None])
-    weights = np.outer(log_normal(lengths, (0.45, 0.6)), log_normal(sizes, (0.2, 0.9)))
-    return _curves(shapes, error * sizes, weights, noise, gain)
+    weights = np.outer(log_normal(lengths, (0.45, 0.5)), log_normal(sizes, (0.2, 0.8)))
+    return _curves(shapes, error * sizes, weights, noise, prices)
 
 
-def width_curves(widths: Array, error: float, noise: float, gain: float) -> Curves:
+def width_curves(widths: Array, error: float, noise: float, prices: Array) -> Curves:
     """Loss b ((w / w_max)^-p - 1) over widths up to the widest; error: points that are wrong there.
 
-    What halving the width costs, b (2^p - 1), is 0.05 of the error, within a factor of 3: in the recorded
-    searches longer trainings hide it.
+    What halving the width costs, b (2^p - 1), is 0.03 to 0.5 of the error: by growth at width 128 and at 64 in
+    the recorded searches.
     """
-    powers, sizes = np.array([0.5, 1.0, 2.0, 3.0]), np.geomspace(0.002, 0.5, 13)
+    powers, sizes = np.array([0.5, 1.0, 2.0, 3.0]), np.geomspace(0.01, 1, 13)
     shapes = ((widths / widths[-1]) ** -powers[:, None] - 1) / (2 ** powers[:, None] - 1)
-    weights = np.outer(np.full(4, 0.25), log_normal(sizes, (0.05, 1.1)))
-    return _curves(shapes, error * sizes, weights, noise, gain)
+    weights = np.outer(np.full(4, 0.25), log_normal(sizes, (0.17, 0.9)))
+    return _curves(shapes, error * sizes, weights, noise, prices)
 
 
-def _curves(shapes: Array, sizes: Array, weights: Array, noise: float, gain: float) -> Curves:
+def _curves(shapes: Array, sizes: Array, weights: Array, noise: float, prices: Array) -> Curves:
     losses = (shapes[:, None, :] * sizes[:, None]).reshape(-1, shapes.shape[1])
-    return Curves(losses, weights.ravel(), noise, gain)
+    return Curves(losses, weights.ravel(), noise, prices)

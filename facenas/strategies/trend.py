@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from facenas.strategies.base import Budget, Candidate, Decision, StrategySettings, TrialResult, register
@@ -31,14 +32,14 @@ class Trend(ChainSearch):
     class Settings(StrategySettings):
         """Epochs as in macro-micro search; all widths are trained as long as the depth that was chosen.
 
-        gain: points that the depth, and then the width, may lie below the best of its trend. tolerance: points
-        for each epoch spent that a further training must be expected to give. confidence: with which a swap
-        must be better to be kept.
+        gain: share of its errors that a network must save by twice the parameters. tolerance: points for each
+        epoch spent that a further training must be expected to give. confidence: with which a swap must be
+        better to be kept.
         """
 
         min_epochs: int = Field(10, ge=1)
         depth_epoch_step: int = Field(1, ge=0)
-        gain: float = Field(0.1, gt=0)
+        gain: float = Field(0.03, ge=0, lt=1)
         tolerance: float = Field(0.001, gt=0)
         micro: bool = True
         micro_epochs: int = Field(2, ge=1)
@@ -67,14 +68,14 @@ class Trend(ChainSearch):
         first = networks[0]
         yield from self._train("depth", first, epochs[0], "start")
         error, noise = self._scale(first)
-        curves = depth_curves(np.array(depths, float), error, noise, self.settings.gain)
+        curves = depth_curves(np.array(depths, float), error, noise, self._prices(networks))
         coarse = {int(np.abs(np.array(depths) - depths[0] * factor).argmin()) for factor in COARSE}
         chosen = yield from self._macro("depth", list(depths), networks, epochs, curves, sorted(coarse))
 
         depth, known, deviation = depths[chosen], curves.mean()[chosen], curves.deviation()[chosen]
         widths = self.space.widths()[::-1]
         networks = [self.space.at(depth, width) for width in widths]
-        curves = width_curves(np.array(widths, float), max(100 - known, 0.1), noise, self.settings.gain)
+        curves = width_curves(np.array(widths, float), max(100 - known, 0.1), noise, self._prices(networks))
         if networks[-1] not in self._trained:
             curves.see(len(widths) - 1, known, deviation)
         same = [epochs[chosen]] * len(widths)
@@ -121,14 +122,19 @@ class Trend(ChainSearch):
             self._expected = float(curves.mean()[place])
             tried.append(place)
             result = yield from self._train(phase, networks[place], epochs[place], f"{phase} {sizes[place]}")
-            if result.status == "ok":
+            if result.status == "failed" and place == 0:
+                return 0
+            if result.status == "failed":
+                curves.cut(place)  # what is larger would need as much memory, or diverge as well
+                coarse = [smaller for smaller in coarse if smaller < place]
+            else:
                 learn(place, result)
                 self.note += f"; {phase} {sizes[curves.choice()]}, {curves.misses().min():.2f} points off"
 
     def _most_telling(self, curves: Curves, epochs: Sequence[int], tried: list[int]) -> int | None:
         """The place whose training is worth most an epoch; None: all are worth less than the tolerance."""
-        step = -(-len(epochs) // MOST_PLACES)
-        places = sorted({*range(0, len(epochs), step), curves.choice(), len(epochs) - 1})
+        count = len(curves.prices)
+        places = sorted({*range(0, count, -(-count // MOST_PLACES)), curves.choice(), count - 1})
         worths = {place: curves.worth(place) / epochs[place] for place in places}
         best = max(worths, key=lambda place: (round(worths[place], 9), -tried.count(place), -place))
         return best if worths[best] >= self.settings.tolerance else None
@@ -142,7 +148,7 @@ class Trend(ChainSearch):
             if result.status == "ok":
                 curves.see(curves.choice(), result.accuracy)
         misses = curves.misses()
-        places = [place for place, network in enumerate(networks) if network in self._trained]
+        places = [place for place in range(len(misses)) if networks[place] in self._trained]
         if places:
             self.best = networks[min(places, key=lambda place: misses[place])]
             self.best_result = self._trained[self.best][0]
@@ -160,6 +166,12 @@ class Trend(ChainSearch):
         else:
             self._reject("no better" if result.status == "ok" else "failed")
         return result
+
+    def _prices(self, networks: Sequence[Any]) -> NDArray[np.float64]:
+        """Share of the errors that each network has to save over the first."""
+        parameters = np.array([network.count_parameters() for network in networks], float)
+        prices: NDArray[np.float64] = self.settings.gain * np.log2(parameters / parameters[0])
+        return prices
 
     def _scale(self, first: Any) -> tuple[float, float]:
         """Points that are wrong at the start, and the binomial deviation of an accuracy."""
@@ -263,5 +275,5 @@ def _told(sizes: list[int], curves: Curves, points: list[list[float]]) -> dict[s
     """A trend as plain JSON values, accuracies rounded to 0.0001 points."""
     mean, far = curves.mean(), 1.96 * curves.deviation()
     bands = {"mean": mean, "low": mean - far, "high": np.minimum(mean + far, 100)}
-    told = {name: [round(float(value), 4) for value in values] for name, values in bands.items()}
-    return {"chosen": sizes[curves.choice()], "points": list(points), "sizes": sizes, **told}
+    told: dict[str, list[float]] = {name: np.round(band, 4).tolist() for name, band in bands.items()}
+    return {"chosen": sizes[curves.choice()], "points": list(points), "sizes": sizes[: len(mean)], **told}

@@ -22,7 +22,7 @@ DEPTHS = np.arange(10.0, 101.0)
 
 
 def surface(depth: int, width: int) -> float:
-    """Depth 32 is the first within 0.1 of the limit 92; half the width of 64 costs 0.4."""
+    """The limit is 92; depth 20 is 0.6 below it, and half the width of 64 costs 0.4."""
     return 92 - 3 * np.exp(-(depth - 10) / 6.5) - 0.4 * (64 / width - 1)
 
 
@@ -54,7 +54,7 @@ def engine(**given) -> Trend:
 
 def test_many_trainings_give_the_curve_that_least_squares_gives():
     rng = np.random.default_rng(0)
-    curves, depths = depth_curves(DEPTHS, 11.0, 0.3, 0.1), np.arange(10, 60, 2)
+    curves, depths = depth_curves(DEPTHS, 11.0, 0.3, 0 * DEPTHS), np.arange(10, 60, 2)
     accuracies = surface(depths, 64) + rng.normal(0, 0.2, len(depths))
     for depth, accuracy in zip(depths, accuracies, strict=True):
         curves.see(int(depth) - 10, accuracy)
@@ -68,7 +68,8 @@ def test_many_trainings_give_the_curve_that_least_squares_gives():
 
 
 def test_what_is_known_apart_from_trainings_counts_as_told():
-    curves = width_curves(np.arange(16.0, 65.0, 2), 10.0, 0.3, 0.1)
+    widths = np.arange(16.0, 65.0, 2)
+    curves = width_curves(widths, 10.0, 0.3, 0.05 * np.log2((widths / 16) ** 2))
     curves.see(24, 90.0, deviation=0.2)
     assert curves.mean()[-1] == pytest.approx(90)
     assert curves.deviation()[-1] == pytest.approx(0.2)
@@ -84,7 +85,7 @@ def test_what_is_known_apart_from_trainings_counts_as_told():
 @given(st.lists(st.floats(60, 99), min_size=1, max_size=6), st.integers(1, 90))
 @settings(max_examples=30, deadline=None)
 def test_a_posterior_is_finite_and_a_training_is_never_expected_to_harm(accuracies, step):
-    curves = depth_curves(DEPTHS, 20.0, 0.3, 0.1)
+    curves = depth_curves(DEPTHS, 20.0, 0.3, 0.05 * np.log2(DEPTHS / 10))
     for number, accuracy in enumerate(accuracies):
         curves.see(number * step % 91, accuracy)
     assert np.isfinite([*curves.mean(), *curves.deviation(), *curves.misses()]).all()
@@ -118,14 +119,18 @@ def test_without_bits_accuracies_are_compared_as_independent():
 # The search.
 
 
-def test_without_noise_the_network_wanted_is_found_for_a_tenth_of_the_epochs():
-    strategy = engine(tolerance=0.0003)
+def test_without_noise_the_network_of_the_best_trade_is_found_for_a_fifth_of_the_epochs():
+    """The trade is 5 % of the 8 % errors for half the parameters."""
+    strategy = engine(gain=0.05)
     epochs = sum(c.budget.epochs for c, _ in searched(strategy, judge()))
-    found = strategy.best
-    assert 92 - surface(found.depth, 64) < 0.2
-    assert surface(found.depth, 64) - surface(found.depth, found.width) < 0.15
-    macro_micro = sum(range(10, 36)) + sum(range(37, 60, 2)) + 2 * (1 + 2 * 32)
-    assert epochs < macro_micro / 4
+
+    def value(depth: int, width: int) -> float:
+        return surface(depth, width) - 0.05 * 8 * np.log2(strategy.space.at(depth, width).count_parameters())
+
+    best = max(value(depth, width) for depth in range(10, 101) for width in range(16, 65, 2))
+    assert value(strategy.best.depth, strategy.best.width) > best - 0.15
+    macro_micro = sum(range(10, 29)) + sum(range(30, 60, 2)) + 2 * (1 + 2 * 25)
+    assert epochs < macro_micro / 5
 
 
 def test_depth_goes_coarse_to_fine_and_upwards():
@@ -143,8 +148,9 @@ def test_all_widths_are_trained_as_long_as_the_depth_chosen():
 
 
 def test_trainings_alike_are_repeats():
-    """Of two depths, the second gives just the gain: only more trainings of both tell whether it is wanted."""
-    gain = surface(11, 64) - surface(10, 64)
+    """Of two depths, the second is just worth its parameters: only more trainings of both tell."""
+    sizes = [engine(max_depth=11).space.at(depth, 64).count_parameters() for depth in (10, 11)]
+    gain = (surface(11, 64) - surface(10, 64)) / (100 - surface(11, 64)) / np.log2(sizes[1] / sizes[0])
     strategy = engine(tolerance=3e-4, gain=gain, max_depth=11, min_width=64, micro=False)
     course = searched(strategy, judge(0.2, seed=2))
     candidates = [c for c, _ in course]
@@ -176,7 +182,8 @@ def test_failed_trainings_tell_nothing():
         return TrialResult(status="failed", reason="diverged") if deep else judge()(candidate)
 
     strategy = engine()
-    searched(strategy, fails)
+    course = searched(strategy, fails)
+    assert sum(c.architecture.depth > 20 for c, _ in course) <= 2
     assert strategy.best.depth <= 20
     assert strategy.result()["accuracy"] > 0
 
