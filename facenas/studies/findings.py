@@ -31,6 +31,10 @@ class Interval:
         ends = "" if self.low is None else f" ({self.low:.{digits}f} to {self.high:.{digits}f})"
         return f"{self.value:.{digits}f}{unit}{ends}"
 
+    def to_json(self) -> list[float | None]:
+        """Value and ends; null where there is none."""
+        return [None if v is None or math.isnan(v) else v for v in (self.value, self.low, self.high)]
+
 
 @dataclass(frozen=True)
 class Table:

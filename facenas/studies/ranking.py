@@ -7,7 +7,6 @@ epochs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -172,10 +171,7 @@ def _quantiles(values: list[tuple[float, float]], samples: list[tuple[float, flo
 
 
 def _json(rho: Interval, tau: Interval) -> dict[str, Any]:
-    def tree(one: Interval) -> list[float | None]:
-        return [None if v is None or math.isnan(v) else v for v in (one.value, one.low, one.high)]
-
-    return {"spearman": tree(rho), "kendall": tree(tau)}
+    return {"spearman": rho.to_json(), "kendall": tau.to_json()}
 
 
 def _table(by_epoch: list[Pair], sizes: dict[str, Pair], dynamic: dict[str, Pair]) -> Table:
