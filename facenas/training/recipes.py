@@ -26,7 +26,6 @@ class Optimization(Config):
     `schedule`: by epochs, a cosine to 0 or steps; or, by batches, triangular: from a fifth of `lr` up to it,
     where the part `peak` of the training is done, then down to 7 % (`KellerJordan/cifar10-airbench`).
     `milestones`: of a training of `final_epochs`, before which the rate drops.
-    `norm_bias_lr`: the rate of BatchNorm's biases, in multiples of `lr`; their decay stays as it is.
     `accumulate`: a batch is worked off in so many parts, for GPUs whose memory does not hold it at once. The
     step is that of the whole batch, and so are the norm statistics of AdaFace; those of BatchNorm are of each
     part.
@@ -47,7 +46,6 @@ class Optimization(Config):
     accumulate: Annotated[int, ADDED, Field(ge=1)] = 1
     peak: Annotated[float, ADDED, Field(gt=0, lt=1)] = 0.23
     nesterov: Annotated[bool, ADDED] = False
-    norm_bias_lr: Annotated[float, ADDED, Field(gt=0)] = 1.0
 
     @field_validator("accumulate")
     @classmethod

@@ -48,9 +48,8 @@ class Trainer:
         self.optimizer = build_optimizer(task.network, recipe, device)
         self._options = [_options(group) for group in self.optimizer.param_groups]
         on = device.torch_device
-        # A captured step holds the address of what it reads, so on a GPU the rates are tensors.
-        groups = self.optimizer.param_groups
-        self._rates = [torch.zeros((), device=on) if device.is_gpu else None for _ in groups]
+        # A captured step holds the address of what it reads, so on a GPU the rate is a tensor.
+        self._rate = torch.zeros((), device=on) if device.is_gpu else None
         # Of this epoch: loss, right answers, images; float64: exact over any number of processes.
         self._sums = torch.zeros(3, dtype=torch.float64, device=on)
         captured = device.is_gpu and task.capturable and distributed.world() == 1
@@ -180,10 +179,11 @@ class Trainer:
         self.steps.forget()
 
     def _set_rate(self, lr: float) -> None:
-        """The rate from now on; a GPU reads it when it comes there, nobody waits."""
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            own = lr * group["lr_scale"]
-            group["lr"] = own if rate is None else rate.fill_(own)
+        """The rate from now on. A GPU reads it when it comes there; nobody waits."""
+        if self._rate is not None:
+            self._rate.fill_(lr)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr if self._rate is None else self._rate
 
 
 class _Watch:
@@ -265,19 +265,11 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parameter_groups(network: nn.Module, recipe: Optimization) -> list[dict[str, Any]]:
-    """All parameters alike, or BatchNorm's without decay, its biases at a rate of their own.
-
-    A group's decay is multiplied by its rate, hence divided by `lr_scale` here.
-    """
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
-    spared = set() if recipe.decay_norms else {id(p) for m in norms for p in m.parameters()}
-    fast = set() if recipe.norm_bias_lr == 1 else {id(m.bias) for m in norms}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {(recipe.weight_decay, 1.0): []}
-    for p in network.parameters():
-        scale = recipe.norm_bias_lr if id(p) in fast else 1.0
-        decay = 0.0 if id(p) in spared else recipe.weight_decay / scale
-        groups.setdefault((decay, scale), []).append(p)
-    return [
-        {"params": parameters, "weight_decay": decay, "lr_scale": scale}
-        for (decay, scale), parameters in groups.items()
-    ]
+    """All parameters decay, or all but those of BatchNorm."""
+    if recipe.decay_norms:
+        return [{"params": list(network.parameters()), "weight_decay": recipe.weight_decay}]
+    norms = {id(p) for m in network.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
+    kept = [p for p in network.parameters() if id(p) in norms]
+    decayed = [p for p in network.parameters() if id(p) not in norms]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
+    return groups + ([{"params": kept, "weight_decay": 0.0}] if kept else [])

@@ -47,7 +47,6 @@ def test_so_does_one_of_classification_alone(added):
         {"accumulate": 4},
         {"peak": 0.3},
         {"nesterov": True},
-        {"norm_bias_lr": 8.0},
     ],
 )
 def test_a_setting_that_was_added_decides_once_it_is_another_than_before(added):
