@@ -121,9 +121,9 @@ def findings(parts: Sequence[Part], epochs: int, draws: int, seed: int) -> Findi
 
     Raises UserError where fewer than four networks were trained on every part.
     """
-    kept = np.array([np.isfinite(part.accuracies) for part in parts]).all(axis=0)
-    if (count := int(kept.sum())) < 4:
-        raise UserError(f"{count} network(s) were trained on every part, too few to rank; look at the failures")
+    kept = np.flatnonzero(np.isfinite([part.accuracies for part in parts]).all(axis=0))
+    if len(kept) < 4:
+        raise UserError(f"{len(kept)} network(s) were trained on every part, too few to rank; see failures")
     whole = next(part for part in parts if part.fraction == 1)
     final = whole.accuracies[kept]
     found = [agreement(part, part.accuracies[kept], final, draws, seed) for part in parts if part is not whole]
@@ -132,7 +132,7 @@ def findings(parts: Sequence[Part], epochs: int, draws: int, seed: int) -> Findi
         tables=(_table(found, whole), _networks(parts)),
         charts=(_curves(found), _scatter(found, kept, final)),
         values={
-            "networks": count,
+            "networks": len(kept),
             "epochs": epochs,
             "accuracies": [float(final.min()), float(final.max())],
             "all": {"images": whole.images, "seconds": whole.seconds},
@@ -211,8 +211,8 @@ def _series(name: str, points: Sequence[tuple[Part, Interval]], kind: Any) -> Se
     return Series(name, x, y, kind, low, high)
 
 
-def _scatter(found: Sequence[Agreement], kept: NDArray[np.bool_], final: Floats) -> Chart:
-    text = tuple(f"network {number}" for number in np.flatnonzero(kept))
+def _scatter(found: Sequence[Agreement], kept: NDArray[np.int64], final: Floats) -> Chart:
+    text = tuple(f"network {number}" for number in kept)
     series = tuple(
         Series(one.part.name, tuple(one.part.accuracies[kept].tolist()), tuple(final.tolist()), text=text)
         for one in found
