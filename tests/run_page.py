@@ -37,7 +37,7 @@ def scaled_down(words: list[str]) -> list[str]:
         if "search.strategy=halving:Halving" in words:
             return [*HALVING, *serial(words)]
         return scaled(["facenas", *words], Path(FACES))
-    if words[0] == "train":
+    if words[0] in ("study", "train"):
         return scaled(["facenas", *words], Path(FACES))
     if words[0] == "identify" and "--threshold" not in words:
         return ["--threshold", "0.3"]  # a gallery of few people has none of its own

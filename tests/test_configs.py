@@ -45,6 +45,13 @@ JOINT_SPACES = {
         "data.validation_fraction=0.3",
     ],
 }  # fmt: skip
+SCALED_BOUNDS = [
+    "space.min_depth=3", "space.max_depth=4", "space.min_width=2", "space.max_width=4", "recipe.batch_size=16",
+]  # fmt: skip
+STUDIES = {
+    "ranking": [*SCALED_BOUNDS, "study.networks=4", "study.epochs=2"],
+    "repeat": [*SCALED_IMAGES, "study.seeds=2"],
+}
 FACES = ("small", "medium", "demo")
 SCALED_TREND = [setting for setting in SCALED_IMAGES if "width_epoch_step" not in setting]
 OTHERS = {"cells": SCALED_CELLS, "pareto": SCALED_SUPERNET, "trend": SCALED_TREND}
@@ -133,6 +140,9 @@ def scaled_down(words: list[str], faces: Path) -> list[str]:
         # The 2,880 faces of --data demo take half a minute to draw.
         given = ["--data", str(faces)] if preset == "demo" else []
         return [*scaled(preset), *serial(words), *given]
+    if words[1] == "study":
+        small = STUDIES[words[2].removesuffix("-demo")]
+        return [*(part for setting in small for part in ("--set", setting)), *serial(words)]
     if words[1] != "train":
         return []
     # Of 14 identities few are left to train on: an epoch of IR-18 takes long.

@@ -59,12 +59,12 @@ def as_markdown(table: Table) -> str:
 
 
 def shown(cell: Cell) -> str:
-    """As people read it: large numbers with separators, others with two or three digits behind the point."""
+    """As people read it: large numbers with separators, others with two digits behind the point."""
     if cell is None:
         return "-"
     if isinstance(cell, str):
         return cell
-    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.2f}"
+    return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.{0 if abs(cell) >= 1000 else 2}f}"
 
 
 def _facts(about: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -81,9 +81,12 @@ class ChainSearch(Strategy):
         """What is likely to come of a candidate."""
         raise NotImplementedError
 
-    def _baseline(self) -> Steps:
-        """Candidates of micro search train briefly: so the macro network is trained anew, as briefly."""
-        candidate = Candidate(self.best, Budget(self.settings.micro_epochs), "ops", "baseline")
+    def _baseline(self, phase: str = "ops") -> Steps:
+        """Candidates of micro search train briefly: so the macro network is trained anew, as briefly.
+
+        phase: the first of micro search.
+        """
+        candidate = Candidate(self.best, Budget(self.settings.micro_epochs), phase, "baseline")
         self._take(self.best, (yield candidate))
         self._decision, self.note = Decision.BASELINE, "what swaps are compared with"
 

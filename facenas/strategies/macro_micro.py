@@ -24,12 +24,16 @@ class MacroMicro(ChainSearch):
     """
 
     class Settings(StrategySettings):
-        """Epochs, tolerances in percentage points, and stopping rules; defaults: what the authors ran."""
+        """Epochs, tolerances in percentage points, and stopping rules; defaults: what the authors ran.
+
+        micro: whether operations and kernels are searched at all; operations: or kernels alone (step 4).
+        """
 
         min_epochs: int = Field(10, ge=1)
         depth_epoch_step: int = Field(1, ge=0)
         width_epoch_step: int = Field(2, ge=0)
         micro: bool = True
+        operations: bool = True
         micro_epochs: int = Field(2, ge=1)
         depth_gain: float = Field(0.1, ge=0)
         depth_drop: float = Field(0.05, ge=0)
@@ -50,9 +54,10 @@ class MacroMicro(ChainSearch):
         yield from self._prune(epochs)
         self.macro_accuracy = self.best_result.accuracy
         if self.settings.micro:
-            yield from self._baseline()
-            yield from self._swap("ops")
-            yield from self._swap("kernels")
+            phases = ("ops", "kernels") if self.settings.operations else ("kernels",)
+            yield from self._baseline(phases[0])
+            for phase in phases:
+                yield from self._swap(phase)
 
     def _grow(self) -> Generator[Candidate, TrialResult, int]:
         """Step 1: one layer, or block, and one epoch more each time; returns the epochs at the end."""

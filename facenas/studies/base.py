@@ -16,7 +16,7 @@ from facenas.runs import Run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
 from facenas.runs.search_log import read_results
-from facenas.strategies import STRATEGIES
+from facenas.strategies import STRATEGIES, TrialResult
 from facenas.studies.findings import Findings
 
 STUDIES: Registry[Study] = Registry("study", "facenas.studies")
@@ -97,8 +97,12 @@ def trained_alike(
 
 def last_accuracies(run: Run) -> list[float]:
     """Of all trials in order, the accuracy after the last epoch: no epoch was chosen."""
-    results = read_results(run.folder)
-    return [result.history[-1]["accuracy"] if result.history else result.accuracy for result in results]
+    return [last_accuracy(result) for result in read_results(run.folder)]
+
+
+def last_accuracy(result: TrialResult) -> float:
+    """After the last epoch; 0 where it failed."""
+    return float(result.history[-1]["accuracy"]) if result.history else result.accuracy
 
 
 def study_names() -> list[str]:

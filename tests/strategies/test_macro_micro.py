@@ -349,6 +349,16 @@ def test_the_baseline_replaces_the_macro_accuracy():
     assert strategy.result()["accuracy"] == 41
 
 
+def test_without_operations_kernels_alone_are_compared_with_the_baseline():
+    strategy = engine((3, 3), (16, 16), operations=False)
+    asked = play(strategy, [50, 40, 41, 30, 42])
+    assert [c.phase for c in asked] == ["depth", *4 * ["kernels"]]
+    assert asked[1].reason == "baseline"
+    assert strategy.ask() == []
+    assert strategy.best.operations == (0, 0, 0)
+    assert strategy.best.kernels == (5, 3, 5)
+
+
 def test_without_micro_search_it_ends_after_pruning():
     strategy = engine((2, 2), (8, 10), **MACRO)
     assert seen(play(strategy, [50, 50])) == [("depth", 2, 10, 10), ("width", 2, 8, 12)]
