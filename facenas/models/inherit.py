@@ -28,8 +28,7 @@ from facenas.spaces import Architecture, from_json
 from facenas.spaces.plain import PLAIN, SEPARABLE
 
 Weights = dict[str, Tensor]
-
-EPS = nn.BatchNorm2d(1).eps
+_EPS = nn.BatchNorm2d(1).eps
 _HEAD = "head."  # of faces: what is trained with the network
 _REMEDY = "put the file back as the search wrote it, or start a new run"
 
@@ -87,10 +86,10 @@ def inherited(smaller: Any, weights: Weights, larger: Any, drawn: Weights) -> We
     drawn: the state of `larger` as it is drawn; new channels keep it. Raises UserError when `larger` does not
     extend `smaller`.
     """
-    origins = larger.origins(smaller) if larger.extends(smaller) else []
-    if larger.kind not in _KINDS or not origins:
+    kind = _KINDS.get(larger.kind)
+    if kind is None or not larger.extends(smaller):
         raise UserError(f"a network ({larger.summary()}) cannot begin with the weights of {smaller.summary()}")
-    kind = _KINDS[larger.kind]
+    origins = larger.origins(smaller)
     places = {origin: place for place, origin in enumerate(origins) if origin is not None}
     given = {kind.rename(name, places, len(smaller.operations), len(origins)): w for name, w in weights.items()}
     for origin, place in places.items():
@@ -159,7 +158,7 @@ def _make_layer_identity(state: Weights, place: int) -> None:
     state[f"{norm}.running_mean"] = mean
     state[f"{norm}.running_var"] = variance
     state[f"{norm}.bias"] = mean.clone()
-    state[f"{norm}.weight"] = (variance + EPS).sqrt()
+    state[f"{norm}.weight"] = (variance + _EPS).sqrt()
 
 
 def _norm_of(state: Weights, child: int) -> str:
