@@ -26,7 +26,7 @@ import facenas
 from facenas.errors import UserError
 from facenas.runs import open_run
 from facenas.runs.search_log import read_results
-from facenas.spaces import Plain, PlainArchitecture
+from facenas.spaces import Plain, PlainArchitecture, fingerprint
 from facenas.spaces.plain import PLAIN, SEPARABLE
 from facenas.strategies import Listed
 
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def trained(options: argparse.Namespace, recipe: str, epochs: int) -> list[list[float]]:
     """Of each network, the accuracies after the last epoch, in percent."""
-    folder = options.runs_dir / f"{recipe}-{epochs}"
+    alike = [options.data, options.networks, options.repeats, options.set]
+    folder = options.runs_dir / f"{recipe}-{epochs}-{fingerprint(alike)[:8]}"
     if not (folder / "run.yaml").exists():
         settings = ["data.select_on=test", *options.set]
         facenas.search(
