@@ -136,17 +136,18 @@ def _winner(run: RunFolder) -> Trial | None:
     ok = [trial for trial in run.trials if not trial.failed]
     if run.best and run.best.architecture:
         found = fingerprint(run.best.architecture.tree)
-        ok = [trial for trial in ok if fingerprint(trial.network.tree) == found]
+        ok = [t for t in ok if fingerprint(t.network.tree) == found and t.protocol == run.best.protocol]
     else:
         ok = [trial for trial in ok if trial.decision == "kept"][-1:]
     return max(ok, key=lambda trial: (_images(trial), trial.accuracy), default=None)
 
 
 def _comparable(trial: Trial, winner: Trial) -> bool:
-    """Another network, trained on as much of the images, for half to twice as long."""
+    """Another network or protocol, trained on as much of the images, for half to twice as long."""
     same_images = trial.values.get("data_fraction") == winner.values.get("data_fraction")
     close = winner.epochs <= 2 * trial.epochs and trial.epochs <= 2 * winner.epochs
-    return same_images and close and not trial.failed and trial.network.tree != winner.network.tree
+    other = (trial.network.tree, trial.protocol) != (winner.network.tree, winner.protocol)
+    return same_images and close and not trial.failed and other
 
 
 def _images(trial: Trial) -> float:

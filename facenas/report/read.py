@@ -97,6 +97,7 @@ class Trial(Record):
     """A line of `trials.jsonl`: one candidate, judged. Accuracies in percent; of a failed one 0.
 
     decision: kept, rejected or baseline (others are compared with it); note: the same in the strategy's words.
+    protocol: settings in which its training differed from the recipe, by dotted names.
     values: every number of the line, so that whatever was measured beside the accuracy has its name here.
     parent: key of the trial whose weights it began with.
     """
@@ -117,6 +118,7 @@ class Trial(Record):
     status: Literal["ok", "failed"] = "ok"
     reason: str | None = None
     reason_proposed: str = ""
+    protocol: dict[str, Any] = Field(default_factory=dict)
     seconds: float = 0
     search_seconds: float = 0  # wall clock of the search when this trial was decided
     speculative: bool = False
@@ -160,7 +162,7 @@ class Best(Record):
     """`best.json`: the network found, with its parameters (of faces, without the head); of a front, all of it.
 
     front: members as JSON, each with `id` (of its trial) and its objectives; None for a search without one.
-    beginning: of a training that did not draw its weights, where they come from.
+    beginning: of a training that did not draw its weights, where they come from. protocol: as a trial has it.
     """
 
     architecture: Described | None = None
@@ -171,6 +173,7 @@ class Best(Record):
     objectives: tuple[str, ...] = ()
     front: tuple[dict[str, Any], ...] | None = None
     beginning: dict[str, Any] | None = None
+    protocol: dict[str, Any] = Field(default_factory=dict)
     latency_table: LatencyTable | None = None
 
 

@@ -35,7 +35,10 @@ _ALWAYS |= {"correct", "validated", "images", "seconds", "threads", "search_seco
 
 @dataclass(frozen=True)
 class Panel:
-    """A network as the page draws it; command: what trains it from scratch."""
+    """A network as the page draws it; command: what trains it from scratch.
+
+    protocol: (setting, the recipe's value, the value found) of all settings that were searched.
+    """
 
     network: Network
     shown: str = ""
@@ -43,6 +46,7 @@ class Panel:
     chips: Sequence[str] = ()
     command: str = ""
     hidden: bool = False
+    protocol: Sequence[tuple[str, Any, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,8 @@ def _costs(trials: Sequence[Trial]) -> list[str]:
 def _panel(run: RunFolder) -> Panel | None:
     """The network found; before that what the search would give now, as its strategy says."""
     if ended := run.best or run.final:
-        return Panel(ended.architecture) if ended.architecture else None
+        protocol = _protocol(run, run.best.protocol if run.best else {})
+        return Panel(ended.architecture, protocol=protocol) if ended.architecture else None
     try:
         best = open_run(run.path.parent, run.path.name).best_so_far()
     except Exception:  # a strategy or a space that is not here, a journal of another version
@@ -214,7 +219,17 @@ def _panel(run: RunFolder) -> Panel | None:
         return Panel(held) if held else None
     command = fronts.train_command(run, "--so-far")
     shown = f"{fmt.percent(best['accuracy'])} in the search until now."
-    return Panel(read_network(best["architecture"]), shown, command=command)
+    protocol = _protocol(run, best.get("protocol", {}))
+    return Panel(read_network(best["architecture"]), shown, command=command, protocol=protocol)
+
+
+def _protocol(run: RunFolder, found: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Settings in which trials or the best differ from the recipe, with its value and the one found."""
+    searched = dict.fromkeys(
+        name for differing in (found, *(t.protocol for t in run.trials)) for name in differing
+    )
+    recipe = dict(_flat(run.about.group("recipe")))
+    return [(name, recipe.get(name), found.get(name, recipe.get(name))) for name in sorted(searched)]
 
 
 def _last_kept(run: RunFolder) -> Network | None:
@@ -364,10 +379,14 @@ def _groups(run: RunFolder) -> Iterator[tuple[str, list[tuple[str, list[tuple[st
         yield heading, [(name, list(_rows(group))) for name, group in named.items()]
 
 
-def _rows(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _rows(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from ((name, fmt.value(one)) for name, one in _flat(values))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """A group's settings; those of a group within it by dotted key."""
     for key, one in values.items():
         if isinstance(one, dict):
-            yield from _rows(one, f"{prefix}{key}.")
+            yield from _flat(one, f"{prefix}{key}.")
         else:
-            yield prefix + key, fmt.value(one)
+            yield prefix + key, one

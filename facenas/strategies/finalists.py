@@ -86,8 +86,9 @@ class Finalists(Strategy):
         told: dict[str, Any] = {"architecture": best["architecture"], "accuracy": best["accuracy"]}
         if "front" in found:
             told["front"] = _confirmed_front(found["front"], ranked, found["objectives"])
-        if self._protocol(best["architecture"]):
-            told["protocol"] = dict(self._protocol(best["architecture"]))
+        protocol = dict(self._protocol(best["architecture"]))
+        if protocol or "protocol" in found:  # that of another network may be told there
+            told["protocol"] = protocol
         return found | told | {"searched": searched, "finalists": ranked}
 
     def _cheap(self, candidate: Candidate) -> Candidate:

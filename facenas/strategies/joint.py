@@ -58,8 +58,8 @@ MACRO, PROTOCOL = "macro", "protocol"  # phases: which of the two a move changes
 class Dimension:
     """One thing that moves change: `values` in order, the place of the best so far, and what was tried there.
 
-    step: places that a move goes, halved once both directions have lost. ahead: the direction to try first;
-    directions: those still to be tried. losses: how often both have lost since a move was kept here.
+    step: places that a move goes, halved once both directions have lost. ahead: the direction kept last;
+    directions: those still to be tried. losses: moves not kept since the last one that was.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Dimension:
             place = min(max(self.place + self.directions[0] * self.step, 0), len(self.values) - 1)
             if place != self.place:
                 return place
-            self.lost()
+            self._drop()
         return None
 
     def kept(self, place: int) -> None:
@@ -85,18 +85,20 @@ class Dimension:
         self.directions = [self.ahead]
 
     def lost(self) -> None:
-        """The move was not kept: the other direction is next, then finer steps."""
-        self.directions = self.directions[1:]
-        if self.directions:
-            return
+        """The move was not kept."""
         self.losses += 1
-        if self.step > 1:
-            self.step //= 2
-            self.again()
+        self._drop()
 
     def again(self) -> None:
-        """Something has changed: both directions are worth a try."""
-        self.directions = [self.ahead, -self.ahead]
+        """Something has changed: both directions are worth a try, first those that were not tried before."""
+        self.directions += [way for way in (self.ahead, -self.ahead) if way not in self.directions]
+
+    def _drop(self) -> None:
+        """The other direction is next, then finer steps."""
+        self.directions = self.directions[1:]
+        if not self.directions and self.step > 1:
+            self.step //= 2
+            self.again()
 
 
 def _macro(name: str, values: Sequence[int], place: int) -> Dimension:
@@ -231,12 +233,12 @@ class Joint(Strategy):
             self.note = "failed"
             return False
         chance = better(result, best[1])
-        self.note = f"better with a probability of {chance:.0%}"
+        self.note = f"{chance:.0%} likely better"
         if chance >= confidence or _size(candidate) >= _size(best[0]):
             return bool(chance >= confidence)
         # Not with the best: of many small steps down, each may be within noise of the one before.
         chance = better(result, most_accurate)
-        self.note = f"smaller; better with a probability of {chance:.0%}"
+        self.note = f"smaller; {chance:.0%} likely better"
         return bool(chance >= 1 - confidence)
 
     def _next(self, last: str) -> Candidate | None:

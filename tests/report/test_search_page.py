@@ -136,3 +136,17 @@ def test_balanced_accuracy(tmp_path: Path) -> None:
     figure = page_of(run).figures["confusion"]["data"][0]
     assert figure["customdata"] == table
     assert figure["z"][0] == [90.0, 10.0, 0.0]
+
+
+def test_a_protocol_that_was_searched_is_shown_beside_the_recipe(tmp_path: Path) -> None:
+    tree, recipe = plain(5, 8), {"lr": 0.025, "head": {"margin": 0.4}}
+    trials = [line(0, "macro", tree, 60.0)]
+    trials += [line(n, "protocol", tree, 60.0 + n, protocol={"head.margin": n / 10}) for n in (1, 2)]
+    run = make_run(tmp_path / "run", trials, recipe=recipe)
+    finish_search(run, tree, protocol={"head.margin": 0.2})
+    page = page_of(run)
+    shown = page.html[page.html.index("The training protocol found") :]
+    row = shown[shown.index("head.margin") : shown.index("</tr>", shown.index("head.margin"))]
+    assert row.index("0.4") < row.index("<strong>0.2</strong>")
+    assert "lr" not in shown[: shown.index("</table>")], "only what was searched"
+    assert shown.count("head.margin\N{NO-BREAK SPACE}") + shown.count("head.margin&nbsp;") == 2
