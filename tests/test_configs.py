@@ -50,7 +50,10 @@ SCALED_BOUNDS = [
 ]  # fmt: skip
 STUDIES = {
     "ranking": [*SCALED_BOUNDS, "study.networks=4", "study.epochs=2"],
+    "subset": [*SCALED_BOUNDS, "study.networks=4", "study.epochs=1", "study.fractions=[0.5]"],
     "repeat": [*SCALED_IMAGES, "study.seeds=2"],
+    "random": [*SCALED_IMAGES, "study.seeds=1", "study.networks=4", "study.epochs=1", "space.max_depth=4"],
+    "operations": [*SCALED_IMAGES, "study.seeds=1", "study.epochs=1"],
 }
 FACES = ("small", "medium", "demo")
 SCALED_TREND = [setting for setting in SCALED_IMAGES if "width_epoch_step" not in setting]
@@ -141,7 +144,7 @@ def scaled_down(words: list[str], faces: Path) -> list[str]:
         given = ["--data", str(faces)] if preset == "demo" else []
         return [*scaled(preset), *serial(words), *given]
     if words[1] == "study":
-        small = STUDIES[words[2].removesuffix("-demo")]
+        small = STUDIES.get(words[2].removesuffix("-demo"), [])  # a file of the docs is small
         return [*(part for setting in small for part in ("--set", setting)), *serial(words)]
     if words[1] != "train":
         return []

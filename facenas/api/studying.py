@@ -81,6 +81,7 @@ def study(
     check_execution(config.execution, config.import_main)
     facts = data_facts(config)
     command = command or python_call("study")
+    next(made.conduct(config, facts))  # what it cannot begin with is said before its folder is made
     parent, name = run_place(run or label_of(str(study), config), runs_dir)
     check_new(parent, name)
     group = {"kind": made.name, **made.settings.model_dump(mode="json")}

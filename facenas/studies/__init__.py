@@ -6,7 +6,7 @@ its runs are ordinary run folders, resumed, replayed and reported as any other.
 
 from __future__ import annotations
 
-from facenas.studies.base import STUDIES, Member, Study, load_study, register
+from facenas.studies.base import STUDIES, Member, Study, load_study, register, strategy, varied
 from facenas.studies.findings import Chart, Findings, Interval, Series, Table
 
 __all__ = [
@@ -20,4 +20,6 @@ __all__ = [
     "Table",
     "load_study",
     "register",
+    "strategy",
+    "varied",
 ]

@@ -7,12 +7,23 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from pydantic import Field
+
+from facenas.config import Config
 from facenas.errors import UserError
 from facenas.runs import Run
 from facenas.runs.config import RunConfig
 from facenas.runs.search_log import read_results
 from facenas.spaces import Architecture, from_json
-from facenas.studies.base import last_accuracy
+from facenas.studies.base import Member, last_accuracy, trained_alike
+
+
+class Final(Config):
+    """Of studies that train networks in full: epochs, part of the training images, how often each."""
+
+    epochs: int = Field(600, ge=1)
+    fraction: float = Field(1.0, gt=0, le=1)
+    repeats: int = Field(1, ge=1)
 
 
 @dataclass(frozen=True)
@@ -51,8 +62,14 @@ def seeds_of(config: RunConfig, count: int) -> range:
     return range(config.seed, config.seed + count)
 
 
+def final(name: str, config: RunConfig, networks: Sequence[Network], how: Final) -> Member:
+    """The run that trains them all alike; raises UserError where that cannot be, as of faces."""
+    listed = [network.listed() for network in networks]
+    return Member(name, trained_alike(config, listed, how.epochs, how.repeats, how.fraction))
+
+
 def accuracies_of(run: Run, networks: Sequence[Network]) -> list[list[float]]:
-    """Of a run of strategy `listed`: for each network the accuracies after the last epoch, one a repeat.
+    """Of a run of `final`: for each network the accuracies after the last epoch, one a repeat.
 
     Failed trainings are left out; raises UserError for a network without any other.
     """
