@@ -31,6 +31,8 @@ AUTHORS_SPACE = {
     "min_width": 16,
     "max_width": 64,
     "width_step": 2,
+    "operation": "separable",
+    "kernel": 3,
 }
 AUTHORS_SEARCH = {
     "min_epochs": 10,

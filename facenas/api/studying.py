@@ -161,7 +161,8 @@ def _member(folder: Path, wanted: Member, about: dict[str, Any], reuse: Any, mak
 
 def _facts(config: RunConfig, about: dict[str, Any]) -> dict[str, Any]:
     """Of the member's images: those of the study, unless it names others."""
-    if config.data.name == about["config"]["data"]["name"]:
+    own = about["config"]["data"]
+    if (config.data.name, list(config.data.classes)) == (own["name"], own.get("classes", [])):
         facts: dict[str, Any] = about["data"]
         return facts
     return data_facts(config)

@@ -19,6 +19,7 @@ class DataConfig(Config):
     verify on) are for faces alone: classification sets have test images of their own.
     `subset_of`: whether `data_fraction` is a part of every class's images, or, of faces, of the identities with
     all their images.
+    `classes`: those that are kept, by name or by number; none: all.
     `strict`: whether images that cannot be read end the command, in place of being left out.
     `residency`: whether images live in the memory of the GPU that trains; auto: when they fit.
     """
@@ -35,6 +36,7 @@ class DataConfig(Config):
     strict: bool = False
     residency: Literal["auto", "device", "host"] = "auto"
     subset_of: Annotated[Literal["images", "identities"], ADDED] = "images"
+    classes: Annotated[tuple[int | str, ...], ADDED] = ()
 
     def deciding(self) -> dict[str, Any]:
         """What decides the result of a training beside the images themselves, as JSON for its key."""

@@ -32,6 +32,7 @@ from facenas.data.found import SKIPPED, read_found, refuse_skipped, tell
 from facenas.data.images import Pixels
 from facenas.data.parts import HELD_OUT
 from facenas.data.remote import is_url, local_copy
+from facenas.data.some_classes import of_classes
 from facenas.data.splits import hold_out_test
 from facenas.errors import UserError
 from facenas.spaces import ImageFacts
@@ -125,10 +126,19 @@ def prepare(config: DataConfig, cache: Path | None = None) -> Path:
     gets another folder below `cache`. Raises UserError when the data is unknown, missing or damaged, and
     SearchStoppedError when `strict` and images cannot be read.
     """
-    folder = _prepared(config, cache or default_cache())
+    cache = cache or default_cache()
+    folder = _prepared(config, cache)
     tell(folder.resolve())
     if config.strict:
         refuse_skipped(config.name, read_found(folder).get("skipped", 0), folder / SKIPPED)
+    if not config.classes:
+        return folder
+    if names_store(folder):
+        raise UserError(
+            f"data.classes: {config.name} is a store, of which all is used; import some classes alone"
+        )
+    folder = of_classes(folder, config.classes, cache)
+    tell(folder.resolve())
     return folder
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from facenas.config import Config
 from facenas.errors import UserError
@@ -182,12 +182,20 @@ class Bounds(Config):
 class ChainSpace(SearchSpace[C]):
     """All chains within bounds of depth and width: what macro-micro search works on.
 
-    swap_operation, swap_kernel: what micro search offers to each `unit` in place of what macro search uses.
+    unit: what people call a part of the chain.
     """
 
-    swap_operation: int
-    swap_kernel = 5
     unit: str
+
+    @property
+    @abstractmethod
+    def swap_operation(self) -> int:
+        """What micro search offers to each `unit` in place of what macro search uses."""
+
+    @property
+    def swap_kernel(self) -> int:
+        """The same of kernels."""
+        return 5
 
     @abstractmethod
     def at(self, depth: int, width: int) -> C:
@@ -263,10 +271,16 @@ class PlainArchitecture(Chain):
 
     @classmethod
     def uniform(
-        cls, depth: int, width: int, in_channels: int, num_classes: int, operation: int = SEPARABLE
+        cls,
+        depth: int,
+        width: int,
+        in_channels: int,
+        num_classes: int,
+        operation: int = SEPARABLE,
+        kernel: int = 3,
     ) -> PlainArchitecture:
-        """All layers alike, kernel 3."""
-        return cls(width, (operation,) * depth, (3,) * depth, in_channels, num_classes)
+        """All layers alike."""
+        return cls(width, (operation,) * depth, (kernel,) * depth, in_channels, num_classes)
 
     @property
     def depth(self) -> int:
@@ -316,18 +330,45 @@ class Plain(ChainSpace[PlainArchitecture]):
     """All plain architectures within the bounds, for one kind of input and output."""
 
     class Settings(Bounds):
-        """Bounds of the classification space (`facenas.spaces.plain`)."""
+        """Bounds of the classification space (`facenas.spaces.plain`).
+
+        operation, kernel: of all layers in macro search, from which micro search departs.
+        """
+
+        operation: Literal["separable", "plain"] = "separable"
+        kernel: int = Field(3, ge=1, le=15)
+
+        @field_validator("kernel")
+        @classmethod
+        def _odd(cls, value: int) -> int:
+            if value % 2 == 0:
+                raise ValueError("is even; a kernel has a middle")
+            return value
 
     Architecture = PlainArchitecture
     settings: Settings
 
-    swap_operation = PLAIN
     unit = "layer"
 
+    @property
+    def swap_operation(self) -> int:
+        """The other one."""
+        return SEPARABLE if self._start[0] == PLAIN else PLAIN
+
+    @property
+    def swap_kernel(self) -> int:
+        """5, and 3 in place of that."""
+        return 3 if self.settings.kernel == 5 else 5
+
+    @property
+    def _start(self) -> Gene:
+        """Of each layer in macro search."""
+        return PLAIN if self.settings.operation == "plain" else SEPARABLE, self.settings.kernel
+
     def at(self, depth: int, width: int) -> PlainArchitecture:
-        """All separable 3x3 at this depth and width: the networks of macro search."""
+        """All layers alike, separable 3x3 unless set otherwise: the networks of macro search."""
         images = self.images
-        found = PlainArchitecture.uniform(depth, width, images.in_channels, images.num_classes)
+        found = PlainArchitecture.uniform(depth, width, images.in_channels, images.num_classes, *self._start)
         return found.adapted(images)
 
     def sample(self, rng: random.Random) -> PlainArchitecture:
@@ -350,6 +391,6 @@ class Plain(ChainSpace[PlainArchitecture]):
         return replace(first, width=width, operations=operations, kernels=kernels)
 
     def _resized(self, arch: PlainArchitecture, depth: int) -> PlainArchitecture:
-        new = depth - arch.depth
-        operations = (*arch.operations[:depth], *(SEPARABLE,) * new)
-        return replace(arch, operations=operations, kernels=(*arch.kernels[:depth], *(3,) * new))
+        (operation, kernel), new = self._start, depth - arch.depth
+        operations = (*arch.operations[:depth], *(operation,) * new)
+        return replace(arch, operations=operations, kernels=(*arch.kernels[:depth], *(kernel,) * new))

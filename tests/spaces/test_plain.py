@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from facenas.errors import UserError
 from facenas.spaces import ImageFacts, Plain, PlainArchitecture, from_json
 from facenas.spaces.base import fingerprint
+from facenas.spaces.plain import PLAIN, SEPARABLE
 
 PUBLISHED = Path(__file__).parents[1] / "recorded_searches" / "published_networks.json"
 
@@ -232,3 +233,26 @@ def test_crossings_take_from_both_parents():
 def test_the_start_is_shallowest_widest_and_separable():
     space = Plain(min_depth=4, max_depth=9, min_width=8, max_width=20).bind(ImageFacts(3, 7, 32))
     assert space.start() == PlainArchitecture(20, (0, 0, 0, 0), (3, 3, 3, 3), 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("start", "genes", "swaps"),
+    [
+        ({}, (SEPARABLE, 3), (PLAIN, 5)),
+        ({"operation": "plain", "kernel": 7}, (PLAIN, 7), (SEPARABLE, 5)),
+        ({"kernel": 5}, (SEPARABLE, 5), (PLAIN, 3)),
+    ],
+)
+def test_macro_search_starts_as_the_space_says_and_micro_search_offers_the_other(start, genes, swaps):
+    space = Plain(min_depth=3, max_depth=5, max_width=16, **start).bind(ImageFacts(3, 10, 32))
+    first = space.start()
+    assert set(zip(first.operations, first.kernels, strict=True)) == {genes}
+    assert first.count_parameters() == sum(p.numel() for p in first.build(0).parameters())
+    assert (space.swap_operation, space.swap_kernel) == swaps
+    grown = [arch for arch in (space.mutate(first, random.Random(n)) for n in range(40)) if arch.depth > 3]
+    assert (grown[0].operations[-1], grown[0].kernels[-1]) == genes
+
+
+def test_kernels_have_a_middle():
+    with pytest.raises(UserError, match="kernel: is even; a kernel has a middle"):
+        Plain(kernel=4)
