@@ -158,10 +158,25 @@ class LatencyTable(Record):
     summary: str
 
 
+class Trend(Record):
+    """A curve fitted to few trainings: accuracy in percent over `sizes`, with its 95 % band.
+
+    points: size, accuracy, and then what else is told of each training; chosen: the size taken.
+    """
+
+    chosen: float
+    points: tuple[tuple[float, ...], ...]
+    sizes: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
 class Best(Record):
     """`best.json`: the network found, with its parameters (of faces, without the head); of a front, all of it.
 
     front: members as JSON, each with `id` (of its trial) and its objectives; None for a search without one.
+    trends: what sizes were read off, by phase.
     beginning: of a training that did not draw its weights, where they come from. protocol: as a trial has it.
     """
 
@@ -175,6 +190,7 @@ class Best(Record):
     beginning: dict[str, Any] | None = None
     protocol: dict[str, Any] = Field(default_factory=dict)
     latency_table: LatencyTable | None = None
+    trends: dict[str, Trend] = Field(default_factory=dict)
 
 
 class Verification(Record):

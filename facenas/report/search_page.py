@@ -25,6 +25,7 @@ from facenas.report.html import Tile, render
 from facenas.report.read import Final, Network, RunFolder, Trial, phases, read_network, read_run, stages
 from facenas.runs import open_run
 from facenas.strategies.rank_check import rank_warning
+from facenas.studies.findings import Chart, Series
 
 _MOST_FIELDS = 4  # of the architecture, as columns of the table of trials
 _MOST_CONFUSIONS = 8
@@ -137,6 +138,7 @@ def _figures(
     elif run.trials and not front:
         accuracy = "verification accuracy" if run.faces else "selection accuracy"
         yield "course", plots.course_plot(run.trials, accuracy)
+        yield from _trends(run)
     if check and check.ranked:
         yield "ranks", plots.rank_plot(check)
     if run.supernet_epochs:
@@ -147,6 +149,17 @@ def _figures(
         yield "roc", plots.verification_roc(final.verification)
     if final and final.confusion:
         yield "confusion", plots.confusion_plot(final.confusion, final.class_names)
+
+
+def _trends(run: RunFolder) -> Iterator[tuple[str, plots.Figure]]:
+    """What a size was read off, by phase."""
+    for phase, trend in (run.best.trends if run.best else {}).items():
+        sizes, accuracies = (tuple(point[i] for point in trend.points) for i in range(2))
+        curve = Series("trend", trend.sizes, trend.mean, "line", trend.low, trend.high)
+        at = dict(zip(trend.sizes, trend.mean, strict=True)).get(trend.chosen)
+        chosen = Series(f"chosen: {trend.chosen:g}", (trend.chosen,), (at or 0.0,))
+        shown = (curve, Series("trained", sizes, accuracies), chosen)
+        yield f"trend-{phase}", plots.chart_plot(Chart(phase, phase, phase, "accuracy, %", shown))
 
 
 def read_confusion(final: Final) -> Confusion:

@@ -97,7 +97,7 @@ class Fidelity(Config):
 
     fraction: float = Field(gt=0, le=1)
     confirm: float = Field(1.0, gt=0, le=1)
-    finalists: int = Field(3, ge=1)
+    finalists: int = Field(2, ge=1)
 
 
 class StrategySettings(Config):

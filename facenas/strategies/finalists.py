@@ -27,13 +27,16 @@ class Finalists(Strategy):
         self.search, self.space, self.seed = search, search.space, search.seed
         self._fidelity: Fidelity = search.settings.fidelity or Fidelity(fraction=1.0)
         self._told: list[tuple[Candidate, TrialResult]] = []  # what `search` asked for
+        self._asked: dict[Candidate, Candidate] = {}  # of what it asks for now, how each is judged
         self._finalists: list[Candidate] = []
         self._confirmed: list[TrialResult] = []
 
     def ask(self) -> list[Candidate]:
         """What the search wants, more cheaply; after its end the finalists that are left."""
         if wanted := self.search.ask():
-            return [self._cheap(candidate) for candidate in wanted]
+            # Of many at once, the trials that are told meanwhile change no other's beginning.
+            self._asked = {one: self._asked.get(one) or self._cheap(one) for one in wanted}
+            return [self._asked[one] for one in wanted]
         return self._finalists[len(self._confirmed) :]
 
     def tell(self, result: TrialResult) -> Decision:

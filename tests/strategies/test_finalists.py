@@ -80,3 +80,15 @@ def test_a_failed_finalist_is_not_found():
 
     searched(cheap, judge)
     assert cheap.result()["architecture"] != first[0].architecture.to_json()
+
+
+def test_of_many_at_once_none_begins_otherwise_for_what_is_told_meanwhile():
+    strategy = RandomSearch(population=6, generations=2, epochs=9, inherit=2).bind(SPACE, 0)
+    while wanted := strategy.ask():
+        batch = len(wanted)
+        for told in range(batch):
+            assert strategy.ask()[: batch - told] == wanted[told:]
+            strategy.tell(TrialResult(f"{batch}-{told}", accuracy=50.0 + told))
+            if len(strategy.ask()) != batch - told - 1:
+                break
+    assert strategy.result()["finalists"]
