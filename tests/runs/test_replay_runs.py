@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from facenas.errors import UserError
 from facenas.execution import TrialSpec
 from facenas.runs import SearchLog, create_run, replay
 from facenas.runs.config import RunConfig
-from facenas.spaces import Plain
-from facenas.strategies import MacroMicro, TrialResult
+from facenas.spaces import Plain, from_json
+from facenas.strategies import MacroMicro, Strategy, Trend, TrialResult
 
 DATA = {"fingerprint": "images", "in_channels": 1, "classes": 10, "image_size": 8}
 SPACE = {"min_depth": 2, "max_depth": 9, "min_width": 4, "max_width": 8, "width_step": 2}
@@ -24,22 +26,45 @@ REPLACE, UPDATE = [40.0, 39.0, 41.0, 41.0], [40.0, 40.0, 42.0]
 ACCURACIES = GROWTH + PRUNING + REPLACE + UPDATE
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run folder as a search leaves it."""
-    config = RunConfig(space=Plain(**SPACE), search=MacroMicro(**SEARCH))
-    folder = create_run(tmp_path, "own", config, DATA, "").folder
-    strategy, log = config.build_strategy(config.build_space(DATA)), SearchLog(folder, 8)
-    for accuracy in ACCURACIES:
-        [wanted] = strategy.ask()
-        spec = TrialSpec(wanted, {"seed": 0})
-        told = TrialResult(spec.key, accuracy=accuracy, train_accuracy=30.0)
+def searched(folder: Path, search: Strategy, judge: Callable[[int], TrialResult]) -> Path:
+    """A run folder as a search leaves it; judge: gives the result of a trial by its number."""
+    config = RunConfig(space=Plain(**SPACE), search=search)
+    run = create_run(folder, "own", config, DATA, "").folder
+    strategy, log = config.build_strategy(config.build_space(DATA)), SearchLog(run, 8)
+    while wanted := strategy.ask():
+        spec = TrialSpec(wanted[0], {"seed": 0})
+        told = replace(judge(log.next_trial), key=spec.key)
         decision = strategy.tell(told)
         log.finished(told, early=False)
         log.decided(spec, told, decision, strategy.note)
-    best = strategy.result() | {"params_millions": strategy.best.count_parameters() / 1e6}
-    (folder / "best.json").write_text(json.dumps(best))
-    return folder
+    best = strategy.result()
+    parameters = from_json(best["architecture"]).count_parameters()
+    (run / "best.json").write_text(json.dumps(best | {"params_millions": parameters / 1e6}))
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Of macro-micro search."""
+    return searched(
+        tmp_path,
+        MacroMicro(**SEARCH),
+        lambda number: TrialResult(accuracy=ACCURACIES[number], train_accuracy=30.0),
+    )
+
+
+def test_a_search_by_trends_matches(tmp_path):
+    """Trends are compared to the last digit, and swaps by which images were right."""
+    rng = np.random.default_rng(0)
+
+    def judge(number: int) -> TrialResult:
+        right = rng.random(80) < 0.5 + number / 50
+        bits = np.packbits(right).tobytes().hex()
+        return TrialResult(accuracy=100 * float(right.mean()), validated=80, right_bits=bits)
+
+    comparison = replay(searched(tmp_path, Trend(**SEARCH), judge))
+    assert comparison.same, comparison.first_difference
+    assert comparison.trials > 9
 
 
 def test_our_own_run_matches_from_its_folder_and_its_journal(run):
