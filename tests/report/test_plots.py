@@ -11,7 +11,7 @@ import pytest
 from report_evaluations import spread
 
 from facenas.evaluation import tar_at_far, tar_at_fars
-from facenas.report.plots import BINS, POINTS, cmc_plot, roc_plot, score_plot
+from facenas.report.plots import BINS, POINTS, chart_plot, cmc_plot, roc_plot, score_plot
 from facenas.studies.findings import Chart, Series
 
 
@@ -107,7 +107,7 @@ def test_cmc_is_thinned_exactly(gallery: int) -> None:
 def test_a_chart_of_a_study_has_bands_and_error_bars():
     line = Series("a <b>", (1.0, 2.0), (3.0, 4.0), "line", (2.0, 3.0), (5.0, 6.0))
     marks = Series("m", (1.0,), (3.0,), low=(1.0,), high=(4.0,), text=("x < y",))
-    figure = plots.chart_plot(Chart("c", "title", "x", "y", (line, marks), log_x=True))
+    figure = chart_plot(Chart("c", "title", "x", "y", (line, marks), log_x=True))
     band, curve, dots = figure["data"]
     assert list(zip(band["x"], band["y"], strict=True)) == [(1, 5), (2, 6), (2, 3), (1, 2)]
     assert (curve["name"], curve["mode"]) == ("a &lt;b&gt;", "lines")
