@@ -6,8 +6,8 @@
 Every strategy searches the preset's space by its recipe, once a seed; then all networks found are trained alike
 (`--epochs`, on the part `--fraction` of the training images, several draws) and tested after the last epoch. So
 quality is that of the final network, whatever a search thought of it. Images: epochs x images of all trials,
-finalists included. Of random search and Optuna's TPE, which could be stopped at any time, what they had found
-after a fifth and after half of the images that macro_micro took is trained as well.
+finalists included. `joint`, random search and Optuna's TPE may cost what macro_micro took, and what they had
+found after a fifth and after half of that is trained as well.
 
 All runs lie in `--runs-dir` and are resumed by the same command; trials of the same key are trained once.
 Prints a Markdown table and writes `comparison.json` beside the runs. Ranges are 95 % intervals of the mean over
@@ -37,18 +37,22 @@ from facenas.runs.search_log import read_results
 from facenas.spaces import Architecture, fingerprint, from_json
 from facenas.strategies import STRATEGIES, Listed, Strategy
 
-SUBSET = {"fidelity": {"fraction": 0.25, "confirm": 1.0, "finalists": 3}}
+SUBSET = {"fidelity": {"fraction": 0.25, "confirm": 1.0, "finalists": 2}}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "macro_micro": ("macro_micro", {}),
     "macro_micro + subset": ("macro_micro", SUBSET),
     "trend": ("trend", {}),
-    "trend + inherit": ("trend", {"inherit": 2}),
+    "trend + inherit": ("trend", {"inherit": 2, "micro": False, "fidelity": {"fraction": 1.0, "finalists": 1}}),
     "trend + subset": ("trend", SUBSET),
     "joint": ("joint", {}),
     "random": ("random", {}),
     "tpe": ("tpe", {}),
 }
-ANYTIME = ("random", "tpe")  # of the cost of macro_micro; trained as well at these shares of it
+ANYTIME = (
+    "joint",
+    "random",
+    "tpe",
+)  # may cost what macro_micro does; looked at as well at these shares of that
 SHARES = (0.2, 0.5)
 
 
@@ -99,21 +103,21 @@ def search_all(config: RunConfig, options: argparse.Namespace, seed: int) -> Ite
         lines = read_journal(folder / "trials.jsonl")
         cost = cost or _cost(lines)
         if method in ANYTIME:
-            yield from (so_far(method, seed, share, share * cost.images, lines) for share in SHARES)
+            yield from (so_far(method, seed, folder, share, share * cost.images) for share in SHARES)
         arch, protocol = from_json(done["architecture"]), done.get("protocol", {})
         seconds = lines[-1]["search_seconds"]
         yield Found(method, seed, 1.0, _images(lines), len(lines), seconds, arch, protocol)
 
 
 def strategy_of(method: str, config: RunConfig, cost: Cost | None) -> Strategy:
-    """With the settings that the preset's strategy shares with it; random search and TPE at equal cost."""
+    """With the settings that the preset's strategy shares with it; others at equal cost."""
     name, more = METHODS[method]
     cls = TPE if name == "tpe" else STRATEGIES.get(name)
     known = cls.Settings.model_fields.keys() - {"epochs"}
     kept = {key: value for key, value in config.search.model_dump(mode="json").items() if key in known}
     if method in ANYTIME and cost:
         count = max(4, round(cost.images / (cost.epochs * cost.epoch)))
-        size = {"trials": count} if name == "tpe" else {"population": count, "generations": 1}
+        size = {"population": count, "generations": 1} if name == "random" else {"trials": count}
         more = {"epochs": cost.epochs, **size}
     return cls(**{**kept, **more})
 
@@ -137,12 +141,17 @@ def search_or_resume(
     ).details
 
 
-def so_far(method: str, seed: int, share: float, most: float, lines: list[dict[str, Any]]) -> Found:
-    """The most accurate network of the trials that cost up to `most` images, the first trial at least."""
+def so_far(method: str, seed: int, folder: Path, share: float, most: float) -> Found:
+    """What the search had found after the trials that cost up to `most` images, the first trial at least."""
+    run, lines = open_run(folder.parent, folder.name), read_journal(folder / "trials.jsonl")
     count = next((n for n in range(len(lines), 1, -1) if _images(lines[:n]) <= most), 1)
-    best = max(lines[:count], key=lambda line: float(line["accuracy"]))
-    seconds = lines[count - 1]["search_seconds"]
-    return Found(method, seed, share, _images(lines[:count]), count, seconds, from_json(best), {})
+    strategy = run.config.build_strategy(run.config.build_space(run.about["data"]))
+    for result in read_results(folder)[:count]:
+        strategy.ask()
+        strategy.tell(result)
+    told, seconds = strategy.result(), lines[count - 1]["search_seconds"]
+    arch, protocol = from_json(told["architecture"]), told.get("protocol", {})
+    return Found(method, seed, share, _images(lines[:count]), count, seconds, arch, protocol)
 
 
 def train_alike(options: argparse.Namespace, found: list[Found]) -> dict[str, list[float]]:

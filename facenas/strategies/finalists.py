@@ -96,8 +96,10 @@ class Finalists(Strategy):
 
     def _cheap(self, candidate: Candidate) -> Candidate:
         budget = replace(candidate.budget, data_fraction=self._fidelity.fraction)
-        if self.settings.inherit and (parent := self._parent(candidate.architecture)):
-            budget = replace(budget, epochs=min(budget.epochs, self.settings.inherit))
+        # What would train as briefly anyway is compared with others that begin with drawn weights, as it does.
+        if self.settings.inherit and budget.epochs > self.settings.inherit:
+            parent = self._parent(candidate.architecture)
+            budget = replace(budget, epochs=self.settings.inherit if parent else budget.epochs)
             candidate = replace(candidate, parent=parent)
         return replace(candidate, budget=budget)
 
