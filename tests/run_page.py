@@ -120,14 +120,14 @@ def commands(text: str) -> list[list[str]]:
 
 
 def shrink_calls() -> None:
-    """`facenas.search` of a shipped preset, and `facenas.train`, small as on the command line."""
-    from test_configs import scaled
+    """`facenas.search` and `study` of a shipped preset, and `train`, small as on the command line."""
+    from test_configs import scaled, scaled_study
 
     import facenas
     from facenas import api
     from facenas.runs.presets import preset_names
 
-    search, train = api.search, api.train
+    search, study, train = api.search, api.study, api.train
 
     def small_search(preset=None, **given):
         if preset in preset_names():
@@ -140,7 +140,10 @@ def shrink_calls() -> None:
     def small_train(target, **given):
         return train(target, **{**given, "epochs": 1})
 
-    facenas.search, facenas.train = small_search, small_train
+    def small_study(name, **given):
+        return study(name, **{"executor": "serial", "settings": scaled_study(name), **given})
+
+    facenas.search, facenas.study, facenas.train = small_search, small_study, small_train
 
 
 def main() -> int:

@@ -67,6 +67,14 @@ def scaled(preset: str) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]
 
 
+def scaled_study(name: str) -> list[str]:
+    """Settings for a shipped study; the files of the docs are small."""
+    kind = name.removesuffix("-demo")
+    few = ["data.data_fraction=0.2"] if kind != name else []  # of the digits
+    few += ["study.fraction=0.2"] if few and kind in ("random", "operations") else []
+    return STUDIES.get(kind, []) + few
+
+
 @pytest.fixture
 def home(tmp_path):
     """A home folder: IDX files in ~/data, pictures in ~/pictures; tiny.json, a network for faces."""
@@ -98,7 +106,10 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.tobytes())
 
 
-CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+# docs/studies.md runs the studies' demos.
+CONFIGS = sorted(
+    p for p in (ROOT / "configs").glob("*/*.yaml") if p.match("presets/*") or "-demo" not in p.stem
+)
 
 
 def head_commands(path: Path) -> list[str]:
@@ -144,8 +155,7 @@ def scaled_down(words: list[str], faces: Path) -> list[str]:
         given = ["--data", str(faces)] if preset == "demo" else []
         return [*scaled(preset), *serial(words), *given]
     if words[1] == "study":
-        small = STUDIES.get(words[2].removesuffix("-demo"), [])  # a file of the docs is small
-        return [*(part for setting in small for part in ("--set", setting)), *serial(words)]
+        return [*(part for setting in scaled_study(words[2]) for part in ("--set", setting)), *serial(words)]
     if words[1] != "train":
         return []
     # Of 14 identities few are left to train on: an epoch of IR-18 takes long.

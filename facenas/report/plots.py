@@ -232,7 +232,9 @@ def chart_plot(chart: Chart) -> Figure:
             up, down = zip(*((high - y, y - low) for y, low, high in bars), strict=True)
             style["error_y"] = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
         traces.append(_trace(name, mode, points, hover, **style))
-    made = _layout(chart.x, chart.y)
+    places = [x for one in chart.series for x in one.x]
+    whole = 0 if chart.log_x or any(x % 1 for x in places) else int(max(places, default=0))
+    made = _layout(chart.x, chart.y, whole=whole)
     made["xaxis"] |= {"type": "log"} if chart.log_x else {}
     return _figure(traces, made)
 

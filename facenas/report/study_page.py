@@ -34,6 +34,7 @@ def write_study(folder: Path, title: str, found: Findings, about: dict[str, Any]
         name=about["name"],
         found=found,
         rows={table.name: [[shown(cell) for cell in row] for row in table.rows] for table in found.tables},
+        words={table.name: [_is_of_words(column) for column in _columns(table)] for table in found.tables},
         members=[path.parent.name for path in sorted(folder.glob("*/run.yaml"))],
         about=list(_facts(about)),
         tiles=[],
@@ -65,6 +66,15 @@ def shown(cell: Cell) -> str:
     if isinstance(cell, str):
         return cell
     return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.{0 if abs(cell) >= 1000 else 2}f}"
+
+
+def _columns(table: Table) -> list[tuple[Cell, ...]]:
+    return list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+
+
+def _is_of_words(column: tuple[Cell, ...]) -> bool:
+    """Whether it is set from the left, as words are; an interval is no word."""
+    return any(isinstance(cell, str) and cell[:1].isalpha() for cell in column)
 
 
 def _facts(about: dict[str, Any]) -> Iterator[tuple[str, str]]:

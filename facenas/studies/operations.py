@@ -62,7 +62,7 @@ class Operations(Study):
 
     def conduct(self, config: RunConfig, facts: dict[str, Any]) -> Conduct:
         """Both searches of each seed; then all that they found. Raises UserError for another strategy."""
-        search = config.search.model_dump(mode="json")
+        search = config.model_dump(mode="json")["search"]
         if "operations" not in search or not search.get("micro"):
             raise UserError(
                 f"study operations: search.strategy {config.search.owner.name} searches no operations by a "
@@ -165,7 +165,7 @@ def _charts(pairs: Sequence[Pair], gain: Interval) -> tuple[Chart, ...]:
         for kind in KINDS
     )
     seeds = tuple(float(pair.seed) for pair in pairs)
-    ends = (min(seeds) - 0.5, max(seeds) + 0.5)
+    ends = (min(seeds) - 1, max(seeds) + 1)
     gains = (
         Series("pairs", seeds, tuple(pair.gain for pair in pairs)),
         _level("mean", ends, gain),
