@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 from facenas.spaces import IRArchitecture
+from facenas.studies.base import study_names
 
 # One depth, two widths, one epoch, and a few images: seconds instead of hours.
 SCALED = [
@@ -51,6 +52,7 @@ SCALED_BOUNDS = [
 STUDIES = {
     "ranking": [*SCALED_BOUNDS, "study.networks=4", "study.epochs=2"],
     "subset": [*SCALED_BOUNDS, "study.networks=4", "study.epochs=1", "study.fractions=[0.5]"],
+    "init": [*SCALED_IMAGES, "study.subsets=1", "study.epochs=1", "recipe.batch_size=8"],
     "repeat": [*SCALED_IMAGES, "study.seeds=2"],
     "random": [*SCALED_IMAGES, "study.seeds=1", "study.networks=4", "study.epochs=1", "space.max_depth=4"],
     "operations": [*SCALED_IMAGES, "study.seeds=1", "study.epochs=1"],
@@ -71,8 +73,8 @@ def scaled_study(name: str) -> list[str]:
     """Settings for a shipped study; the files of the docs are small."""
     kind = name.removesuffix("-demo")
     few = ["data.data_fraction=0.2"] if kind != name else []  # of the digits
-    few += ["study.fraction=0.2"] if few and kind in ("random", "operations") else []
-    return STUDIES.get(kind, []) + few
+    few += ["study.fraction=0.2"] if few and kind in ("random", "operations", "init") else []
+    return [*(STUDIES[kind] if kind in study_names() else []), *few]
 
 
 @pytest.fixture
