@@ -63,7 +63,11 @@ def seeds_of(config: RunConfig, count: int) -> range:
 
 
 def final(name: str, config: RunConfig, networks: Sequence[Network], how: Final) -> Member:
-    """The run that trains them all alike; raises UserError where that cannot be, as of faces."""
+    """The run that trains them all alike and tests them; raises UserError for faces."""
+    if config.recipe.kind == "faces":
+        raise UserError(
+            "a study that tests networks needs images of classes; faces are tested by `facenas eval`"
+        )
     listed = [network.listed() for network in networks]
     return Member(name, trained_alike(config, listed, how.epochs, how.repeats, how.fraction))
 

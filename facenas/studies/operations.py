@@ -109,7 +109,7 @@ def _parameters(pairs: Sequence[Pair], kind: str) -> list[int]:
 def _sentences(pairs: Sequence[Pair], gain: Interval) -> Iterator[str]:
     told = {kind: spread(_accuracies(pairs, kind)) for kind in KINDS}
     yield (
-        f"Of {len(pairs)} seeds, what is found with operations reaches {told['with']} % on the test images, "
+        f"Over {len(pairs)} seeds, what is found with operations reaches {told['with']} % on the test images, "
         f"without them {told['without']} % (mean and standard deviation; paper: 89.92 and 89.13 %)."
     )
     better = sum(pair.gain > 0 for pair in pairs)

@@ -176,10 +176,10 @@ def _columns(courses: Sequence[Course]) -> Columns:
 def shape(architecture: Architecture) -> dict[str, int]:
     """The whole numbers that describe it; of lists, how long they are."""
     if isinstance(architecture, Chain):
-        kernels = sum(kernel > min(architecture.kernels) for kernel in architecture.kernels)
+        kernels = sum(kernel > 3 for kernel in architecture.kernels)
         plain = architecture.operations.count(PLAIN)
         sizes = {"depth": architecture.depth, "width": architecture.width}
-        return {**sizes, "plain convolutions": plain, "larger kernels": kernels}
+        return {**sizes, "plain convolutions": plain, "kernels above 3": kernels}
     tree = architecture.to_json()
     lists = {f"{name}, how many": len(value) for name, value in tree.items() if isinstance(value, list)}
     return {name: value for name, value in tree.items() if type(value) is int} | lists
@@ -261,7 +261,7 @@ def _charts(courses: Sequence[Course], columns: Columns) -> tuple[Chart, ...]:
     charts = [Chart("found", "What each search found", "parameters", y, tuple(found))]
     of = "depth" if all(isinstance(course.found.architecture, Chain) for course in courses) else "parameters"
     best = tuple(_best_so_far(course, of) for course in courses)
-    charts.append(Chart("course", f"The {of} of the best network so far", "trial", of, best))
+    charts.append(Chart("course", f"{of.capitalize()} of the network kept last", "trial", of, best))
     judged = tuple(_judged(course) for course in courses)
     return (*charts, Chart("trials", "Accuracy of every trial", "trial", "accuracy, %", judged))
 

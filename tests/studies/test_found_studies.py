@@ -15,7 +15,7 @@ from facenas.runs.presets import load_run_config
 from facenas.spaces import Plain, PlainArchitecture
 from facenas.strategies import NSGA2, RandomSearch
 from facenas.studies import operations, random
-from facenas.studies.networks import Network, accuracies_of, found_by
+from facenas.studies.networks import Final, Network, accuracies_of, final, found_by
 from facenas.studies.random import Trained, improvement, random_networks
 
 FACTS = {"in_channels": 1, "classes": 10, "image_size": 8, "fingerprint": "none"}
@@ -119,6 +119,11 @@ def test_what_cannot_be_studied_is_said_before_anything_is_made(tmp_path, name, 
     assert not (tmp_path / "runs").exists()
 
 
+def test_faces_are_not_tested_by_a_study():
+    with pytest.raises(UserError, match="needs images of classes"):
+        final("final", load_run_config("demo", [], {}), [network("one")], Final())
+
+
 def journal(folder):
     return [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
 
@@ -140,8 +145,8 @@ def test_three_studies_for_real_share_their_trials_by_key(facenas, tmp_path):
     assert values["architectures"][1] == first["architecture"]
     assert values["pairs"][0]["shared"] >= 1  # the start at least
 
-    final = ["--epochs", "2", "--set", "study.fraction=0.1", "--seeds", "1"]
-    done = facenas("study", "operations-demo", "--run", "ops", *final, *small, "--reuse", "runs/seeds")
+    brief = ["--epochs", "2", "--set", "study.fraction=0.1", "--seeds", "1"]
+    done = facenas("study", "operations-demo", "--run", "ops", *brief, *small, "--reuse", "runs/seeds")
     assert done.returncode == 0, done.stderr
     lines = {path.name: journal(path) for path in (runs / "ops").iterdir() if (path / "run.yaml").exists()}
     assert sorted(lines) == ["final", "with-0", "without-0"]
@@ -153,7 +158,7 @@ def test_three_studies_for_real_share_their_trials_by_key(facenas, tmp_path):
 
     given = ["--networks", "4", "--set", "study.repeats=2", "--set", "study.against=[runs/seeds/search-1]"]
     reuse = ["--reuse", "runs/seeds", "--reuse", "runs/ops"]
-    done = facenas("study", "random-demo", "--run", "chance", *final, *given, *small, *reuse)
+    done = facenas("study", "random-demo", "--run", "chance", *brief, *given, *small, *reuse)
     assert done.returncode == 0, done.stderr
     values = json.loads(done.stdout)["values"]
     assert len(values["random"]["accuracies"]) == 4

@@ -100,9 +100,9 @@ def test_findings_tell_mean_deviation_and_range_and_are_plain_json():
 
 def test_of_networks_without_depth_is_told_what_differs():
     plain = PlainArchitecture(8, (0, 1, 1), (3, 5, 3), 1, 10)
-    assert shape(plain) == {"depth": 3, "width": 8, "plain convolutions": 2, "larger kernels": 1}
+    assert shape(plain) == {"depth": 3, "width": 8, "plain convolutions": 2, "kernels above 3": 1}
     told = shape(PlainArchitecture.uniform(3, 8, 1, 10))
-    assert told["larger kernels"] == 0
+    assert told["kernels above 3"] == 0
     from facenas.spaces import Cells, ImageFacts
 
     cells = Cells().bind(ImageFacts(1, 10, 28)).start()
