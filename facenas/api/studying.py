@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ def study(
     networks: int | None = None,
     epochs: int | None = None,
     seeds: int | None = None,
+    runs: Sequence[str | Path] = (),
     seed: int | None = None,
     workers: int | None = None,
     executor: str | None = None,
@@ -60,16 +62,17 @@ def study(
     """Answers a question of the paper by runs of one's own: tables and a page in a folder of its own.
 
     study: a shipped one by name (`ranking`, or `ranking-demo`, which takes minutes), or a YAML file. networks,
-    epochs, seeds: of those studies that have them. settings: any other by its dotted key, those of the study as
-    `study.key`. run: the folder, as of `search`; its runs lie within. reuse: runs, or folders of runs, whose
-    results are taken for trials of the same key. What was stopped goes on by `facenas.resume`.
+    epochs, seeds: of those studies that have them; runs: those that `tables` reads, or folders of runs.
+    settings: any other by its dotted key, those of the study as `study.key`. run: the folder, as of `search`;
+    its runs lie within. reuse: runs, or folders of runs, whose results are taken for trials of the same key.
+    What was stopped goes on by `facenas.resume`.
 
     Raises UserError for wrong arguments or data, SearchStoppedError when a run cannot go on.
     """
     from facenas.studies import load_study
 
-    own = {"networks": networks, "epochs": epochs, "seeds": seeds}
-    named = [f"study.{key}={value}" for key, value in own.items() if value is not None]
+    own = {"networks": networks, "epochs": epochs, "seeds": seeds, "runs": list(map(str, runs)) or None}
+    named = [f"study.{key}={json.dumps(value)}" for key, value in own.items() if value is not None]
     overrides = {
         "data.name": data_name(data),
         "seed": seed,
@@ -79,9 +82,9 @@ def study(
     made, config = load_study(study, [*named, *as_list(settings)], overrides)
     config = anchored(config)
     check_execution(config.execution, config.import_main)
-    facts = data_facts(config)
+    facts = data_facts(config) if made.makes_runs else {}
     command = command or python_call("study")
-    next(made.conduct(config, facts))  # what it cannot begin with is said before its folder is made
+    next(made.conduct(config, facts), None)  # what it cannot begin with is said before its folder is made
     parent, name = run_place(run or label_of(str(study), config), runs_dir)
     check_new(parent, name)
     group = {"kind": made.name, **made.settings.model_dump(mode="json")}

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 def study(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped study, or a YAML file.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs that `tables` reads, or folders of them."),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="A data set's name, or a folder or zip of images.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where named data sets lie.")] = None,
     download: Annotated[bool | None, typer.Option("--download", help="Fetch missing data sets.")] = None,
@@ -43,6 +47,7 @@ def study(
         networks=networks,
         epochs=epochs,
         seeds=seeds,
+        runs=runs or (),
         seed=seed,
         workers=workers,
         executor=executor,

@@ -83,6 +83,7 @@ def _facts(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "created", fmt.moment(about.get("created"))
     yield from ((f"study.{key}", fmt.value(value)) for key, value in about["study"].items())
     data = about.get("data", {})
-    yield "data", str(data.get("name") or about["config"]["data"]["name"])
+    if name := data.get("name") or about["config"]["data"]["name"]:
+        yield "data", str(name)
     yield "git commit", str(about.get("git_commit"))
     yield from ((key, fmt.value(value)) for key, value in about.get("machine", {}).items())

@@ -35,10 +35,14 @@ class Member:
 
 
 class Study(ABC):
-    """Base of all studies: a subclass has its own `Settings`, a `title`, and says what is run by `conduct`."""
+    """Base of all studies: a subclass has its own `Settings`, a `title`, and says what is run by `conduct`.
+
+    makes_runs: whether it needs images; else it reads what is there.
+    """
 
     Settings: ClassVar[type[Config]] = Config
     title: ClassVar[str]
+    makes_runs: ClassVar[bool] = True
     name: ClassVar[str] = ""  # given by the registry
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -158,14 +158,13 @@ def _starts(by_start: ByStart, gains: dict[str, Interval]) -> Table:
 
 
 def _subsets(by_start: ByStart) -> Table:
-    columns = [f"{start}: {what}" for start in STARTS for what in ("network", "parameters", "accuracy, %")]
-    rows = []
-    for some in zip(*by_start.values(), strict=True):
-        cells: list[Cell] = [some[0].classes]
-        for one in some:
-            cells += [one.network.architecture.summary(), one.network.parameters, one.accuracy]
-        rows.append(tuple(cells))
-    return Table("subsets", "Pair by pair", ("classes", *columns), tuple(rows))
+    rows = tuple(
+        (one.classes, one.start, one.network.architecture.summary(), one.network.parameters, one.accuracy)
+        for some in zip(*by_start.values(), strict=True)
+        for one in some
+    )
+    columns = ("classes", "start", "network", "parameters", "test accuracy, %")
+    return Table("subsets", "Pair by pair", columns, rows)
 
 
 def _charts(by_start: ByStart) -> tuple[Chart, ...]:
