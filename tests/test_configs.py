@@ -56,6 +56,7 @@ STUDIES = {
     "repeat": [*SCALED_IMAGES, "study.seeds=2"],
     "random": [*SCALED_IMAGES, "study.seeds=1", "study.networks=4", "study.epochs=1", "space.max_depth=4"],
     "operations": [*SCALED_IMAGES, "study.seeds=1", "study.epochs=1"],
+    "tables": [],
 }
 FACES = ("small", "medium", "demo")
 SCALED_TREND = [setting for setting in SCALED_IMAGES if "width_epoch_step" not in setting]
