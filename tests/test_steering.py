@@ -142,6 +142,9 @@ def test_nothing_is_found_before_the_first_trial(tmp_path):
         facenas.train(tmp_path / "run", so_far=True)
 
 
+PART = {"fraction": 0.5}
+
+
 @pytest.mark.parametrize("kill_between", [False, True])
 @pytest.mark.parametrize(
     ("before", "after", "settings"),
@@ -162,6 +165,16 @@ def test_nothing_is_found_before_the_first_trial(tmp_path):
             {"strategy": evolution(limits={"parameters": 1000})},
             {"strategy": evolution(limits={"parameters": 1500})},
             {"search.limits.parameters": 1500},
+        ),
+        (
+            {"strategy": evolution(fidelity=PART)},
+            {"strategy": evolution(fidelity=PART, generations=4)},
+            {"search.generations": 4},
+        ),
+        (
+            {"strategy": MacroMicro(min_epochs=2, micro_epochs=1, micro=False, fidelity=PART)},
+            {"strategy": MacroMicro(min_epochs=2, micro_epochs=1, micro=True, fidelity=PART)},
+            {"micro": True},
         ),
     ],
 )

@@ -85,28 +85,24 @@ class TrainAlone(Evaluator):
 
         device, data = pick_device(self.worker), open_data(self.data_folder, self.data.image_size)
         epochs, recipe = candidate.budget.epochs, with_protocol(self.recipe, candidate.protocol)
-        task = build_task(
-            TaskContext(
-                candidate.architecture,
-                data,
-                self._data(candidate),
-                recipe,
-                self.split_seed,
-                seed,
-                device,
-            )
-        )
+        facts = data, self._data(candidate), recipe, self.split_seed, seed, device
+        try:
+            task = build_task(TaskContext(candidate.architecture, *facts))
+        except UserError as error:
+            if not candidate.protocol:
+                raise
+            raise CandidateError(str(error)) from None  # such as a crop that its padded images do not have
         self._images = getattr(task, "pixels", None) if device.is_gpu else None
         if candidate.parent:
             self._begin_as(candidate.parent, candidate, task)
         # At the rates that drawn weights begin with, trained ones are lost: of 95.2 % on digits two epochs left
         # 89.4. The last fifth of a cosine begins at a tenth of its rate, and the deeper networks came to 95.7.
         skipped = _SKIPPED * epochs if candidate.parent else 0
-        trainer = Trainer(task, recipe, skipped + epochs, device)
+        trainer = Trainer(task, recipe, epochs, device, skipped=skipped)
         history: list[dict[str, Any]] = []
         best: Score | None = None
         for epoch in range(epochs):
-            metrics = trainer.run_epoch(skipped + epoch, stop) | {"epoch": epoch + 1}
+            metrics = trainer.run_epoch(epoch, stop)
             score = task.score()
             assert score is not None, "a candidate is always judged"
             correct = int(score.right.sum())

@@ -207,7 +207,7 @@ def _fields(trials: Sequence[Trial]) -> list[str]:
 
 def _parents(trials: Sequence[Trial]) -> dict[int, int]:
     """By the number of a trial, that of the one whose weights it began with."""
-    numbers = {trial.key: trial.trial for trial in trials}
+    numbers = {trial.key: trial.trial for trial in reversed(trials)}  # a finalist may have a trial's key
     return {trial.trial: numbers[trial.parent] for trial in trials if trial.parent in numbers}
 
 

@@ -15,8 +15,8 @@ from facenas.execution import ExecutionConfig
 from facenas.models.latency_table import read_table
 from facenas.spaces import SPACES, ImageFacts, SearchSpace
 from facenas.spaces.plain import Plain
-from facenas.strategies import STRATEGIES, MacroMicro, Strategy
-from facenas.training.recipes import FaceRecipe, Recipe, check_protocol
+from facenas.strategies import STRATEGIES, Listed, MacroMicro, Strategy
+from facenas.training.recipes import FaceRecipe, Recipe, check_protocol, with_protocol
 
 _RECIPES: dict[str, type[Recipe] | type[FaceRecipe]] = {
     "classification": Recipe,
@@ -97,6 +97,8 @@ class RunConfig(Config):
         try:
             strategy.check(self.search, space)
             check_protocol(self.recipe, getattr(self.search, "protocol", None) or {})
+            for network in self.search.networks if isinstance(self.search, Listed.Settings) else ():
+                with_protocol(self.recipe, network.protocol.items())
         except UserError as error:
             raise ValueError(str(error)) from None
         return self

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from facenas.errors import SearchStoppedError
@@ -18,7 +19,7 @@ from facenas.execution import Evaluator, Executor, SupernetPath, TrialSpec, buil
 from facenas.files import reading
 from facenas.runs.callbacks import Callback
 from facenas.runs.evaluator import build_evaluator, train_supernet
-from facenas.runs.extend import OtherRun, retry_last_failures, shared_results
+from facenas.runs.extend import OtherRun, bring_weights, retry_last_failures, shared_results
 from facenas.runs.run import Run, describe_found, other_versions
 from facenas.runs.search_log import SearchLog
 from facenas.strategies import Candidate, Decision, Strategy, TrialResult
@@ -56,13 +57,15 @@ class Search:
         callback: Callback | None = None,
         speculate: bool = True,
         max_failures: int = 3,
+        bring: Callable[[str], None] = lambda key: None,
     ) -> None:
+        """bring: called with the key of each result that is taken, before the strategy is told."""
         self.strategy = strategy
         self.log = log
         self.executor = executor
         self.evaluator = evaluator
         self.callback = callback or Callback()
-        self.speculate, self.max_failures = speculate, max_failures
+        self.speculate, self.max_failures, self.bring = speculate, max_failures, bring
         self._running: dict[str, TrialSpec] = {}
         self._specs: dict[Candidate, TrialSpec] = {}
 
@@ -81,6 +84,7 @@ class Search:
             if not again:
                 self.callback.on_trial(trial, spec.candidate, spec.key)
             result = self._result_of(spec.key)
+            self.bring(spec.key)
             decision = self.strategy.tell(result)
             if not isinstance(decision, Decision):
                 raise TypeError(f"{type(self.strategy).__name__}.tell gave {decision!r}, not a Decision")
@@ -176,7 +180,8 @@ def run_search(
     executor = build_executor(execution, evaluator, callback.on_epoch, run.config.import_main)
     try:
         callback.on_search(strategy, executor.slots)
-        search = Search(strategy, log, executor, evaluator, callback, execution.speculate, max_failures)
+        bring = partial(bring_weights, run, reuse)
+        search = Search(strategy, log, executor, evaluator, callback, execution.speculate, max_failures, bring)
         ended = search.run(stop)
     finally:
         executor.close()

@@ -22,8 +22,15 @@ from facenas.runs.config import RunConfig
 from facenas.runs.evaluator import build_evaluator
 from facenas.runs.journal import read_journal
 from facenas.runs.run import Run, open_run
-from facenas.runs.search_log import is_other_decision, read_early_results, read_results, set_aside
+from facenas.runs.search_log import (
+    is_other_decision,
+    read_early_results,
+    read_results,
+    set_aside,
+    told_of,
+)
 from facenas.strategies import Candidate, TrialResult
+from facenas.strategies.finalists import CONFIRM
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +50,8 @@ def extend(run: Run, config: RunConfig, command: str) -> Run:
     if "latency" in changes:
         raise UserError(f"{run.name}: keeps the table of latencies it began with; start a new run with another")
     lines = read_journal(run.folder / "trials.jsonl")
-    if lines and changes.get("search.inherit", [1])[0] is None:
+    known = lines or read_early_results(run.folder)
+    if known and changes.get("search.inherit", [1])[0] is None:
         raise UserError(f"{run.name}: its trials have kept no weights; start a new run with search.inherit")
     first = len(lines)
     if not all(key.startswith(_WITHOUT_EFFECT) for key in changes):
@@ -99,16 +107,15 @@ def shared_results(run: Run, others: Iterable[OtherRun]) -> dict[str, tuple[str,
     """Results of other runs that hold for `run` too, by trial key, each with the run's name.
 
     What a key leaves open, weights of a supernet and times by the clock, is taken from the same code and
-    machine alone. Says when roundings may differ. A search with `inherit` takes a result with its weights, of
-    which it has a copy from then on.
+    machine alone. Says when roundings may differ. A search with `inherit` takes only results whose weights are
+    there; see `bring_weights`.
     """
     found: dict[str, tuple[str, TrialResult]] = {}
     for other in others:
         alike = run.alike(other.run)
         results = [r for r in other.results if alike or _holds_anywhere(other.run, r)]
         if getattr(run.config.search, "inherit", None):
-            with reading(other.run.weights):
-                results = _with_weights(run, other.run, results)
+            results = _with_weights(run, other.run, results)
         found |= {result.key: (other.run.name, result) for result in results}
         if not alike:
             log.warning(
@@ -123,17 +130,24 @@ def shared_results(run: Run, others: Iterable[OtherRun]) -> dict[str, tuple[str,
 
 
 def _with_weights(run: Run, other: Run, results: list[TrialResult]) -> list[TrialResult]:
-    """Those whose weights are there; `run` gets a copy of them. Says how many are left out."""
-    found = []
-    for result in results:
-        source, target = (weights_file(one.weights, result.key) for one in (other, run))
-        if source.is_file() and not target.exists():
-            write_bytes(target, source.read_bytes(), remedy="make room and try again")
-        if target.exists():
-            found.append(result)
+    """Those whose weights are there. Says how many are left out."""
+    found = [r for r in results if any(weights_file(one.weights, r.key).is_file() for one in (run, other))]
     if len(found) < len(results):
         log.warning("%s: %d results are not taken: without weights", other.name, len(results) - len(found))
     return found
+
+
+def bring_weights(run: Run, others: Iterable[OtherRun], key: str) -> None:
+    """Copies the weights of a trial that another run has made, once its result is taken, if `run` keeps any."""
+    target = weights_file(run.weights, key)
+    if not getattr(run.config.search, "inherit", None) or target.exists():
+        return
+    for other in others:
+        source = weights_file(other.run.weights, key)
+        if source.is_file():
+            with reading(source):
+                write_bytes(target, source.read_bytes(), remedy="make room and try again")
+            return
 
 
 def _holds_anywhere(run: Run, result: TrialResult) -> bool:
@@ -195,7 +209,12 @@ def _first_departure(run: Run, revise: bool) -> int:
         number, wanted = int(line["trial"]), strategy.ask()
         candidate = wanted[0] if wanted else None
         if candidate is None or TrialSpec(candidate, evaluator.identity(candidate)).key != line["key"]:
-            goes_on = candidate is not None and number > 0 and candidate.phase == phase != line["phase"]
+            goes_on = (
+                candidate is not None
+                and candidate.phase != line["phase"]
+                and number > 0
+                and (candidate.phase == phase or line["phase"] == CONFIRM)
+            )
             if goes_on or revise:
                 return number
             raise _refused(run, number, line, _other(candidate) if candidate else "would not be asked for")
@@ -208,8 +227,11 @@ def _first_departure(run: Run, revise: bool) -> int:
 
 
 def _other(candidate: Candidate) -> str:
-    epochs = candidate.budget.epochs
-    return f"would be another one ({candidate.phase}: {candidate.architecture.summary()}, {epochs} epochs)"
+    budget = candidate.budget
+    told = [candidate.architecture.summary(), f"{budget.epochs} epochs"]
+    told += [f"{budget.data_fraction:.3g} of the images"] * (budget.data_fraction != 1)
+    told += [f"{name} {value}" for name, value in told_of(candidate).items()]
+    return f"would be another one ({candidate.phase}: {', '.join(told)})"
 
 
 def _refused(run: Run, number: int, line: dict[str, Any], what: str) -> UserError:

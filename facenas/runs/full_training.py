@@ -131,8 +131,9 @@ def _save_model(run: Run, arch: Architecture, data: TrainingData, state: TrainSt
     if not isinstance(data, FaceStore):
         about = {"classes": data.classes, "mean": data.mean, "std": data.std}
         about = {key: list(values) for key, values in about.items()}
-    if isinstance(data, ImageStore) and isinstance(run.config.recipe, Recipe):
-        about["crop_fraction"] = run.config.recipe.crop_fraction
+    recipe = state.trainer.recipe
+    if isinstance(data, ImageStore) and isinstance(recipe, Recipe):
+        about["crop_fraction"] = recipe.crop_fraction
     model = {
         "architecture": arch.to_json(),
         **about,

@@ -32,13 +32,15 @@ _FINAL = ("depth", "width", "ops", "kernels", *_OPTIONAL)
 class RecordedSearch:
     """A search as it was recorded: its strategy at its start, its trials, what it found (None: unfinished).
 
-    ours: a run of this engine, whose lines tell all of an architecture and every decision.
+    ours: a run of this engine, whose lines tell all of an architecture and every decision; data_fraction: the
+    part of the images that the run itself trains on.
     """
 
     strategy: Strategy
     trials: list[dict[str, Any]]
     final: dict[str, Any] | None
     ours: bool
+    data_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def replay(path: Path) -> Comparison:
 def _replay(path: Path, recorded: RecordedSearch) -> Comparison:
     strategy, count = recorded.strategy, len(recorded.trials)
     for number, trial in enumerate(recorded.trials):
-        difference = _compare_trial(number, strategy.ask(), trial, recorded.ours)
+        difference = _compare_trial(number, strategy.ask(), trial, recorded)
         if difference is None:
             decision = strategy.tell(_result(path, number, trial))
             difference = _compare_decision(number, decision, trial)
@@ -85,15 +87,18 @@ def read_recorded(path: Path) -> RecordedSearch:
     return _read_run(path) if path.suffix == ".jsonl" or path.is_dir() else _read_log(path)
 
 
-def _compare_trial(number: int, wanted: list[Candidate], trial: dict[str, Any], ours: bool) -> str | None:
+def _compare_trial(
+    number: int, wanted: list[Candidate], trial: dict[str, Any], recorded: RecordedSearch
+) -> str | None:
     if not wanted:
         return f"trial {number}: the engine has ended its search, the log goes on with {_summary(trial)}"
     candidate = wanted[0]
     arch = candidate.architecture
     asked = {**arch.to_json(), "phase": candidate.phase, "epochs": candidate.budget.epochs}
-    if ours:
+    if recorded.ours:
+        asked |= {"data_fraction": recorded.data_fraction * candidate.budget.data_fraction}
         asked |= {"repeat": None, "parent": None, "protocol": None} | told_of(candidate)
-    for field in asked if ours else _COMPARED:
+    for field in asked if recorded.ours else _COMPARED:
         if asked[field] != trial.get(field):
             logged = trial.get(field)
             return f"trial {number}: {field}: the engine asks for {asked[field]}, the log has {logged}"
@@ -193,4 +198,5 @@ def _read_run(path: Path) -> RecordedSearch:
         final = {**final, **final["architecture"]}
     facts = {"in_channels": 1, "image_size": 32, **about.get("data", {})}
     strategy = config.build_strategy(config.build_space(facts))
-    return RecordedSearch(strategy, trials, final, ours=True)
+    fraction = 1.0 if config.evaluate else config.data.data_fraction
+    return RecordedSearch(strategy, trials, final, ours=True, data_fraction=fraction)

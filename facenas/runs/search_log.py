@@ -172,7 +172,8 @@ class SearchLog:
 
 def told_of(candidate: Candidate) -> dict[str, Any]:
     """What a journal tells of a candidate that is not trained as usual, by its key in a line."""
-    told = {"repeat": candidate.budget.repeat, "parent": candidate.parent, "protocol": dict(candidate.protocol)}
+    protocol = {name: list(v) if isinstance(v, tuple) else v for name, v in candidate.protocol}
+    told = {"repeat": candidate.budget.repeat, "parent": candidate.parent, "protocol": protocol}
     return {name: value for name, value in told.items() if value}
 
 

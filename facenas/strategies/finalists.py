@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from facenas.spaces.base import Architecture, fingerprint
+from facenas.spaces import Architecture, from_json
 from facenas.strategies.base import Budget, Candidate, Decision, Fidelity, Known, Strategy, TrialResult
 
 CONFIRM = "confirm"  # the phase of the finalists
+
+Network = tuple[Architecture, tuple[tuple[str, Any], ...]]  # with its protocol
 
 
 class Finalists(Strategy):
@@ -41,6 +43,8 @@ class Finalists(Strategy):
 
     def tell(self, result: TrialResult) -> Decision:
         """Passes the result to the search, or keeps that of a finalist."""
+        if not self.ask():
+            raise RuntimeError("the search is over: nothing was asked for")
         if wanted := self.search.ask():
             self._told.append((wanted[0], result))
             decision = self.search.tell(result)
@@ -48,8 +52,6 @@ class Finalists(Strategy):
             if not self.search.ask():
                 self._finalists = self._chosen()
             return decision
-        if not self.ask():
-            raise RuntimeError("the search is over: nothing was asked for")
         best = max((done.accuracy for done in self._confirmed), default=-1.0)
         self._confirmed.append(result)
         kept = result.status == "ok" and result.accuracy > best
@@ -66,36 +68,39 @@ class Finalists(Strategy):
     def result(self) -> dict[str, Any]:
         """What the search found, of its finalists the most accurate; `searched`: what it would have been else.
 
-        `finalists`: each with its accuracy, and that in the search. Of a front, its members by their accuracy
-        as finalists.
+        `finalists`: each with its accuracy, and that in the search; without those that failed. Of a front, its
+        members by their accuracy as finalists.
         """
         found = self.search.result()
         if len(self._confirmed) < len(self._finalists) or not self._finalists:
             return found
+        done = list(zip(self._finalists, self._confirmed, strict=True))
         ranked: list[dict[str, Any]] = [
             {
                 "id": len(self._told) + number,
-                "accuracy": done.accuracy,
-                "search_accuracy": self._search_accuracy(candidate.architecture),
-                "architecture": candidate.architecture.to_json(),
+                "accuracy": result.accuracy,
+                "search_accuracy": max(r.accuracy for c, r in self._told if _network(c) == _network(finalist)),
+                "architecture": finalist.architecture.to_json(),
+                **({"protocol": dict(finalist.protocol)} if finalist.protocol else {}),
             }
-            for number, (candidate, done) in enumerate(zip(self._finalists, self._confirmed, strict=True))
-            if done.status == "ok"
+            for number, (finalist, result) in enumerate(done)
+            if result.status == "ok"
         ]
-        searched = {key: found[key] for key in ("architecture", "accuracy")}
+        told: dict[str, Any] = {"finalists": ranked}
+        told["searched"] = {key: found[key] for key in ("architecture", "accuracy", "protocol") if key in found}
         if not ranked:
-            return found
+            return found | told
         best = max(ranked, key=lambda one: one["accuracy"])
-        told: dict[str, Any] = {"architecture": best["architecture"], "accuracy": best["accuracy"]}
+        told |= {"architecture": best["architecture"], "accuracy": best["accuracy"]}
         if "front" in found:
             told["front"] = _confirmed_front(found["front"], ranked, found["objectives"])
-        protocol = dict(self._protocol(best["architecture"]))
-        if protocol or "protocol" in found:  # that of another network may be told there
-            told["protocol"] = protocol
-        return found | told | {"searched": searched, "finalists": ranked}
+        if "protocol" in best or "protocol" in found:  # that of another network may be told there
+            told["protocol"] = best.get("protocol", {})
+        return found | told
 
     def _cheap(self, candidate: Candidate) -> Candidate:
-        budget = replace(candidate.budget, data_fraction=self._fidelity.fraction)
+        budget = candidate.budget
+        budget = replace(budget, data_fraction=budget.data_fraction * self._fidelity.fraction)
         # What would train as briefly anyway is compared with others that begin with drawn weights, as it does.
         if self.settings.inherit and budget.epochs > self.settings.inherit:
             parent = self._parent(candidate.architecture)
@@ -113,64 +118,53 @@ class Finalists(Strategy):
         return self._told[max(fitting)[1]][1].key if fitting else ""
 
     def _chosen(self) -> list[Candidate]:
-        """The winner and the most accurate of trainings at least half as long as its own; or the front."""
+        """The winner and the most accurate of trainings at least half as long as its own; or the front.
+
+        All by draws of their own: the accuracy that they were chosen for is the luckiest of many.
+        """
         found = self.search.result()
+        trained = [(candidate, result) for candidate, result in self._told if result.status == "ok"]
+        if "front" in found:
+            wanted: list[Network] = [(from_json(member["architecture"]), ()) for member in found["front"]]
+        else:
+            wanted = self._best(found, trained)
+        budget = Budget(
+            max((c.budget.epochs for c, _ in self._told), default=1),
+            self._fidelity.confirm,
+            1 + max((c.budget.repeat for c, _ in self._told), default=0),
+        )
+        return [Candidate(arch, budget, CONFIRM, "from scratch", protocol) for arch, protocol in wanted]
+
+    def _best(self, found: dict[str, Any], trained: list[tuple[Candidate, TrialResult]]) -> list[Network]:
+        """As many as there are to be finalists, the one that the search found first; none if that failed."""
         if found["architecture"] is None:
             return []
-        architectures = {
-            fingerprint(c.architecture.to_json()): c.architecture for c, r in self._told if r.status == "ok"
-        }
-        if "front" in found:
-            wanted = [fingerprint(member["architecture"]) for member in found["front"]]
-        else:
-            winner = fingerprint(found["architecture"])
-            long = max(
-                c.budget.epochs for c, _ in self._told if fingerprint(c.architecture.to_json()) == winner
-            )
-            others = [
-                (r.accuracy, fingerprint(c.architecture.to_json()))
-                for c, r in self._told
-                if r.status == "ok" and 2 * c.budget.epochs >= long
-            ]
-            ordered = [name for _, name in sorted(others, key=lambda one: -one[0])]
-            wanted = list(dict.fromkeys([winner, *ordered]))[: self._fidelity.finalists]
-        budget = Budget(max(c.budget.epochs for c, _ in self._told), self._fidelity.confirm)
-        return [
-            Candidate(
-                architectures[name],
-                budget,
-                CONFIRM,
-                "from scratch",
-                self._protocol(architectures[name].to_json()),
-            )
-            for name in wanted
-        ]
+        winner = from_json(found["architecture"]), tuple(found.get("protocol", {}).items())
+        lengths = [c.budget.epochs for c, _ in trained if _network(c) == winner]
+        if not lengths:
+            return []
+        long = [(c, r) for c, r in trained if 2 * c.budget.epochs >= max(lengths)]
+        ordered = sorted(long, key=lambda one: -one[1].accuracy)
+        return list(dict.fromkeys([winner, *(_network(c) for c, _ in ordered)]))[: self._fidelity.finalists]
 
-    def _protocol(self, architecture: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-        """That of the most accurate trial of the network."""
-        of_it = [
-            (r.accuracy, -n) for n, (c, r) in enumerate(self._told) if c.architecture.to_json() == architecture
-        ]
-        return self._told[-max(of_it)[1]][0].protocol if of_it else ()
 
-    def _search_accuracy(self, architecture: Architecture) -> float:
-        return max(r.accuracy for c, r in self._told if c.architecture == architecture)
+def _network(candidate: Candidate) -> Network:
+    return candidate.architecture, candidate.protocol
 
 
 def _confirmed_front(
     front: list[dict[str, Any]], ranked: list[dict[str, Any]], objectives: list[str]
 ) -> list[dict[str, Any]]:
-    """The members with their accuracy as finalists, without those that another now dominates."""
-    by_network = {fingerprint(one["architecture"]): one for one in ranked}
+    """The members with their accuracy as finalists, without those that another now beats."""
+    import numpy as np
+
+    from facenas.strategies.pareto import non_dominated
+
+    by_network = {from_json(one["architecture"]): one for one in ranked}
     members = []
     for member in front:
-        if one := by_network.get(fingerprint(member["architecture"])):
+        if one := by_network.get(from_json(member["architecture"])):
             told = {"id": one["id"], "accuracy": one["accuracy"], "error": 100 - one["accuracy"]}
             members.append(member | told)
-
-    def beaten(member: dict[str, Any]) -> bool:
-        values = [member[name] for name in objectives]
-        others = [[other[name] for name in objectives] for other in members if other is not member]
-        return any(all(a <= b for a, b in zip(o, values, strict=True)) and o != values for o in others)
-
-    return sorted((m for m in members if not beaten(m)), key=lambda m: -m["accuracy"])
+    points = np.array([[member[name] for name in objectives] for member in members], np.float64)
+    return [members[row] for row in non_dominated(points)] if members else []

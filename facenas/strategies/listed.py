@@ -57,7 +57,7 @@ class Listed(Strategy):
                 Budget(self.settings.epochs, repeat=repeat),
                 "listed",
                 network.name or f"network {number + 1}",
-                tuple(network.protocol.items()),
+                tuple((key, _frozen(value)) for key, value in network.protocol.items()),
             )
             for repeat in range(self.settings.repeats)
             for number, (network, architecture) in enumerate(
@@ -106,3 +106,8 @@ class Listed(Strategy):
             )
         adapted: Architecture = architecture.adapted(self.space.images)
         return adapted
+
+
+def _frozen(value: Any) -> Any:
+    """Candidates are looked up by what they are: a list of a recipe's settings is a tuple there."""
+    return tuple(value) if isinstance(value, list) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import combinations_with_replacement, product
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -135,12 +136,14 @@ def check_protocol(recipe: Recipe | FaceRecipe, protocol: Mapping[str, Iterable[
 
     Raises UserError for the first that is not so.
     """
-    for name, values in protocol.items():
+    for name in protocol:
         group, last = _place(recipe, recipe.model_dump(mode="json"), name)
         if not isinstance(group[last], int | float):
             raise UserError(f"protocol: {name} is {group[last]!r} in the recipe; make it a number there first")
-        for value in values:
-            with_protocol(recipe, [(name, value)])
+    pairs = [[(name, value) for value in values] for name, values in protocol.items()]
+    for one, other in combinations_with_replacement(pairs, 2):
+        for both in product(one, other):  # some settings bound each other, such as batch_size and accumulate
+            with_protocol(recipe, both)
 
 
 def _place(recipe: Recipe | FaceRecipe, tree: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:

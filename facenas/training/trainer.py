@@ -39,10 +39,20 @@ class Trainer:
     """A task on its way. The same arguments and thread count give the same weights, bit for bit."""
 
     def __init__(
-        self, task: Task, recipe: Optimization, epochs: int, device: Device, compiled: bool = False
+        self,
+        task: Task,
+        recipe: Optimization,
+        epochs: int,
+        device: Device,
+        compiled: bool = False,
+        skipped: int = 0,
     ) -> None:
-        """compiled: by `torch.compile`, on a GPU; that takes a minute, and so pays for long trainings alone."""
+        """compiled: by `torch.compile`, on a GPU; that takes a minute, and so pays for long trainings alone.
+
+        skipped: epochs by which the schedule is longer; it begins behind them.
+        """
         self.task, self.recipe, self.epochs, self.device = task, recipe, epochs, device
+        self.skipped = skipped
         self.network = distributed.wrap(task.network)
         self._compiled = compile_network(self.network) if compiled and device.is_gpu else None
         self.optimizer = build_optimizer(task.network, recipe, device)
@@ -62,7 +72,7 @@ class Trainer:
         A GPU is waited for at its end alone. Raises NonFiniteLossError when it diverges, StoppedError once
         `stop()` says so.
         """
-        lr = learning_rate(self.recipe, epoch, self.epochs)
+        lr = self._scheduled(epoch)
         steps = math.ceil(self.task.images / self.recipe.batch_size)
         self.network.train()
         watch = _Watch(epoch)
@@ -73,7 +83,7 @@ class Trainer:
                 if stop():
                     raise StoppedError
                 if self.recipe.schedule == "triangular":
-                    self._set_rate(learning_rate(self.recipe, epoch + number / steps, self.epochs))
+                    self._set_rate(self._scheduled(epoch + number / steps))
                 self.steps(self.step, batch)
                 watch.step(self._sums[0])
         loss_sum, right, seen = distributed.total(self._sums).tolist()
@@ -81,6 +91,9 @@ class Trainer:
         watch.check(mean_loss)
         accuracy = 100 * right / max(seen, 1)
         return {"epoch": epoch + 1, "lr": lr, "train_loss": mean_loss, "train_accuracy": accuracy}
+
+    def _scheduled(self, epoch: float) -> float:
+        return learning_rate(self.recipe, self.skipped + epoch, self.skipped + self.epochs)
 
     def facts(self) -> dict[str, Any]:
         """Where its images are, and how its steps run on a GPU, for the run's facts."""

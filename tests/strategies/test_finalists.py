@@ -1,13 +1,14 @@
 """Candidates judged more cheaply, by any strategy, and finalists confirmed on all images."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from facenas.execution import TrialSpec
 from facenas.spaces import ImageFacts
 from facenas.spaces.plain import Plain
-from facenas.strategies import MacroMicro, RandomSearch, TrialResult
+from facenas.strategies import Joint, Listed, MacroMicro, RandomSearch, TrialResult
 from facenas.strategies.finalists import CONFIRM
 from facenas.testing import check_strategy
 
@@ -92,3 +93,41 @@ def test_of_many_at_once_none_begins_otherwise_for_what_is_told_meanwhile():
             if len(strategy.ask()) != batch - told - 1:
                 break
     assert strategy.result()["finalists"]
+
+
+def test_the_protocol_that_the_search_chose_is_confirmed_not_the_luckiest_trial():
+    joint = Joint(epochs=4, trials=8, protocol={"lr": (0.1, 0.2)}, **CHEAP)
+    joint.recipe = {"lr": 0.1}
+    joint = joint.bind(SPACE, 0)
+
+    def judge(candidate, key):
+        lucky = 0.001 if candidate.protocol else 0.0
+        return TrialResult(key, accuracy=50 + lucky, correct=500, validated=1000)
+
+    asked = searched(joint, judge)
+    last = [c for c in asked if c.phase == CONFIRM]
+    assert last[0].protocol == tuple(joint.search.result()["protocol"].items())
+    assert len({(c.architecture, c.protocol) for c in last}) == 2
+    assert {c.budget.repeat for c in last} == {1 + max(c.budget.repeat for c in asked if c.phase != CONFIRM)}
+    assert joint.result()["searched"]["protocol"] == joint.search.result()["protocol"]
+
+
+def test_when_all_have_failed_nobody_is_a_finalist_and_all_failing_finalists_are_told():
+    listed = Listed(networks=[{"architecture": SPACE.at(4, 4).to_json()}], epochs=3, **CHEAP).bind(SPACE, 0)
+    searched(listed, lambda c, key: TrialResult(key, "failed", "diverged"))
+    assert listed.result()["accuracy"] == 0
+    listed = Listed(networks=[{"architecture": SPACE.at(4, 4).to_json()}], epochs=3, **CHEAP).bind(SPACE, 0)
+    searched(
+        listed,
+        lambda c, key: TrialResult(key, "failed" if c.phase == CONFIRM else "ok", accuracy=5.0),
+    )
+    assert listed.result()["finalists"] == []
+
+
+def test_a_strategys_own_part_of_the_images_counts_too():
+    class Quarter(RandomSearch):
+        def ask(self):
+            return [replace(c, budget=replace(c.budget, data_fraction=0.5)) for c in super().ask()]
+
+    asked = searched(Quarter(population=4, generations=1, **CHEAP).bind(SPACE, 0), by_parameters)
+    assert {c.budget.data_fraction for c in asked if c.phase != CONFIRM} == {0.125}
