@@ -2,7 +2,8 @@
 
 Two networks are compared on the images that exactly one of them gets right, as McNemar's test does: b only the
 first, c only the second, of n. If they were equally good, their accuracies would differ by sqrt(b + c) / n (one
-standard deviation, of other trainings and of other images together).
+standard deviation, of other trainings and of other images together). That each network's best epoch was chosen
+on these images too is not accounted for; nor that pairs of faces share people.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from facenas.report.read import RunFolder, Trial
 from facenas.runs.journal import read_journal
 from facenas.spaces.base import fingerprint
 
-NEAR = 3.0  # standard deviations of their difference within which a network is as good as the winner may be
+NEAR = 5.0  # standard deviations of their difference within which a network is as good as the winner may be
 _NORMAL = NormalDist()
 _TWO_SIDED = _NORMAL.inv_cdf(0.975)
 
@@ -64,7 +65,7 @@ def expected(run: RunFolder) -> Expected | None:
     if winner is None or not winner.epochs:
         return None
     bits = {line["trial"]: line for line in read_journal(run.path / "right.jsonl")}
-    rivals = [trial for trial in run.trials if _comparable(trial, winner)]
+    rivals = _one_each([trial for trial in run.trials if _comparable(trial, winner)])
     rights = [_right(bits.get(trial.trial)) for trial in (winner, *rivals)]
     if rights[0] is None:
         return None
@@ -92,9 +93,8 @@ def judge_again(
     losses = np.array([share - 100 * float(rival.mean()) for rival in rivals])
     spreads = np.array([100 * math.sqrt(max(1, int((winner ^ rival).sum()))) / n for rival in rivals])
     near = losses <= NEAR * spreads
-    sampling = share * (100 - share) / n  # variance of an accuracy on n images
     if not near.any():
-        return _interval(value, sampling), 1, [_NORMAL.cdf(-x) for x in losses / spreads]
+        return _interval(value, 0.0, 0.0, n), 1, [_NORMAL.cdf(-x) for x in losses / spreads]
     noise = float(np.median(spreads[near] ** 2)) / 2  # of one network's accuracy
     shown = np.array([0.0, *-losses[near]])
     kept, weights = _shrinkage(shown, noise)
@@ -103,8 +103,7 @@ def judge_again(
     shift = float(weights @ shifts)
     variance = float(weights @ (variances + (shifts - shift) ** 2))
     chances = [float(weights @ _cdf(-np.sqrt(kept) * x)) for x in losses / spreads]
-    again = _interval(value + shift, variance + max(0.0, sampling - noise))
-    return again, len(shown), chances
+    return _interval(value + shift, variance, noise, n), len(shown), chances
 
 
 def _shrinkage(shown: NDArray[np.float64], noise: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -126,20 +125,27 @@ def _cdf(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([_NORMAL.cdf(value) for value in values.tolist()])
 
 
-def _interval(value: float, variance: float) -> Interval:
-    half = _TWO_SIDED * math.sqrt(variance)
-    return Interval(value, max(0.0, value - half), min(100.0, value + half))
+def _interval(value: float, variance: float, noise: float, n: int) -> Interval:
+    """variance: of the value on these n images, of which `noise` is that of one network.
+
+    What all networks share, how hard these images are, comes on top: as of n images with two errors and two
+    right answers more (Agresti and Coull 1998), since few errors are not normal.
+    """
+    wrong = 100 * ((100 - value) * n / 100 + 2) / (n + 4)
+    shared = max(0.0, wrong * (100 - wrong) / (n + 4) - noise)
+    half = _TWO_SIDED * math.sqrt(variance + shared)
+    return Interval(value, max(0.0, 100 - wrong - half), min(100.0, max(value, 100 - wrong + half)))
 
 
 def _winner(run: RunFolder) -> Trial | None:
-    """The longest training of the network found, of several the most accurate."""
+    """The longest training of the network found, of several the first: not the luckiest."""
     ok = [trial for trial in run.trials if not trial.failed]
     if run.best and run.best.architecture:
-        found = fingerprint(run.best.architecture.tree)
-        ok = [t for t in ok if fingerprint(t.network.tree) == found and t.protocol == run.best.protocol]
+        found = fingerprint(run.best.architecture.tree), run.best.protocol
+        ok = [t for t in ok if (fingerprint(t.network.tree), t.protocol) == found]
     else:
         ok = [trial for trial in ok if trial.decision == "kept"][-1:]
-    return max(ok, key=lambda trial: (_images(trial), trial.accuracy), default=None)
+    return max(ok, key=_images, default=None)
 
 
 def _comparable(trial: Trial, winner: Trial) -> bool:
@@ -148,6 +154,16 @@ def _comparable(trial: Trial, winner: Trial) -> bool:
     close = winner.epochs <= 2 * trial.epochs and trial.epochs <= 2 * winner.epochs
     other = (trial.network.tree, trial.protocol) != (winner.network.tree, winner.protocol)
     return same_images and close and not trial.failed and other
+
+
+def _one_each(trials: Sequence[Trial]) -> list[Trial]:
+    """Of every network and protocol its longest training, of several the first."""
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        one = found.setdefault(fingerprint([trial.network.tree, trial.protocol]), trial)
+        if _images(trial) > _images(one):
+            found[fingerprint([trial.network.tree, trial.protocol])] = trial
+    return list(found.values())
 
 
 def _images(trial: Trial) -> float:
