@@ -148,14 +148,20 @@ class Finished:
     def _bench(self, measure: str) -> Cell:
         """Percent; with a star where pairs or images were not the official ones."""
         if measure == "average":
-            values = [float(self.benches[name]["accuracy"]) for name in HQ if name in self.benches]
-            return 100 * fmean(values) if len(values) == len(HQ) else None
+            five = [self.benches[name] for name in HQ if name in self.benches]
+            told = {"warnings": any(one.get("warnings") for one in five)}
+            found = fmean(one["accuracy"] for one in five) if len(five) == len(HQ) else None
+            return _percent(found, told)
         bench, key = RANKS.get(measure, (measure, "accuracy"))
         told = self.benches.get(bench, {})
         found = told.get("tar_at_nearest_far", {}).get("0.0001") if bench in ("ijbb", "ijbc") else told.get(key)
-        if found is None:
-            return None
-        return f"{100 * found:.2f}*" if told.get("warnings") else 100 * found
+        return _percent(found, told)
+
+
+def _percent(share: float | None, told: dict[str, Any]) -> Cell:
+    if share is None:
+        return None
+    return f"{100 * share:.2f}*" if told.get("warnings") else 100 * share
 
 
 @register("tables")
@@ -202,12 +208,12 @@ def findings(runs: Sequence[Finished]) -> Findings:
     shown: list[Table] = []
     missing: list[tuple[Cell, ...]] = []
     compared: list[tuple[Any, ...]] = []
-    used: set[str] = set()
+    used: set[Path] = set()
     for table in published_tables():
         rows: list[tuple[Cell, ...]] = []
         for size in table.ours:
             for some in together(table, [run for run in runs if belongs(run, table, size)]):
-                used |= {one.run.name for one in some}
+                used |= {one.run.folder for one in some}
                 cells = {column: _first(one.cell(column) for one in some) for column in table.columns}
                 names = ", ".join(one.run.name for one in some)
                 rows.append((f"facenas ({size}){': ' + names if names else ''}", *_told(cells, some)))
@@ -215,7 +221,7 @@ def findings(runs: Sequence[Finished]) -> Findings:
                 compared += _compared(table, size, cells, names)
         heads = ("method", *table.columns.values())
         shown.append(Table(table.name, table.title, heads, (*rows, *table.rows), _NOTES[table.kind]))
-    left_out = [run.run.name for run in runs if run.run.name not in used]
+    left_out = [run.run.name for run in runs if run.run.folder not in used]
     faces = [run for run in runs if run.kind == "ir" and run.architecture]
     wants = Table("missing", "What is missing", ("table", "size", "missing", "how", "about"), tuple(missing))
     tables = [*shown, *([light(faces)] if faces else []), *([wants] if missing else [])]
