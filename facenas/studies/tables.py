@@ -149,19 +149,19 @@ class Finished:
         """Percent; with a star where pairs or images were not the official ones."""
         if measure == "average":
             five = [self.benches[name] for name in HQ if name in self.benches]
-            told = {"warnings": any(one.get("warnings") for one in five)}
             found = fmean(one["accuracy"] for one in five) if len(five) == len(HQ) else None
-            return _percent(found, told)
+            return _percent(found, five)
         bench, key = RANKS.get(measure, (measure, "accuracy"))
         told = self.benches.get(bench, {})
         found = told.get("tar_at_nearest_far", {}).get("0.0001") if bench in ("ijbb", "ijbc") else told.get(key)
-        return _percent(found, told)
+        return _percent(found, [told])
 
 
-def _percent(share: float | None, told: dict[str, Any]) -> Cell:
+def _percent(share: float | None, told: Sequence[dict[str, Any]]) -> Cell:
     if share is None:
         return None
-    return f"{100 * share:.2f}*" if told.get("warnings") else 100 * share
+    unofficial = any(one.get("warnings") for one in told)
+    return f"{100 * share:.2f}*" if unofficial else 100 * share
 
 
 @register("tables")
