@@ -11,13 +11,13 @@ found after a fifth and after half of that is trained as well.
 
 All runs lie in `--runs-dir` and are resumed by the same command; trials of the same key are trained once.
 Prints a Markdown table and writes `comparison.json` beside the runs. Ranges are 95 % intervals of the mean over
-seeds.
+seeds of the search; all networks are tested on the same images, whose choice is in no interval. Random search
+and TPE train every network for as long as macro_micro does in the mean; of few trials, half of TPE's are drawn.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from optuna_tpe import TPE
-from scipy.stats import t as student
 
 import facenas
+from facenas.api.settings import anchored
+from facenas.errors import UserError
 from facenas.files import write_json
 from facenas.runs import open_run
 from facenas.runs.config import RunConfig
@@ -36,36 +37,33 @@ from facenas.runs.presets import load_run_config
 from facenas.runs.search_log import read_results
 from facenas.spaces import Architecture, fingerprint, from_json
 from facenas.strategies import STRATEGIES, Listed, Strategy
+from facenas.studies.findings import mean_interval
 
 SUBSET = {"fidelity": {"fraction": 0.25, "confirm": 1.0, "finalists": 2}}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "macro_micro": ("macro_micro", {}),
     "macro_micro + subset": ("macro_micro", SUBSET),
     "trend": ("trend", {}),
+    "trend, no micro": ("trend", {"micro": False}),
     "trend + inherit": ("trend", {"inherit": 2, "micro": False, "fidelity": {"fraction": 1.0, "finalists": 1}}),
     "trend + subset": ("trend", SUBSET),
     "joint": ("joint", {}),
     "random": ("random", {}),
+    "random + subset": ("random", SUBSET),
     "tpe": ("tpe", {}),
 }
-ANYTIME = (
-    "joint",
-    "random",
-    "tpe",
-)  # may cost what macro_micro does; looked at as well at these shares of that
-SHARES = (0.2, 0.5)
+ANYTIME = ("joint", "random", "random + subset", "tpe")  # cost what macro_micro does
+SHARES = (0.2, 0.5)  # of that, at which most of them are seen as well
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found after `images` images; share: of macro_micro's, 1 at its own end."""
+    """What a search has found after these trials; share: of macro_micro's images, 1 at its own end."""
 
     method: str
     seed: int
     share: float
-    images: int
-    trials: int
-    seconds: float
+    trials: list[dict[str, Any]]
     architecture: Architecture
     protocol: dict[str, Any]
 
@@ -73,6 +71,21 @@ class Found:
     def name(self) -> str:
         """Of the training that tells its quality."""
         return fingerprint([self.architecture.to_json(), self.protocol])[:12]
+
+    @property
+    def images(self) -> int:
+        """Trained on in all trials."""
+        return int(summed(self.trials, "images"))
+
+    @property
+    def seconds(self) -> float:
+        """Of all trials together, one after another."""
+        return summed(self.trials, "seconds")
+
+
+def summed(trials: list[dict[str, Any]], name: str) -> float:
+    """Over trials; one that came twice was made once."""
+    return float(sum({line["key"]: line[name] for line in trials}.values()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -102,11 +115,10 @@ def search_all(config: RunConfig, options: argparse.Namespace, seed: int) -> Ite
         done = search_or_resume(folder, options, strategy_of(method, config, cost), seed)
         lines = read_journal(folder / "trials.jsonl")
         cost = cost or _cost(lines)
-        if method in ANYTIME:
+        if method in ANYTIME and method != "random + subset":
             yield from (so_far(method, seed, folder, share, share * cost.images) for share in SHARES)
         arch, protocol = from_json(done["architecture"]), done.get("protocol", {})
-        seconds = lines[-1]["search_seconds"]
-        yield Found(method, seed, 1.0, _images(lines), len(lines), seconds, arch, protocol)
+        yield Found(method, seed, 1.0, lines, arch, protocol)
 
 
 def strategy_of(method: str, config: RunConfig, cost: Cost | None) -> Strategy:
@@ -116,42 +128,49 @@ def strategy_of(method: str, config: RunConfig, cost: Cost | None) -> Strategy:
     known = cls.Settings.model_fields.keys() - {"epochs"}
     kept = {key: value for key, value in config.search.model_dump(mode="json").items() if key in known}
     if method in ANYTIME and cost:
-        count = max(4, round(cost.images / (cost.epochs * cost.epoch)))
+        part = more["fidelity"]["fraction"] if more else 1.0  # its finalists cost two whole trainings
+        count = max(4, round((cost.images / (cost.epochs * cost.epoch) - 2 * (part < 1)) / part))
         size = {"population": count, "generations": 1} if name == "random" else {"trials": count}
-        more = {"epochs": cost.epochs, **size}
+        more = {**more, "epochs": cost.epochs, **size}
     return cls(**{**kept, **more})
 
 
 def search_or_resume(
     folder: Path, options: argparse.Namespace, strategy: Strategy, seed: int, more: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What the search in `folder` found, made or finished now."""
-    if (folder / "run.yaml").exists():
-        best = open_run(folder.parent, folder.name).best()
-        return best or facenas.resume(folder, reuse=options.reuse).details
-    return facenas.search(
-        options.preset,
-        strategy=strategy,
-        data=options.data,
-        seed=seed,
-        workers=options.workers,
-        settings=[*options.set, *more],
-        run=folder,
-        reuse=options.reuse,
-    ).details
+    """What the search in `folder` found, made or finished now; raises UserError when it is another's."""
+    settings = [*options.set, *more]
+    if not (folder / "run.yaml").exists():
+        return facenas.search(
+            options.preset,
+            strategy=strategy,
+            data=options.data,
+            seed=seed,
+            workers=options.workers,
+            settings=settings,
+            run=folder,
+            reuse=options.reuse,
+        ).details
+    group = {"strategy": STRATEGIES.name_of(type(strategy)), **strategy.settings.model_dump(mode="json")}
+    given = {"data.name": options.data, "seed": seed, "search": group}
+    config = anchored(load_run_config(options.preset, settings, given))
+    run, elsewhere = open_run(folder.parent, folder.name), {"execution"}
+    if run.config.model_dump(exclude=elsewhere) != config.model_dump(exclude=elsewhere):
+        raise UserError(f"{folder}: is a run of other settings; give another --runs-dir")
+    return run.best() or facenas.resume(folder, reuse=options.reuse).details
 
 
 def so_far(method: str, seed: int, folder: Path, share: float, most: float) -> Found:
     """What the search had found after the trials that cost up to `most` images, the first trial at least."""
     run, lines = open_run(folder.parent, folder.name), read_journal(folder / "trials.jsonl")
-    count = next((n for n in range(len(lines), 1, -1) if _images(lines[:n]) <= most), 1)
+    count = next((n for n in range(len(lines), 1, -1) if summed(lines[:n], "images") <= most), 1)
     strategy = run.config.build_strategy(run.config.build_space(run.about["data"]))
     for result in read_results(folder)[:count]:
         strategy.ask()
         strategy.tell(result)
-    told, seconds = strategy.result(), lines[count - 1]["search_seconds"]
+    told = strategy.result()
     arch, protocol = from_json(told["architecture"]), told.get("protocol", {})
-    return Found(method, seed, share, _images(lines[:count]), count, seconds, arch, protocol)
+    return Found(method, seed, share, lines[:count], arch, protocol)
 
 
 def train_alike(options: argparse.Namespace, found: list[Found]) -> dict[str, list[float]]:
@@ -170,8 +189,11 @@ def train_alike(options: argparse.Namespace, found: list[Found]) -> dict[str, li
     options = argparse.Namespace(**{**vars(options), "reuse": earlier})
     on_test = ["data.select_on=test", f"data.data_fraction={options.fraction}"]
     search_or_resume(folder, options, listed, 0, on_test)
-    last = [result.history[-1]["accuracy"] if result.history else 0.0 for result in read_results(folder)]
-    return {name: last[number :: len(networks)] for number, name in enumerate(networks)}
+    results = read_results(folder)
+    return {
+        name: [one.history[-1]["accuracy"] for one in results[number :: len(networks)] if one.history]
+        for number, name in enumerate(networks)
+    }
 
 
 def rows(found: list[Found], quality: dict[str, list[float]]) -> Iterator[dict[str, Any]]:
@@ -186,7 +208,7 @@ def rows(found: list[Found], quality: dict[str, list[float]]) -> Iterator[dict[s
             "share": share,
             "images": statistics.fmean(one.images for one in ours),
             "ratio": statistics.fmean(one.images / base[one.seed].images for one in ours),
-            "trials": statistics.fmean(one.trials for one in ours),
+            "trials": statistics.fmean(len(one.trials) for one in ours),
             "seconds": statistics.fmean(one.seconds for one in ours),
             "parameters": statistics.fmean(one.architecture.count_parameters() for one in ours),
             "accuracy": statistics.fmean(mean[one.name] for one in ours),
@@ -197,15 +219,14 @@ def rows(found: list[Found], quality: dict[str, list[float]]) -> Iterator[dict[s
 
 
 def half_range(values: list[float]) -> float | None:
-    """Half of the 95 % interval of the mean, by Student's t; None of fewer than two."""
-    if len(values) < 2:
-        return None
-    return float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    """Half of the 95 % interval of the mean; None of fewer than two."""
+    interval = mean_interval(values)
+    return None if interval.high is None else interval.high - interval.value
 
 
 def table(found: list[dict[str, Any]]) -> str:
     """As Markdown."""
-    heads = ("strategy", "images", "of macro_micro's", "trials", "wall clock", "parameters", "final accuracy")
+    heads = ("strategy", "images", "of macro_micro's", "trials", "training", "parameters", "final accuracy")
     lines = [[*heads, "against macro_micro"], ["---"] * 8]
     for row in found:
         stopped = f", at {100 * row['share']:.0f} %" * (row["share"] < 1)
@@ -228,16 +249,11 @@ def _plus_minus(half: float | None) -> str:
     return "" if half is None else f" ± {half:.2f}"
 
 
-def _images(lines: list[dict[str, Any]]) -> int:
-    """Trained on in these trials; one that came twice was trained once."""
-    return sum({line["key"]: line["images"] for line in lines}.values())
-
-
 def _cost(lines: list[dict[str, Any]]) -> Cost:
     """The usual long trial: the mean of those of the first two phases, weighed by their epochs."""
     long = [line["epochs"] for line in lines if line["phase"] in ("depth", "width")]
     epochs = round(sum(n * n for n in long) / sum(long))
-    return Cost(_images(lines), epochs, lines[0]["images"] // lines[0]["epochs"])
+    return Cost(int(summed(lines, "images")), epochs, lines[0]["images"] // lines[0]["epochs"])
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -246,7 +262,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", help="instead of the preset's")
     parser.add_argument("--runs-dir", type=Path, required=True)
     parser.add_argument("--strategies", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--seeds", type=int, default=1, help="searches of each")
+    parser.add_argument("--seeds", type=int, default=3, help="searches of each")
     parser.add_argument("--epochs", type=int, default=20, help="of the final training")
     parser.add_argument("--fraction", type=float, default=1.0, help="of the images in the final training")
     parser.add_argument("--repeats", type=int, default=3, help="final trainings of each network")

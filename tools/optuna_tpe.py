@@ -19,7 +19,10 @@ from facenas.strategies.base import StrategySettings
 
 
 class TPE(Strategy):
-    """TPE with Optuna's defaults; `batch` networks are suggested at once, so that as many workers are busy."""
+    """TPE with Optuna's defaults, but that at most half of its networks are drawn at random.
+
+    `batch` networks are suggested at once, so that as many workers are busy.
+    """
 
     class Settings(StrategySettings):
         """Epochs of every candidate, how many there are, and how many at once."""
@@ -33,7 +36,9 @@ class TPE(Strategy):
     def begin(self) -> None:
         """A study of its own, in memory: a resume tells it again what the journal holds."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=self.seed, constant_liar=True)
+        sampler = optuna.samplers.TPESampler(
+            n_startup_trials=max(3, min(10, self.settings.trials // 2)), seed=self.seed, constant_liar=True
+        )
         self.study = optuna.create_study(direction="maximize", sampler=sampler)
         self.told = 0
         self.best: tuple[float, Any] = (-1.0, None)

@@ -149,7 +149,7 @@ def _result(path: Path, number: int, trial: dict[str, Any]) -> TrialResult:
     numbers = {name: _number(value) for name, value in values.items()}
     measured = {name: value for name, value in numbers.items() if value is not None}
     status: Literal["ok", "failed"] = "failed" if trial.get("status") == "failed" else "ok"
-    told = {name: trial[name] for name in ("key", "validated", "right_bits") if name in trial}
+    told = {name: trial[name] for name in ("key", "correct", "validated", "right_bits") if name in trial}
     return TrialResult(status=status, accuracy=accuracy, train_accuracy=train_accuracy, values=measured, **told)
 
 

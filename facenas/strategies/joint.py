@@ -123,7 +123,8 @@ class Joint(Strategy):
     smaller and is as good as the most accurate one kept, within noise. Settings whose moves have lost are tried
     after others. A round ends when all moves were tried since the last one kept. The next one begins with the
     best, trained again with other draws: unless it is kept by the same rule, beside the start of the round
-    before, that round has found nothing, and the search is over. Else it ends after `trials`.
+    before, that round has found nothing, and the search is over. Else it ends after `trials`, of which the last
+    is for the moves of a round that is under way.
     """
 
     class Settings(StrategySettings):
@@ -144,6 +145,7 @@ class Joint(Strategy):
     _best: Judged
     _start: Judged  # of this round
     _most_accurate: TrialResult  # of those kept in this round
+    _most_accurate_start: TrialResult  # of all rounds
 
     def begin(self) -> None:
         """Stands before the start: the space's, trained by the recipe as it is."""
@@ -171,8 +173,11 @@ class Joint(Strategy):
         self._seen |= {_content(self._wanted)}
         self._told += 1
         kept, over = self._judge_move(judged) if self._move else self._judge_round(judged)
-        over = over or self._told == self.settings.trials
-        self._wanted = None if over else self._next(self._wanted.phase)
+        left, last = self.settings.trials - self._told, self._wanted.phase
+        if over or not left:
+            self._wanted = None
+        else:  # the last trial is for what this round has kept
+            self._wanted = self._another_round() if left == 1 else self._next(last)
         return Decision.KEPT if kept else Decision.REJECTED
 
     def look_ahead(self, count: int, known: Known) -> list[Candidate]:
@@ -213,7 +218,8 @@ class Joint(Strategy):
 
     def _judge_round(self, judged: Judged) -> tuple[bool, bool]:
         """Whether what the last round kept is worth it in this training too; else its moves are undone."""
-        if self._round and not self._is_kept(judged, self._start, self._start[1]):
+        # Beside the most accurate start of all rounds: what each round loses within noise would add up, too.
+        if self._round and not self._is_kept(judged, self._start, self._most_accurate_start):
             self._best, self._moves = self._start, self._moves[: self._moves_before]
             return False, True
         if not self._round:
@@ -223,6 +229,8 @@ class Joint(Strategy):
 
     def _begin_round(self, judged: Judged) -> None:
         self._best = self._start = judged
+        before = self._most_accurate_start if self._round else judged[1]
+        self._most_accurate_start = max(before, judged[1], key=lambda one: one.accuracy)
         self._most_accurate = judged[1]
         self._moves_before = len(self._moves)
 
@@ -246,6 +254,10 @@ class Joint(Strategy):
         first, second = (MACRO, PROTOCOL) if last == PROTOCOL else (PROTOCOL, MACRO)
         if found := self._next_of(first) or self._next_of(second):
             return found
+        return self._another_round()
+
+    def _another_round(self) -> Candidate | None:
+        """Begins with the best, trained again; none if the last round has kept nothing."""
         if len(self._moves) == self._moves_before:
             return None
         self._round, self._move, self._seen = self._round + 1, None, frozenset()

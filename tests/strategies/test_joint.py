@@ -173,3 +173,10 @@ def test_the_full_training_follows_the_protocol(tmp_path):
         with suppress(SearchStoppedError):
             facenas.train(found, epochs=1, run=run, settings=settings)
         assert open_run(tmp_path, run.name).config.recipe.lr == rate
+
+
+def test_the_last_trial_is_for_what_was_kept():
+    strategy = bound(protocol=PROTOCOLS, trials=12)
+    asked = searched(strategy, judged)
+    assert len(asked) == 12
+    assert asked[-1][0].budget.repeat == 1, "the moves of the round are tried with other draws"
