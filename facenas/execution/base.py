@@ -127,6 +127,7 @@ class TrialSpec:
                 "architecture": candidate.architecture.to_json(),
                 "epochs": budget.epochs,
                 **({"repeat": budget.repeat} if budget.repeat else {}),
+                **({"judge_last": True} if budget.judge_last else {}),
                 **({"parent": candidate.parent} if candidate.parent else {}),
                 **self.identity,
             }

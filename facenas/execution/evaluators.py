@@ -77,7 +77,7 @@ class TrainAlone(Evaluator):
         return moved
 
     def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
-        """Trains all epochs; the result is that of the best one."""
+        """Trains all epochs; the result is that of the best one that was judged."""
         from facenas.data import open_data
         from facenas.device import pick_device
         from facenas.training.tasks import TaskContext, build_task
@@ -103,6 +103,10 @@ class TrainAlone(Evaluator):
         best: Score | None = None
         for epoch in range(epochs):
             metrics = trainer.run_epoch(epoch, stop)
+            if candidate.budget.judge_last and epoch + 1 < epochs:
+                history.append(metrics)
+                on_epoch(metrics)
+                continue
             score = task.score()
             assert score is not None, "a candidate is always judged"
             correct = int(score.right.sum())

@@ -97,7 +97,7 @@ def _compare_trial(
     asked = {**arch.to_json(), "phase": candidate.phase, "epochs": candidate.budget.epochs}
     if recorded.ours:
         asked |= {"data_fraction": recorded.data_fraction * candidate.budget.data_fraction}
-        asked |= {"repeat": None, "parent": None, "protocol": None} | told_of(candidate)
+        asked |= dict.fromkeys(("repeat", "judge_last", "parent", "protocol")) | told_of(candidate)
     for field in asked if recorded.ours else _COMPARED:
         if asked[field] != trial.get(field):
             logged = trial.get(field)

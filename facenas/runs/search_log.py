@@ -173,8 +173,9 @@ class SearchLog:
 def told_of(candidate: Candidate) -> dict[str, Any]:
     """What a journal tells of a candidate that is not trained as usual, by its key in a line."""
     protocol = {name: list(v) if isinstance(v, tuple) else v for name, v in candidate.protocol}
-    told = {"repeat": candidate.budget.repeat, "parent": candidate.parent, "protocol": protocol}
-    return {name: value for name, value in told.items() if value}
+    budget = candidate.budget
+    told = {"repeat": budget.repeat, "judge_last": budget.judge_last, "parent": candidate.parent}
+    return {name: value for name, value in {**told, "protocol": protocol}.items() if value}
 
 
 def is_other_decision(line: dict[str, Any], decision: Decision) -> bool:

@@ -27,11 +27,14 @@ class Budget:
     """What a candidate may cost: epochs, and the part (0..1) of the training images that it sees.
 
     repeat: which of several trainings alike this is, each with draws of its own; their mean is less noisy.
+    judge_last: whether it is judged after its last epoch alone, so that no epoch is chosen by what it is judged
+    on, in place of after each.
     """
 
     epochs: int
     data_fraction: float = 1.0
     repeat: int = 0
+    judge_last: bool = False
 
 
 @dataclass(frozen=True)

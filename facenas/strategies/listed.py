@@ -32,8 +32,8 @@ class ListedNetwork(Config):
 class Listed(Strategy):
     """The strategy: all networks of the list for `epochs`, `repeats` times each, whatever comes out.
 
-    With `data.select_on: test` and the accuracy after the last epoch, this is a final training on a part of
-    the images (`data.data_fraction`), which runs on all workers and is resumed as a search is.
+    They are judged after the last epoch. So with `data.select_on: test` this is a final training, also on a
+    part of the images (`data.data_fraction`), that runs on all workers and is resumed as a search is.
     """
 
     class Settings(StrategySettings):
@@ -54,7 +54,7 @@ class Listed(Strategy):
         self._wanted = [
             Candidate(
                 architecture,
-                Budget(self.settings.epochs, repeat=repeat),
+                Budget(self.settings.epochs, repeat=repeat, judge_last=True),
                 "listed",
                 network.name or f"network {number + 1}",
                 tuple((key, _frozen(value)) for key, value in network.protocol.items()),
