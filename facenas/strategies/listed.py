@@ -32,8 +32,9 @@ class ListedNetwork(Config):
 class Listed(Strategy):
     """The strategy: all networks of the list for `epochs`, `repeats` times each, whatever comes out.
 
-    They are judged after the last epoch. So with `data.select_on: test` this is a final training, also on a
-    part of the images (`data.data_fraction`), that runs on all workers and is resumed as a search is.
+    They are judged after the last epoch (`judge_last`). So with `data.select_on: test` this is a final
+    training, also on a part of the images (`data.data_fraction`), that runs on all workers and is resumed as a
+    search is.
     """
 
     class Settings(StrategySettings):
@@ -42,6 +43,7 @@ class Listed(Strategy):
         networks: tuple[ListedNetwork, ...] = ()
         epochs: int = Field(10, ge=1)
         repeats: int = Field(1, ge=1)
+        judge_last: bool = True
 
     needs = ("start",)
 
@@ -54,7 +56,7 @@ class Listed(Strategy):
         self._wanted = [
             Candidate(
                 architecture,
-                Budget(self.settings.epochs, repeat=repeat, judge_last=True),
+                Budget(self.settings.epochs, repeat=repeat, judge_last=self.settings.judge_last),
                 "listed",
                 network.name or f"network {number + 1}",
                 tuple((key, _frozen(value)) for key, value in network.protocol.items()),

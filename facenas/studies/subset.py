@@ -98,7 +98,8 @@ class Subset(Study):
         if settings.again:
             lines = read_journal(run.folder / "trials.jsonl")
             networks = [{"architecture": from_json(line).to_json()} for line in lines]
-            listed = strategy("listed", networks=networks, epochs=settings.epochs, repeats=2)
+            twice = {"networks": networks, "epochs": settings.epochs, "repeats": 2, "judge_last": False}
+            listed = strategy("listed", **twice)  # the first of each is known, by its key
             run = yield Member("again", varied(config, search=listed))
             parts.append(read_part(run, 1.0, len(networks)))
         return findings(parts, settings.epochs, settings.draws, config.seed)
