@@ -67,7 +67,7 @@ def write_report(run: Run) -> Path | None:
             "the report could not be written (%s: %s); `facenas report %s` tries again",
             type(error).__name__,
             str(error).splitlines()[0] if str(error) else "no reason given",
-            run.name,
+            run.called,
         )
         return None
 

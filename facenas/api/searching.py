@@ -16,6 +16,7 @@ from facenas.api.settings import (
     Settings,
     anchored,
     as_group,
+    as_list,
     configure,
     data_facts,
     data_name,
@@ -33,6 +34,7 @@ from facenas.spaces import SPACES, Architecture, SearchSpace, from_json
 from facenas.strategies import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
+    from facenas.api.studying import StudyResult
     from facenas.runs.driver import StopRule
     from facenas.runs.extend import OtherRun
 
@@ -148,16 +150,25 @@ def resume(
     until: str | datetime | None = None,
     reuse: str | Path | Sequence[str | Path] = (),
     command: str | None = None,
-) -> SearchResult:
+) -> SearchResult | StudyResult:
     """Goes on with a search that was stopped or killed; no finished trial is judged again.
 
     A search that has ended is only reported, unless it is extended. settings: others than it began with, which
     may not change what was decided (more generations, deeper bounds, `micro`, looser limits); retry_failed:
     failed trials are made again. Classes and functions that a notebook defined are found if it has defined them
     again. callbacks: for this call alone, beside those that the run names. The others, and what it raises, as
-    `search`.
+    `search`. A study goes on with its runs to its end; it takes settings of the group `execution`, retry_failed
+    and reuse, and gives what `study` does.
     """
-    opened, command = open_named(run, runs_dir), command or python_call("resume")
+    from facenas.api.studying import is_study, resume_study
+
+    command = command or python_call("resume")
+    if folder := is_study(run, runs_dir):
+        limits = {"max_trials": max_trials, "max_hours": max_hours, "until": until}
+        wrong = [name for name, value in limits.items() if value is not None]
+        wrong += ["callbacks"] if callbacks else []
+        return resume_study(folder, as_list(settings), wrong, retry_failed, reuse, command)
+    opened = open_named(run, runs_dir)
     stop, others = _stop_rule(max_trials, max_hours, until), _other_runs(reuse, runs_dir)
     config = anchored(configure(opened.config, settings, {}, ())) if settings else opened.config
     told = build_callbacks(config.callbacks, callbacks)
@@ -217,7 +228,7 @@ def search_run(run: Run, stop: StopRule, reuse: list[OtherRun], given: Sequence[
 
     callbacks, result = Callbacks([SearchProgress(), *given]), None
     try:
-        with run.lock(), stoppable(f"stopped; `facenas resume {run.name}` goes on"):
+        with run.lock(), stoppable(f"stopped; `facenas resume {run.study or run.name}` goes on"):
             found = run_search(run, callbacks, stop, reuse)
         result = _search_result(run, found)
     finally:
@@ -226,8 +237,8 @@ def search_run(run: Run, stop: StopRule, reuse: list[OtherRun], given: Sequence[
         log.warning(
             "stopped before its end, as asked; `facenas resume %s` goes on, `facenas train %s --so-far` trains "
             "the best so far",
-            run.name,
-            run.name,
+            run.study or run.name,
+            run.called,
         )
     elif "tau" in found and (warning := rank_warning(found["tau"])):
         log.warning("%s", warning)

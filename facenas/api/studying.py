@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facenas.api.folders import RUNS, label_of, python_call, run_place, stoppable
-from facenas.api.settings import Settings, anchored, as_list, data_facts, data_name
+from facenas.api.settings import Settings, anchored, as_list, configure, data_facts, data_name
 from facenas.config import read_yaml, validate
 from facenas.errors import UserError
 from facenas.execution import check_execution
-from facenas.files import reading
+from facenas.files import reading, write_text
 from facenas.runs import Run, create_run, open_run
 from facenas.runs.config import RunConfig
-from facenas.runs.run import as_yaml, check_new, create_folder, locked, origin
+from facenas.runs.run import STUDY, as_yaml, check_new, create_folder, locked, origin
 
 if TYPE_CHECKING:
     from facenas.studies import Findings, Member, Study
+    from facenas.studies.base import Conduct
 
 log = logging.getLogger(__name__)
-
-STUDY = "study.yaml"
 
 
 @dataclass(frozen=True)
@@ -101,64 +101,134 @@ def is_study(run: str | Path, runs_dir: str | Path | None = None) -> Path | None
     return None
 
 
-def conduct(folder: Path, reuse: str | Path | Sequence[str | Path] = (), make: bool = True) -> StudyResult:
+def resume_study(
+    folder: Path,
+    settings: Sequence[str],
+    others: Collection[str],
+    retry_failed: bool,
+    reuse: str | Path | Sequence[str | Path],
+    command: str,
+) -> StudyResult:
+    """What `facenas.resume` does with a study. others: names of what was given and is for searches alone."""
+    if wrong := [*others, *(one for one in settings if not one.startswith("execution."))]:
+        raise UserError(
+            f"{folder}: is a study, which goes on to its end as it began; it takes workers, executor, address, "
+            f"retry_failed and reuse, not {', '.join(wrong)}"
+        )
+    return conduct(folder, reuse, settings=settings, retry_failed=retry_failed, command=command)
+
+
+def conduct(
+    folder: Path,
+    reuse: str | Path | Sequence[str | Path] = (),
+    make: bool = True,
+    settings: Sequence[str] = (),
+    retry_failed: bool = False,
+    command: str = "",
+) -> StudyResult:
     """Goes on with the study in `folder`, to its findings; runs that have ended are not made again.
 
-    make: False raises UserError for a run that has not ended, in place of going on with it.
+    make: False raises UserError for a run that has not ended, in place of going on with it. settings: others of
+    the group `execution`, which the study keeps; retry_failed: failed trials are made again; command: that
+    asked for these changes.
     """
     from facenas.report.study_page import write_study
-    from facenas.studies.base import STUDIES
 
-    with reading(folder / STUDY):
-        about = read_yaml(folder / STUDY)
-        config = validate(RunConfig, about.get("config"), f"{folder / STUDY}: config")
-        own = dict(about["study"])
-        cls = STUDIES.get(own.pop("kind"))
-        studied = cls(validate(cls.Settings, own, f"{folder / STUDY}: study"))
-    with locked(folder), stoppable(f"stopped; `facenas resume {folder.name}` goes on"):
-        found = _findings(folder, studied, config, about, reuse, make)
+    about, config, studied = _read(folder)
+    with (
+        locked(folder, "its study is under way"),
+        stoppable(f"stopped; `facenas resume {folder}` goes on"),
+    ):
+        if settings:
+            config = anchored(configure(config, settings, {}, ()))
+            check_execution(config.execution, config.import_main)
+            about["config"] = config.model_dump(mode="json")
+            write_text(folder / STUDY, as_yaml(about))
+        member = partial(_ended, folder)
+        if make:
+            take_up = partial(_taken_up, retry_failed=retry_failed, command=command or about["command"])
+            member = partial(_made, folder, about, reuse, take_up)
+        found = _findings(studied.conduct(config, about["data"]), member)
         report = write_study(folder, studied.title, found, about)
     return StudyResult(folder, found.summary, found.values, report)
 
 
-def _findings(
-    folder: Path, studied: Study, config: RunConfig, about: dict[str, Any], reuse: Any, make: bool
-) -> Findings:
-    steps, run = studied.conduct(config, about["data"]), None
+def _read(folder: Path) -> tuple[dict[str, Any], RunConfig, Study]:
+    """All of `study.yaml`, its settings, and the study; raises UserError for what is missing or wrong."""
+    from facenas.studies.base import build_study
+
+    path = folder / STUDY
+    with reading(path, "restore the file, or begin the study anew"):
+        about = read_yaml(path)
+        config = validate(RunConfig, about.get("config"), f"{path}: config")
+        studied = build_study(about.get("study"), path)
+    for key, kind in (("name", str), ("command", str), ("data", dict)):
+        if not isinstance(about.get(key), kind):
+            raise UserError(f"{path}: tells no {key}; restore the file, or begin the study anew")
+    return about, config, studied
+
+
+def _findings(steps: Conduct, member: Callable[[Member], Run]) -> Findings:
     try:
         wanted = next(steps)
         while True:
-            run = _member(folder, wanted, about, reuse, make)
-            wanted = steps.send(run)
+            wanted = steps.send(member(wanted))
     except StopIteration as end:
         found: Findings = end.value
         return found
 
 
-def _member(folder: Path, wanted: Member, about: dict[str, Any], reuse: Any, make: bool) -> Run:
-    """The run, its search ended."""
+def _ended(folder: Path, wanted: Member) -> Run:
+    """The run, which has ended; raises UserError when it has not."""
+    run = _opened(folder, wanted)
+    if run is None or run.best() is None:
+        raise UserError(f"{folder}: its study has not ended; `facenas resume {folder}` goes on")
+    return run
+
+
+def _made(
+    folder: Path, about: dict[str, Any], reuse: Any, take_up: Callable[[Run, RunConfig], Run], wanted: Member
+) -> Run:
+    """The run, its search ended. take_up: what is done first to one that was there."""
     from facenas.api.searching import as_paths, search_run
     from facenas.runs.driver import StopRule
     from facenas.runs.extend import other_runs
 
-    config = anchored(wanted.config)
-    if (folder / wanted.name / "run.yaml").is_file():
-        run = open_run(folder, wanted.name)
-        if run.config.model_dump(exclude={"execution"}) != config.model_dump(exclude={"execution"}):
-            raise UserError(
-                f"{run.folder}: has other settings than its study asks for; move it away, and resume the study"
-            )
-    elif not make:
-        raise UserError(f"{folder}: its study has not ended; `facenas resume {folder.name}` goes on")
+    if run := _opened(folder, wanted):
+        run = take_up(run, wanted.config)
     else:
+        config = anchored(wanted.config)
         run = create_run(folder, wanted.name, config, _facts(config, about), about["command"])
     if run.best() is None:
-        if not make:
-            raise UserError(f"{folder}: its study has not ended; `facenas resume {folder.name}` goes on")
         log.info("study %s: %s", folder.name, wanted.name)
         beside = [path.parent for path in sorted(folder.glob("*/run.yaml")) if path.parent != run.folder]
         others = other_runs(folder.parent, [*beside, *as_paths(reuse)])
         search_run(run, StopRule(), others, [])
+    return run
+
+
+def _opened(folder: Path, wanted: Member) -> Run | None:
+    """The run, if it is there; raises UserError when it is another."""
+    if not (folder / wanted.name / "run.yaml").is_file():
+        return None
+    run, config = open_run(folder, wanted.name), anchored(wanted.config)
+    if run.config.model_dump(exclude={"execution"}) != config.model_dump(exclude={"execution"}):
+        raise UserError(
+            f"{run.folder}: has other settings than its study asks for; move it away, and resume the study"
+        )
+    return run
+
+
+def _taken_up(run: Run, config: RunConfig, retry_failed: bool, command: str) -> Run:
+    """The run, ready to go on: executed as `config` says, its failed trials made again if `retry_failed`."""
+    from facenas.runs import extend
+
+    with run.lock():
+        if retry_failed:
+            run = extend.retry_failed(run, command)
+        if run.best() is None:
+            config = run.config.model_copy(update={"execution": config.execution})
+            run = extend.extend(run, config, command)
     return run
 
 

@@ -114,15 +114,12 @@ def resume(
     """Go on with a search that was stopped or killed; finished trials are not trained again.
 
     With --set, a search is extended, one that has ended too: more generations, deeper bounds, micro=true,
-    looser limits. Settings that would change what was decided are refused. A study goes on, too.
+    looser limits. Settings that would change what was decided are refused. A study goes on to its end, with
+    --workers, --executor, --address, --retry-failed and --reuse.
     """
     import facenas
-    from facenas.api.studying import conduct, is_study
     from facenas.cli.study import show_study
 
-    if study := is_study(run, runs_dir):
-        show_study(conduct(study, reuse or ()), as_json)
-        return
     where = {"executor": executor, "address": address, "workers": workers}
     given = as_settings({f"execution.{name}": value for name, value in where.items()})
     found = facenas.resume(
@@ -136,7 +133,10 @@ def resume(
         reuse=reuse or (),
         command=shell_command(),
     )
-    show(found.to_json(), as_json)
+    if isinstance(found, facenas.StudyResult):
+        show_study(found, as_json)
+    else:
+        show(found.to_json(), as_json)
 
 
 def replay(
@@ -145,7 +145,9 @@ def replay(
 ) -> None:
     """Check a recorded search against the engine, decision by decision."""
     from facenas.runs.replay import replay as replay_log
+    from facenas.runs.run import check_is_no_study
 
+    check_is_no_study(log, log)
     comparison = replay_log(log)
     if as_json:
         show(comparison.to_json(), as_json)
@@ -178,6 +180,8 @@ def report(
     from facenas.runs import open_run
 
     if study := is_study(run, runs_dir):
+        if budget or beside or watch:
+            raise UserError(f"{run}: is a study; --budget, --beside and --watch are for one of its runs")
         show({"report": str(conduct(study, make=False).report)}, as_json)
         return
     folder = open_run(runs_dir, run).folder

@@ -21,7 +21,7 @@ from facenas.report.drawing import brief
 from facenas.report.format import count, exactly, many, percent, rate, titled
 from facenas.report.front import Beside, Front, Growth, RankCheck, Valued
 from facenas.report.read import Epoch, Trial, Verification, phases, stages
-from facenas.studies.findings import Chart
+from facenas.studies.findings import Chart, finite
 
 Figure = dict[str, Any]
 Point = tuple[float, float | None]
@@ -222,14 +222,15 @@ def chart_plot(chart: Chart) -> Figure:
         if one.kind == "line":
             mode, style = "lines" if len(points) > 1 else "markers", {"line": {"color": shade, "width": 2}}
         if one.low and one.high and one.kind == "line":
-            around = [*zip(one.x, one.high, strict=True), *reversed([*zip(one.x, one.low, strict=True)])]
+            band = [ends for ends in zip(one.x, one.low, one.high, strict=True) if np.isfinite(ends).all()]
+            around = [*((x, high) for x, _, high in band), *((x, low) for x, low, _ in reversed(band))]
             red, green, blue = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
             fill: Figure = {"fill": "toself", "fillcolor": f"rgba({red},{green},{blue},0.15)"}
             fill["line"] = {"width": 0}
             traces.append(_trace(name, "lines", around, showlegend=False, **fill))
         elif one.low and one.high:
             bars = zip(one.y, one.low, one.high, strict=True)
-            up, down = zip(*((high - y, y - low) for y, low, high in bars), strict=True)
+            up, down = zip(*((finite(high - y), finite(y - low)) for y, low, high in bars), strict=True)
             style["error_y"] = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
         traces.append(_trace(name, mode, points, hover, **style))
     places = [x for one in chart.series for x in one.x]
@@ -399,8 +400,8 @@ def _trace(
 ) -> Figure:
     """hover: a template, or words for each point; nothing when there are none."""
     x, y = zip(*points, strict=True) if (points := list(points)) else ((), ())
-    values = [None if value is None else round(value, 6) for value in y]
-    trace = {"type": "scatter", "name": name, "mode": mode, "x": list(x), "y": values}
+    values = [None if finite(value) is None else round(value, 6) for value in y]
+    trace = {"type": "scatter", "name": name, "mode": mode, "x": [finite(value) for value in x], "y": values}
     if not hover:
         return {**trace, "hoverinfo": "skip", **style}
     template = hover if isinstance(hover, str) else "%{text}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -21,12 +22,12 @@ def write_study(folder: Path, title: str, found: Findings, about: dict[str, Any]
     `study.json` (summary, values, tables), `tables/NAME.csv` and `.md`, `report.html`. about: its `study.yaml`.
     Raises SearchStoppedError when the disk is full.
     """
+    write_json(folder / "study.json", found.to_json())
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
     for table in found.tables:
         write_text(tables / f"{table.name}.csv", as_csv(table))
         write_text(tables / f"{table.name}.md", as_markdown(table))
-    write_json(folder / "study.json", found.to_json())
     page = render(
         "study.html.j2",
         {chart.name: chart_plot(chart) for chart in found.charts},
@@ -48,7 +49,7 @@ def as_csv(table: Table) -> str:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(as_cells(table.columns))
-    writer.writerows(as_cells("" if cell is None else cell for cell in row) for row in table.rows)
+    writer.writerows(as_cells("" if _is_missing(cell) else cell for cell in row) for row in table.rows)
     return text.getvalue()
 
 
@@ -61,11 +62,15 @@ def as_markdown(table: Table) -> str:
 
 def shown(cell: Cell) -> str:
     """As people read it: large numbers with separators, others with two digits behind the point."""
-    if cell is None:
-        return "-"
     if isinstance(cell, str):
         return cell
+    if cell is None or not math.isfinite(cell):
+        return "-"
     return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.{0 if abs(cell) >= 1000 else 2}f}"
+
+
+def _is_missing(cell: Cell) -> bool:
+    return shown(cell) == "-"
 
 
 def _columns(table: Table) -> list[tuple[Cell, ...]]:

@@ -39,6 +39,7 @@ from facenas.runs.journal import read_journal
 from facenas.runs.search_log import read_results
 from facenas.spaces import Architecture, from_json
 
+STUDY = "study.yaml"
 _LATENCY = "latency.json"
 _PACKAGES = ("facenas", "torch", "torchvision", "numpy", "pydantic")
 
@@ -55,6 +56,16 @@ class Run:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    @property
+    def study(self) -> Path | None:
+        """The folder of the study that it is part of, if it is."""
+        return self.folder.parent if (self.folder.parent / STUDY).is_file() else None
+
+    @property
+    def called(self) -> str:
+        """What commands call it: its name, within a study its folder."""
+        return str(self.folder) if self.study else self.name
 
     @property
     def weights(self) -> Path:
@@ -124,12 +135,15 @@ class Run:
         if best := self.best():
             return best
         best = self.best_so_far()
-        fault = f"{self.folder}: its search has not ended; `facenas resume {self.name}` goes on"
+        goes_on = f"`facenas resume {self.study or self.name}` goes on"
+        fault = f"{self.folder}: its search has not ended; {goes_on}"
         if best is None or best["architecture"] is None:
             raise UserError(f"{fault}, and nothing is found until now")
         if not so_far:
             told = f"{from_json(best['architecture']).summary()}, {best['accuracy']:.2f} %"
-            raise UserError(f"{fault}, `facenas train {self.name} --so-far` trains the best until now ({told})")
+            raise UserError(
+                f"{fault}, `facenas train {self.called} --so-far` trains the best until now ({told})"
+            )
         return best
 
     def trained(self) -> dict[str, Any] | None:
@@ -155,15 +169,13 @@ class Run:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Held by the one process that works in `folder`; see `Run.lock`."""
-    held = FileLock(folder / ".lock", timeout=0)
+def locked(folder: Path, held: str = "another process is working on this run") -> Iterator[None]:
+    """Held by the one process that works in `folder`; see `Run.lock`. held: what is told to another."""
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        held.acquire()
+        lock.acquire()
     except Timeout:
-        raise UserError(
-            f"{folder}: another process is working on this run; wait for it, or stop it first"
-        ) from None
+        raise UserError(f"{folder}: {held}; wait for it, or stop it first") from None
     except OSError as error:
         fault = f"{folder}: cannot be written ({error.strerror})"
         raise UserError(f"{fault}; {remedy_of(error, 'make room and resume the run')}") from None
@@ -171,7 +183,7 @@ def locked(folder: Path) -> Iterator[None]:
         check_place(folder)
         yield
     finally:
-        held.release()
+        lock.release()
 
 
 def describe_found(found: dict[str, Any], image_size: int) -> dict[str, Any]:
@@ -270,7 +282,16 @@ def open_run(runs_dir: Path, name: str) -> Run:
             if not isinstance(data := about.get("data"), dict) or not isinstance(data.get("fingerprint"), str):
                 raise UserError(f"{folder / 'run.yaml'}: tells no fingerprint of its data; restore the file")
             return Run(folder, config, about)
+        check_is_no_study(folder, name)
     raise UserError(f"{name}: no such run in {runs_dir}; `facenas runs` lists them, --runs-dir looks elsewhere")
+
+
+def check_is_no_study(folder: Path, name: str | Path) -> None:
+    """Raises UserError when the folder, which was called `name`, is that of a study and not of a run."""
+    if (folder / STUDY).is_file():
+        begun = sorted(path.parent for path in folder.glob("*/run.yaml"))
+        told = f"name one of its runs, such as {begun[0]}" if begun else "none of its runs has begun"
+        raise UserError(f"{name}: is a study; {told}")
 
 
 def kept_config(folder: Path, tree: Any) -> Any:
@@ -297,7 +318,7 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
             found.append(_row(path.parent, read_yaml(path), best))
         except (UserError, KeyError, TypeError) as error:
             found.append({"run": path.parent.name, "created": "", "state": f"damaged: {error}"})
-    found += [_study_row(path) for path in sorted(runs_dir.glob("[!.]*/study.yaml"))]
+    found += [_study_row(path) for path in sorted(runs_dir.glob(f"[!.]*/{STUDY}"))]
     return sorted(found, key=lambda row: str(row["created"]))
 
 

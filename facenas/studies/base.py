@@ -15,7 +15,6 @@ from facenas.errors import UserError
 from facenas.runs import Run
 from facenas.runs.config import RunConfig
 from facenas.runs.presets import load_run_config
-from facenas.runs.search_log import read_results
 from facenas.strategies import STRATEGIES, TrialResult
 from facenas.studies.findings import Findings
 
@@ -93,19 +92,14 @@ def trained_alike(
 ) -> RunConfig:
     """Settings of a run that trains `networks` (of strategy `listed`) in full and tests after the last epoch.
 
-    fraction: part of the training images. See `last_accuracies`.
+    fraction: part of the training images. See `last_accuracy`.
     """
     search = strategy("listed", networks=list(networks), epochs=epochs, repeats=repeats)
     return varied(config, search=search, data={"select_on": "test", "data_fraction": fraction})
 
 
-def last_accuracies(run: Run) -> list[float]:
-    """Of all trials in order, the accuracy after the last epoch: no epoch was chosen."""
-    return [last_accuracy(result) for result in read_results(run.folder)]
-
-
 def last_accuracy(result: TrialResult) -> float:
-    """After the last epoch; 0 where it failed."""
+    """After the last epoch: no epoch was chosen; 0 where it failed."""
     return float(result.history[-1]["accuracy"]) if result.history else result.accuracy
 
 
@@ -129,18 +123,26 @@ def load_study(
             raise UserError(f"study {preset}: no such study; there are {known}, or give a .yaml file")
         path = shipped("configs") / "studies" / f"{preset}.yaml"
     tree = read_yaml(path)
-    own = tree.pop("study", None)
-    if not isinstance(own, dict) or "kind" not in own:
-        raise UserError(f"{path}: has no group `study` with its kind")
+    own, changed = tree.pop("study", None), {}
     for setting in settings:
         if setting.startswith("study."):
             key, _, text = setting.removeprefix("study.").partition("=")
-            own[key] = _value(setting, text)
+            changed[key] = _value(setting, text)
     rest = [setting for setting in settings if not setting.startswith("study.")]
-    config = load_run_config(tree, rest, overrides, str(path))
-    cls = STUDIES.get(own["kind"])
-    values = {key: value for key, value in own.items() if key != "kind"}
-    return cls(validate(cls.Settings, values, f"{path}: study")), config
+    made = build_study(own, path, changed)
+    return made, load_run_config(tree, rest, overrides, str(path))
+
+
+def build_study(group: Any, path: Path, changed: dict[str, Any] | None = None) -> Study:
+    """The study that the group `study` of the file at `path` says, with some settings changed.
+
+    Raises UserError that names the file.
+    """
+    if not isinstance(group, dict) or "kind" not in group:
+        raise UserError(f"{path}: has no group `study` with its kind")
+    values = {**group, **(changed or {})}
+    cls = STUDIES.get(values.pop("kind"))
+    return cls(validate(cls.Settings, values, f"{path}: study"))
 
 
 def _value(setting: str, text: str) -> Any:

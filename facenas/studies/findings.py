@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
@@ -10,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from facenas.errors import UserError
 
 Cell = str | float | int | None
 Floats = NDArray[np.float64]
@@ -26,25 +29,43 @@ class Interval:
     def __str__(self) -> str:
         return self.shown()
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Low and high; without an interval the value twice."""
+        return (self.value, self.value) if self.low is None or self.high is None else (self.low, self.high)
+
     def shown(self, digits: int = 2, unit: str = "") -> str:
-        """Such as `0.65 (0.49 to 0.78)`."""
+        """Such as `0.65 (0.49 to 0.78)`; `-` where the value is not defined (nan)."""
+        if math.isnan(self.value):
+            return "-"
         ends = "" if self.low is None else f" ({self.low:.{digits}f} to {self.high:.{digits}f})"
         return f"{self.value:.{digits}f}{unit}{ends}"
 
     def to_json(self) -> list[float | None]:
         """Value and ends; null where there is none."""
-        return [None if v is None or math.isnan(v) else v for v in (self.value, self.low, self.high)]
+        return [finite(v) for v in (self.value, self.low, self.high)]
+
+
+def finite(value: float | None) -> float | None:
+    """The number, None in place of nan and infinity, which JSON has no words for."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
 class Table:
-    """name: of its files; columns: heads; a cell None is a missing value; note: what a reader must know."""
+    """name: of its files; columns: heads; a cell None or nan is a missing value; note: what a reader must know.
+
+    Raises UserError for a name that is not of small letters, digits, `-` and `_`.
+    """
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name("table", self.name)
 
 
 @dataclass(frozen=True)
@@ -62,7 +83,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """name: of the figure on the page; log_x: whether x is shown on a logarithmic scale."""
+    """name: of the figure on the page, as of a table; log_x: whether x is shown on a logarithmic scale."""
 
     name: str
     title: str
@@ -70,6 +91,14 @@ class Chart:
     y: str
     series: tuple[Series, ...]
     log_x: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name("chart", self.name)
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not re.fullmatch("[a-z0-9_-]+", name):
+        raise UserError(f"{kind} {name!r}: the name should be of small letters, digits, - and _; rename it")
 
 
 @dataclass(frozen=True)
@@ -82,9 +111,17 @@ class Findings:
     values: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values; null where a number is not finite."""
         tree = asdict(self)
-        return {name: tree[name] for name in ("summary", "values", "tables")}
+        return {name: _plain(tree[name]) for name in ("summary", "values", "tables")}
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_plain(value) for value in tree]
+    return finite(tree) if isinstance(tree, float) else tree
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -109,7 +146,7 @@ def bootstrap(
     the statistic is not defined (nan) is left out.
     """
     rng = np.random.default_rng(seed)
-    value = statistic(np.arange(count))
+    value = float(statistic(np.arange(count)))
     found = np.array([statistic(rng.integers(count, size=count)) for _ in range(draws)])
     found = found[np.isfinite(found)]
     if not len(found):
@@ -118,18 +155,24 @@ def bootstrap(
     return Interval(value, low, high)
 
 
-def spearman(first: ArrayLike, second: ArrayLike) -> float:
-    """Spearman's rank correlation, ties sharing their mean rank; nan where one side is constant."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(first), rankdata(second)
-    if any(np.ptp(rank) == 0 for rank in ranks):
-        return math.nan
-    return float(np.corrcoef(*ranks)[0, 1])
+def spearman(first: ArrayLike, second: ArrayLike) -> Any:
+    """Spearman's rank correlation along the last axis, ties by mean rank; nan where one side is constant."""
+    return _cosine(*(_signs(values).sum(-1) for values in (first, second)))
 
 
-def kendall(first: ArrayLike, second: ArrayLike) -> float:
-    """Kendall's tau-b; nan where one side is constant."""
-    from scipy.stats import kendalltau
+def kendall(first: ArrayLike, second: ArrayLike) -> Any:
+    """Kendall's tau-b along the last axis; nan where one side is constant."""
+    signs = [_signs(values) for values in (first, second)]
+    return _cosine(*(one.reshape(*one.shape[:-2], -1) for one in signs))
 
-    return float(kendalltau(first, second).statistic)
+
+def _signs(values: ArrayLike) -> Floats:
+    """(..., n, n) of (..., n): 1 where the first exceeds the second; a row's sum is 2 (rank - mean rank)."""
+    values = np.asarray(values, float)
+    signs: Floats = np.sign(values[..., :, None] - values[..., None, :])
+    return signs
+
+
+def _cosine(first: Floats, second: Floats) -> Any:
+    with np.errstate(invalid="ignore"):
+        return (first * second).sum(-1) / np.sqrt((first**2).sum(-1) * (second**2).sum(-1))

@@ -8,7 +8,7 @@ epochs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ from facenas.studies.findings import (
 # Spearman's, as published; of the dynamic ranking against the final one, and of parameters against it.
 PUBLISHED = {"epoch 1": 0.65, "parameters": 0.49, "dynamic": 0.85, "parameters and dynamic": 0.91}
 PUBLISHED_RANGE = (76.11, 94.65)
+BY_SIZE = "parameters and dynamic"
+CHOICES = 30  # of as many networks as epochs, out of each sample of the networks
 Numbers = NDArray[np.int64]
 
 
@@ -124,12 +126,13 @@ def findings(trained: Trained, draws: int, seed: int) -> Findings:
 
 
 Pair = tuple[Interval, Interval]  # Spearman's and Kendall's
+Measure = Callable[[Floats, Floats], Any]
 
 
 def correlation(trained: Trained, scores: Floats, draws: int, seed: int) -> Pair:
     """Of scores with the final accuracies, by Spearman and by Kendall; intervals over samples of networks."""
 
-    def of(measure: Callable[[Floats, Floats], float]) -> Interval:
+    def of(measure: Measure) -> Interval:
         return bootstrap(
             lambda some: measure(scores[some], trained.final[some]), len(trained.final), seed, draws
         )
@@ -140,34 +143,32 @@ def correlation(trained: Trained, scores: Floats, draws: int, seed: int) -> Pair
 def dynamic_ranking(trained: Trained, draws: int, seed: int) -> dict[str, Pair]:
     """Of as many networks as there are epochs, sorted by parameters, the k-th is known after k epochs.
 
-    With more networks than epochs, the mean over `draws` random choices; the intervals are the quantiles over
-    choices out of samples of the networks.
+    With more networks than epochs, the mean over `draws` random choices; its intervals are over `draws` samples
+    of the networks, of each the mean over 30 choices.
     """
-    rng, n = np.random.default_rng(seed), len(trained.final)
-    size = min(trained.epochs, n)
-    found: dict[str, list[list[tuple[float, float]]]] = {}
-    for _ in range(draws):
-        for kind, pool in (("all", np.arange(n)), ("sample", rng.integers(n, size=n))):
-            some = rng.choice(pool, size, replace=False)
-            for name, pair in _dynamic(trained, some).items():
-                found.setdefault(name, [[], []])[kind == "sample"].append(pair)
-    return {name: _quantiles(*both) for name, both in found.items()}
+    n = len(trained.final)
+
+    def of(scores: str, measure: Measure) -> Interval:
+        rng = np.random.default_rng([seed, 1])
+
+        def mean(some: Numbers, choices: int = CHOICES) -> float:
+            distinct, counts = np.unique(some, return_counts=True)  # no network is trained twice
+            waits = rng.exponential(size=(choices, len(distinct))) / counts
+            chosen = distinct[np.argsort(waits, axis=1)[:, : trained.epochs]]
+            found = measure(*_dynamic(trained, chosen)[scores])
+            return float(found[np.isfinite(found)].mean()) if np.isfinite(found).any() else np.nan
+
+        return replace(bootstrap(mean, n, seed, draws), value=mean(np.arange(n), draws))
+
+    return {scores: (of(scores, spearman), of(scores, kendall)) for scores in ("dynamic", BY_SIZE)}
 
 
-def _dynamic(trained: Trained, some: Numbers) -> dict[str, tuple[float, float]]:
-    ordered = some[np.argsort(trained.parameters[some], kind="stable")]
-    known = trained.accuracies[ordered, np.arange(len(ordered))]
-    final, sizes = trained.final[ordered], trained.parameters[ordered]
-    return {
-        "dynamic": (spearman(known, final), kendall(known, final)),
-        "parameters and dynamic": (spearman(sizes, known), kendall(sizes, known)),
-    }
-
-
-def _quantiles(values: list[tuple[float, float]], samples: list[tuple[float, float]]) -> Pair:
-    means, (lows, highs) = np.nanmean(values, axis=0), np.nanquantile(samples, [0.025, 0.975], axis=0)
-    first, second = (Interval(*map(float, one)) for one in zip(means, lows, highs, strict=True))
-    return first, second
+def _dynamic(trained: Trained, chosen: Numbers) -> dict[str, tuple[Floats, Floats]]:
+    """What is correlated with what, of (choices, networks) numbers of networks."""
+    order = np.argsort(trained.parameters[chosen], axis=1, kind="stable")
+    ordered = np.take_along_axis(chosen, order, axis=1)
+    known = trained.accuracies[ordered, np.arange(ordered.shape[1])]
+    return {"dynamic": (known, trained.final[ordered]), BY_SIZE: (trained.parameters[ordered], known)}
 
 
 def _json(rho: Interval, tau: Interval) -> dict[str, Any]:
@@ -212,8 +213,8 @@ def _charts(trained: Trained, by_epoch: list[Pair], dynamic: dict[str, Pair]) ->
             epochs,
             tuple(pair[kind].value for pair in by_epoch),
             "line",
-            tuple(pair[kind].low or 0.0 for pair in by_epoch),
-            tuple(pair[kind].high or 0.0 for pair in by_epoch),
+            tuple(pair[kind].ends[0] for pair in by_epoch),
+            tuple(pair[kind].ends[1] for pair in by_epoch),
         )
         for kind, name in enumerate(("Spearman", "Kendall"))
     )

@@ -207,7 +207,7 @@ def _curves(found: Sequence[Agreement]) -> Chart:
 
 
 def _series(name: str, points: Sequence[tuple[Part, Interval]], kind: Any) -> Series:
-    values = [(100 * part.fraction, one.value, one.low or 0.0, one.high or 0.0) for part, one in points]
+    values = [(100 * part.fraction, one.value, *one.ends) for part, one in points]
     x, y, low, high = (tuple(column) for column in zip(*values, strict=True))
     return Series(name, x, y, kind, low, high)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -11,9 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from facenas.studies.findings import bootstrap, kendall, mean_interval, spearman
+from facenas.errors import UserError
+from facenas.report.plots import chart_plot
+from facenas.report.study_page import write_study
+from facenas.studies.findings import (
+    Chart,
+    Findings,
+    Interval,
+    Table,
+    bootstrap,
+    kendall,
+    mean_interval,
+    spearman,
+)
 from facenas.studies.ranking import Trained, correlation, dynamic_ranking, findings
 
+ABOUT = {"name": "s", "study": {"kind": "ranking"}, "config": {"data": {"name": "digits"}}}
 SCORES = st.lists(st.integers(0, 9), min_size=3, max_size=30)
 
 
@@ -34,6 +48,7 @@ def test_intervals_of_means_are_students():
     low, high = stats.t.interval(0.95, 3, loc=3.75, scale=stats.sem([1, 2, 4, 8]))
     assert (found.value, found.low, found.high) == pytest.approx((3.75, low, high))
     assert mean_interval([5.0]).low is None
+    assert (Interval(0.7).ends, Interval(0.7, -0.1, 0.0).ends) == ((0.7, 0.7), (-0.1, 0.0))
 
 
 def test_the_bootstrap_covers_a_known_mean():
@@ -46,12 +61,12 @@ def test_the_bootstrap_covers_a_known_mean():
     assert inside >= 51  # of 57 expected
 
 
-def made_up(n=20, epochs=6):
+def made_up(n=20, epochs=6, noise=1.5):
     """Networks whose accuracy follows from their size, later epochs and a little noise."""
     rng = np.random.default_rng(0)
     parameters = rng.permutation(np.geomspace(1e4, 1e6, n))
     grown = 10 * np.log10(parameters)[:, None] + 5 * np.log(np.arange(1, epochs + 1))
-    return Trained(grown + rng.normal(0, 0.4, (n, epochs)), parameters, parameters * 7.0)
+    return Trained(grown + rng.normal(0, noise, (n, epochs)), parameters, parameters * 7.0)
 
 
 def test_what_ranks_perfectly_and_what_not_at_all():
@@ -81,3 +96,42 @@ def test_findings_are_plain_json_and_tell_each_epoch():
     assert len(told.values["static"]) == 5
     assert told.tables[0].rows[0][-1] == 0.65
     assert [chart.name for chart in told.charts] == ["static", "parameters", "early"]
+
+
+def test_the_intervals_of_the_dynamic_ranking_are_about_its_value_and_shrink_with_more_networks():
+    trained = (made_up(n, 12, noise=5) for n in (40, 640))
+    few, many = (dynamic_ranking(one, 60, 0)["dynamic"][0] for one in trained)
+    assert few.low < few.value < few.high
+    assert many.low < many.value < many.high
+    assert many.high - many.low < 0.5 * (few.high - few.low)
+
+
+def test_rankings_that_are_not_defined_are_missing_on_the_page_and_leave_its_charts_whole(tmp_path):
+    trained = made_up()
+    trained.accuracies[:, 0] = 10.0  # a guess, as in early epochs
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = findings(trained, 20, 0)
+    assert "after one epoch - (paper 0.65)" in told.summary[1]
+    assert told.values["static"][0] == {"spearman": [None] * 3, "kendall": [None] * 3}
+    drawn = chart_plot(told.charts[0])
+    json.dumps(drawn, allow_nan=False)
+    band, curve = drawn["data"][:2]
+    assert (curve["y"][0], band["x"][0]) == (None, 2)  # the band begins where there is a value
+
+
+def test_findings_that_are_not_finite_are_written_as_missing(tmp_path):
+    table = Table("odd", "Odd", ("a", "b", "c"), ((math.nan, math.inf, np.float64(1.5)),))
+    write_study(tmp_path, "t", Findings((), (table,), (), {"x": [math.nan, (1, -math.inf)]}), ABOUT)
+    kept = json.loads((tmp_path / "study.json").read_text())
+    assert (kept["tables"][0]["rows"], kept["values"]) == ([[None, None, 1.5]], {"x": [None, [1, None]]})
+    assert (tmp_path / "tables/odd.csv").read_text() == "a,b,c\n,,1.5\n"
+    assert "| - | - | 1.50 |" in (tmp_path / "tables/odd.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["a b/../c", "../c", "A", ""])
+def test_names_that_no_file_can_have_are_refused(name):
+    with pytest.raises(UserError, match="the name should be of small letters"):
+        Table(name, "title", (), ())
+    with pytest.raises(UserError, match="the name should be of small letters"):
+        Chart(name, "title", "x", "y", ())
