@@ -212,7 +212,8 @@ def _opened(folder: Path, wanted: Member) -> Run | None:
     if not (folder / wanted.name / "run.yaml").is_file():
         return None
     run, config = open_run(folder, wanted.name), anchored(wanted.config)
-    if run.config.model_dump(exclude={"execution"}) != config.model_dump(exclude={"execution"}):
+    kept = {"execution", "latency"}  # of a run, which has a copy of its table
+    if run.config.model_dump(exclude=kept) != config.model_dump(exclude=kept):
         raise UserError(
             f"{run.folder}: has other settings than its study asks for; move it away, and resume the study"
         )
