@@ -81,12 +81,13 @@ class ChainSearch(Strategy):
         """What is likely to come of a candidate."""
         raise NotImplementedError
 
-    def _baseline(self, phase: str = "ops") -> Steps:
+    def _baseline(self, phase: str = "ops", repeat: int = 0) -> Steps:
         """Candidates of micro search train briefly: so the macro network is trained anew, as briefly.
 
         phase: the first of micro search.
         """
-        candidate = Candidate(self.best, Budget(self.settings.micro_epochs), phase, "baseline")
+        budget = Budget(self.settings.micro_epochs, repeat=repeat)
+        candidate = Candidate(self.best, budget, phase, "baseline")
         self._take(self.best, (yield candidate))
         self._decision, self.note = Decision.BASELINE, "what swaps are compared with"
 

@@ -23,7 +23,7 @@ def better(first: TrialResult, second: TrialResult) -> float:
     """
     if "failed" in (first.status, second.status):
         return (1 + (first.status == "ok") - (second.status == "ok")) / 2
-    if first.right_bits and second.right_bits and first.validated == second.validated:
+    if _on_the_same_images(first, second):
         only_first, only_second = discordant(first, second)
         return _at_most(only_first, only_first + only_second + 1)
     if first.validated and second.validated:
@@ -31,10 +31,24 @@ def better(first: TrialResult, second: TrialResult) -> float:
     return (1 + (first.accuracy > second.accuracy) - (first.accuracy < second.accuracy)) / 2
 
 
+def evidence(first: TrialResult, second: TrialResult) -> str:
+    """What `better` rests on, for people."""
+    if "failed" in (first.status, second.status):
+        return "failed"
+    if _on_the_same_images(first, second):
+        return "{} images won, {} lost".format(*discordant(first, second))
+    told = first.validated and second.validated
+    return "by accuracies alone" if told else "by accuracies alone, of images untold"
+
+
 def discordant(first: TrialResult, second: TrialResult) -> tuple[int, int]:
     """How many images only `first` got right, and how many only `second`, of two trials with `right_bits`."""
     one, other = (int.from_bytes(bytes.fromhex(result.right_bits)) for result in (first, second))
     return (one & ~other).bit_count(), (other & ~one).bit_count()
+
+
+def _on_the_same_images(first: TrialResult, second: TrialResult) -> bool:
+    return bool(first.right_bits and second.right_bits and first.validated == second.validated)
 
 
 def _at_most(heads: int, tosses: int) -> float:

@@ -7,9 +7,9 @@ sequential information collection"), and micro search swaps whole parts first, j
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import replace
-from statistics import NormalDist
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,43 @@ from pydantic import Field
 
 from facenas.strategies.base import Budget, Candidate, Decision, StrategySettings, TrialResult, register
 from facenas.strategies.chains import EPSILON, ChainSearch, Steps
-from facenas.strategies.curves import Curves, depth_curves, width_curves
+from facenas.strategies.curves import Curves, Scale, depth_curves, width_curves
+from facenas.strategies.paired import better, evidence
 
 COARSE = (1.0, 1.5, 2.25)  # times the shallowest depth: what a trend of the depth begins with
+COARSE_WIDTH = 0.5  # of the widest: what a trend of the width begins with
 MOST_PLACES = 24  # that are compared for the next training; of more, even steps
 UNTOLD_IMAGES = 10_000  # assumed to be validated on, for noise alone, where a result tells no number
+AGAIN = ("", ", again", ", a third time")  # trainings of a swap, all of which must win
+
+
+@dataclass
+class _Axis:
+    """What a phase of macro search reads off: networks by size, what trainings gave, the curves fitted to it.
+
+    epochs: of each network. points: size, accuracy and epochs of each training. tried: their places.
+    """
+
+    phase: str
+    sizes: list[int]
+    networks: list[Any]
+    epochs: list[int]
+    curves: Curves
+    points: list[list[float]] = field(default_factory=list)
+    tried: list[int] = field(default_factory=list)
+
+    def learn(self, place: int, result: TrialResult) -> None:
+        self.curves.see(place, result.accuracy)
+        self.points.append([self.sizes[place], float(result.accuracy), self.epochs[place]])
+        self.tried.append(place)
+
+    def told(self, chosen: int) -> dict[str, Any]:
+        """The trend as plain JSON values, accuracies rounded to 0.0001 points; without sizes that failed."""
+        mean, far, shown = self.curves.mean(), 1.96 * self.curves.deviation(), self.curves.open
+        bands = {"mean": mean, "low": mean - far, "high": np.minimum(mean + far, 100)}
+        told: dict[str, list[float]] = {name: np.round(band[shown], 4).tolist() for name, band in bands.items()}
+        sizes = [size for size, is_shown in zip(self.sizes, shown, strict=True) if is_shown]
+        return {"chosen": self.sizes[chosen], "points": list(self.points), "sizes": sizes, **told}
 
 
 @register("trend")
@@ -49,6 +81,8 @@ class Trend(ChainSearch):
     def begin(self) -> None:
         """Stands before the first candidate, the shallowest and widest network."""
         self._trained: dict[Any, list[TrialResult]] = {}  # by architecture, those that did not fail
+        self._failed: set[Any] = set()  # architectures of which a training of macro search failed
+        self._asked: Counter[tuple[Any, int]] = Counter()  # by architecture and epochs
         self._expected = 0.0
         self.trends: dict[str, dict[str, Any]] = {}
         super().begin()
@@ -61,106 +95,133 @@ class Trend(ChainSearch):
         return super().result() | {"trends": self.trends}
 
     def _search(self) -> Steps:
-        depths = self.space.depths()
-        widest = self.space.start().width
-        networks = [self.space.at(depth, widest) for depth in depths]
+        depths = list(self.space.depths())
         epochs = [self.settings.min_epochs + i * self.settings.depth_epoch_step for i in range(len(depths))]
-        first = networks[0]
-        yield from self._train("depth", first, epochs[0], "start")
-        error, noise = self._scale(first)
-        curves = depth_curves(np.array(depths, float), error, noise, self._prices(networks))
-        coarse = {int(np.abs(np.array(depths) - depths[0] * factor).argmin()) for factor in COARSE}
-        chosen = yield from self._macro("depth", list(depths), networks, epochs, curves, sorted(coarse))
-
-        depth, known, deviation = depths[chosen], curves.mean()[chosen], curves.deviation()[chosen]
-        widths = self.space.widths()[::-1]
-        networks = [self.space.at(depth, width) for width in widths]
-        curves = width_curves(np.array(widths, float), max(100 - known, 0.1), noise, self._prices(networks))
-        if networks[-1] not in self._trained:
-            curves.see(len(widths) - 1, known, deviation)
-        same = [epochs[chosen]] * len(widths)
-        chosen = yield from self._macro("width", list(widths), networks, same, curves, [])
-        yield from self._settle(networks, same, curves)
-        self.macro_width, self.macro_epochs = self.best.width, same[0]
+        widths = yield from self._start(depths[0], epochs[0])
+        if not widths:
+            return
+        scale = self._scale()
+        networks = [self.space.at(depth, widths[-1]) for depth in depths]
+        curves = depth_curves(np.array(depths, float), scale, self._prices(networks))
+        axis = _Axis("depth", depths, networks, epochs, curves)
+        yield from self._macro(axis, depths[0] * np.array(COARSE))
+        # The depth that the trend says; if its first training fails, the best that was trained.
+        for chosen in (curves.choice(), self._take_trained(axis)):
+            self.trends["depth"] = axis.told(chosen)
+            if (yield from self._width(axis, chosen, widths, scale)):
+                break
+        self.macro_width, self.macro_epochs = self.best.width, epochs[depths.index(self.best.depth)]
         self.macro_accuracy = self.best_result.accuracy
         if self.settings.micro:
-            yield from self._baseline()
-            self._briefly = [self.best_result]  # short trainings of the best
-            yield from self._micro("ops")
-            yield from self._micro("kernels")
+            yield from self._swaps()
 
     # Depth and width.
 
-    def _macro(
-        self,
-        phase: str,
-        sizes: list[int],
-        networks: Sequence[Any],
-        epochs: Sequence[int],
-        curves: Curves,
-        coarse: list[int],
-    ) -> Generator[Candidate, TrialResult, int]:
-        """Trains the `coarse` places, then what tells most, until that is worth too little; the choice."""
-        tried: list[int] = []
-        points: list[list[float]] = []
+    def _start(self, depth: int, epochs: int) -> Generator[Candidate, TrialResult, list[int]]:
+        """Trains the widest network, half as wide as long as that fails; the widths up to the one that did not.
 
-        def learn(place: int, result: TrialResult) -> None:
-            curves.see(place, result.accuracy)
-            points.append([sizes[place], float(result.accuracy), epochs[place]])
+        What fails here, for want of memory say, would fail at every depth.
+        """
+        widths = list(self.space.widths()[::-1])
+        while widths:
+            result = yield from self._train("depth", self.space.at(depth, widths[-1]), epochs, "start")
+            if result.status == "ok":
+                break
+            widths = [width for width in widths if width <= widths[-1] / 2]
+        return widths
 
-        for place, network in enumerate(networks):
+    def _macro(self, axis: _Axis, coarse: Sequence[float]) -> Steps:
+        """Trains the sizes nearest to `coarse`, then what tells most, until that is worth too little.
+
+        Ends where the first training fails: what is in doubt then is not the size.
+        """
+        for place, network in enumerate(axis.networks):
             for result in self._trained.get(network, []):
-                learn(place, result)
-                tried.append(place)
-        while True:
-            self.trends[phase] = _told(sizes, curves, points)
-            waiting = [place for place in coarse if place not in tried]
-            telling = waiting[0] if waiting else self._most_telling(curves, epochs, tried)
+                axis.learn(place, result)
+        beginning = [int(np.abs(np.array(axis.sizes) - size).argmin()) for size in coarse]
+        while axis.curves.open.any():
+            self.trends[axis.phase] = axis.told(axis.curves.choice())
+            waiting = [place for place in beginning if axis.curves.open[place] and place not in axis.tried]
+            telling = waiting[0] if waiting else self._most_telling(axis)
             if telling is None:
-                return curves.choice()
-            place = telling
-            self._expected = float(curves.mean()[place])
-            tried.append(place)
-            result = yield from self._train(phase, networks[place], epochs[place], f"{phase} {sizes[place]}")
-            if result.status == "failed" and place == 0:
-                return 0
-            if result.status == "failed":
-                curves.cut(place)  # what is larger would need as much memory, or diverge as well
-                coarse = [smaller for smaller in coarse if smaller < place]
-            else:
-                learn(place, result)
-                self.note += f"; {phase} {sizes[curves.choice()]}, {curves.misses().min():.2f} points off"
+                break
+            trains = yield from self._try(axis, telling, f"{axis.phase} {axis.sizes[telling]}")
+            if not trains and not axis.points:
+                break
 
-    def _most_telling(self, curves: Curves, epochs: Sequence[int], tried: list[int]) -> int | None:
+    def _width(
+        self, depth: _Axis, chosen: int, widths: list[int], scale: Scale
+    ) -> Generator[Candidate, TrialResult, bool]:
+        """Searches the width at the depth chosen; whether a network of it trains."""
+        known, deviation = depth.curves.mean()[chosen], depth.curves.deviation()[chosen]
+        networks = [self.space.at(depth.sizes[chosen], width) for width in widths]
+        scale = replace(scale, error=max(100 - known, scale.image))
+        curves = width_curves(np.array(widths, float), scale, self._prices(networks))
+        if networks[-1] not in self._trained:
+            curves.see(len(widths) - 1, known, deviation)
+        axis = _Axis("width", widths, networks, [depth.epochs[chosen]] * len(widths), curves)
+        yield from self._macro(axis, [widths[-1] * COARSE_WIDTH])
+        if axis.points:
+            yield from self._settle(axis)
+        return bool(axis.points)
+
+    def _most_telling(self, axis: _Axis) -> int | None:
         """The place whose training is worth most an epoch; None: all are worth less than the tolerance."""
-        count = len(curves.prices)
+        curves, count = axis.curves, len(axis.networks)
         places = sorted({*range(0, count, -(-count // MOST_PLACES)), curves.choice(), count - 1})
-        worths = {place: curves.worth(place) / epochs[place] for place in places}
-        best = max(worths, key=lambda place: (round(worths[place], 9), -tried.count(place), -place))
+        worths = {
+            place: curves.worth(place) / axis.epochs[place]
+            for place in places
+            if curves.open[place] and axis.networks[place] not in self._failed
+        }
+        if not worths:
+            return None
+        best = max(worths, key=lambda place: (round(worths[place], 9), -axis.tried.count(place), -place))
         return best if worths[best] >= self.settings.tolerance else None
 
-    def _settle(self, networks: Sequence[Any], epochs: Sequence[int], curves: Curves) -> Steps:
+    def _try(self, axis: _Axis, place: int, reason: str) -> Generator[Candidate, TrialResult, bool]:
+        """Trains a place and learns from it; whether it did not fail.
+
+        Of one that fails, what is larger would need as much memory, or diverge as well: unless a network of
+        as many parameters was trained.
+        """
+        network, curves = axis.networks[place], axis.curves
+        self._expected = float(curves.mean()[place])
+        result = yield from self._train(axis.phase, network, axis.epochs[place], reason)
+        if result.status == "ok":
+            axis.learn(place, result)
+            chosen = axis.sizes[curves.choice()]
+            self.note += f"; {axis.phase} {chosen}, {curves.misses().min():.2f} points off"
+        elif network not in self._trained:
+            parameters = network.count_parameters()
+            curves.close(place, all(other.count_parameters() < parameters for other in self._trained))
+        return result.status == "ok"
+
+    def _settle(self, axis: _Axis) -> Steps:
         """Trains the choice if it was not yet, and takes what misses least of all that were trained."""
-        chosen = networks[curves.choice()]
-        if chosen not in self._trained:
-            self._expected = float(curves.mean()[curves.choice()])
-            result = yield from self._train("width", chosen, epochs[0], "what the trend says")
-            if result.status == "ok":
-                curves.see(curves.choice(), result.accuracy)
-        misses = curves.misses()
-        places = [place for place in range(len(misses)) if networks[place] in self._trained]
-        if places:
-            self.best = networks[min(places, key=lambda place: misses[place])]
-            self.best_result = self._trained[self.best][0]
+        curves = axis.curves
+        while curves.open.any() and axis.networks[curves.choice()] not in self._trained:
+            if (yield from self._try(axis, curves.choice(), "what the trend says")):
+                break
+        self.trends[axis.phase] = axis.told(self._take_trained(axis))
+
+    def _take_trained(self, axis: _Axis) -> int:
+        """The place that misses least of those that were trained, which becomes the best."""
+        misses = axis.curves.misses()
+        chosen = min(axis.tried, key=lambda place: misses[place])
+        self.best = axis.networks[chosen]
+        self.best_result = self._trained[self.best][0]
+        return chosen
 
     def _train(
         self, phase: str, arch: Any, epochs: int, reason: str
     ) -> Generator[Candidate, TrialResult, TrialResult]:
         """A candidate, by other draws if it was trained before; the most accurate one is the best so far."""
-        before = self._trained.get(arch, [])
-        result = yield Candidate(arch, Budget(epochs, repeat=len(before)), phase, reason)
+        result = yield Candidate(arch, self._budget(arch, epochs), phase, reason)
         if result.status == "ok":
             self._trained.setdefault(arch, []).append(result)
+        else:
+            self._failed.add(arch)
         if result.status == "ok" and result.accuracy > self.best_result.accuracy + EPSILON:
             self._take(arch, result)
         else:
@@ -173,14 +234,30 @@ class Trend(ChainSearch):
         prices: NDArray[np.float64] = self.settings.gain * np.log2(parameters / parameters[0])
         return prices
 
-    def _scale(self, first: Any) -> tuple[float, float]:
-        """Points that are wrong at the start, and the binomial deviation of an accuracy."""
+    def _budget(self, arch: Any, epochs: int) -> Budget:
+        """The next of its trainings for so many epochs, each by draws of its own."""
+        self._asked[arch, epochs] += 1
+        return Budget(epochs, repeat=self._asked[arch, epochs] - 1)
+
+    def _scale(self) -> Scale:
+        """By the start."""
         result = self.best_result
-        wrong = min(max(100 - result.accuracy, 0.1), 99.0)
-        images = result.validated or UNTOLD_IMAGES
-        return wrong, float(np.sqrt(wrong * (100 - wrong) / images))
+        image = 100 / (result.validated or UNTOLD_IMAGES)
+        error = min(max(100 - result.accuracy, image), 99.0)
+        return Scale(error, float(np.sqrt(error * (100 - error) * image / 100)), image)
 
     # Operations and kernels.
+
+    def _swaps(self) -> Steps:
+        """Operations, then kernels, against a short training of what macro search found; none if that fails."""
+        found = self.best_result
+        yield from self._baseline(repeat=self._budget(self.best, self.settings.micro_epochs).repeat)
+        if self.best_result.status == "failed":
+            self.best_result = found
+            return
+        self._briefly = [self.best_result]  # short trainings of the best
+        yield from self._micro("ops")
+        yield from self._micro("kernels")
 
     def _micro(self, phase: str) -> Steps:
         """Each third of the network in turn; of one that wins, halves as long as one of them does better."""
@@ -198,23 +275,23 @@ class Trend(ChainSearch):
                         break
 
     def _better(self, phase: str, arch: Any, base: Any, part: range) -> Generator[Candidate, TrialResult, bool]:
-        """Whether a swap in `part` of `arch` does better than the best, in two trainings of each.
+        """Whether a swap in `part` of `arch` does better than the best, in three trainings of each.
 
-        Short trainings scatter by more than their images do: so both must win against all that the best had.
+        Short trainings scatter by more than their images do: so all must win against all that the best had.
         """
         swapped = self._swapped(arch, base, phase, part)
         layers = f"{part[0] + 1}" if len(part) == 1 else f"{part[0] + 1} to {part[-1] + 1}"
         reason = f"{self.space.unit} {layers}: {self._what(phase)}"
-        budget, best = Budget(self.settings.micro_epochs), self._briefly
+        epochs, best = self.settings.micro_epochs, self._briefly
         self._expected = self.best_result.accuracy
         results: list[TrialResult] = []
-        for repeat, again in enumerate(("", ", again")):
-            if len(best) == repeat:
+        for again in AGAIN:
+            if len(best) == len(results):
                 best.append(
-                    (yield Candidate(self.best, replace(budget, repeat=repeat), phase, "baseline again"))
+                    (yield Candidate(self.best, self._budget(self.best, epochs), phase, "baseline again"))
                 )
                 self._decision, self.note = Decision.BASELINE, "what swaps are compared with"
-            results.append((yield Candidate(swapped, replace(budget, repeat=repeat), phase, reason + again)))
+            results.append((yield Candidate(swapped, self._budget(swapped, epochs), phase, reason + again)))
             won, note = self._wins(results[-1], best)
             if not won:
                 self._reject(f"undone: {note}")
@@ -226,54 +303,11 @@ class Trend(ChainSearch):
         return True
 
     def _wins(self, one: TrialResult, others: list[TrialResult]) -> tuple[bool, str]:
-        """Whether `one` is better than each of `others` with `confidence`, and why, in words."""
-        if one.status == "failed":
-            return False, "it failed"
-        chance, images = max(_chance(one, other) for other in others)
-        return bool(chance <= 1 - self.settings.confidence), f"{images}, p = {chance:.2g}"
+        """Whether `one` is better than each of `others` that did not fail with `confidence`; why, in words."""
+        chances = [(better(one, other), evidence(one, other)) for other in others if other.status == "ok"]
+        chance, images = min(chances)
+        return chance >= self.settings.confidence, f"{images}, {chance:.1%} likely better"
 
     def _likely(self, candidate: Candidate) -> TrialResult:
         """As the trend expects; swaps are mostly rejected."""
         return TrialResult(accuracy=self._expected)
-
-
-def _chance(one: TrialResult, other: TrialResult) -> tuple[float, str]:
-    """Chance of `one` doing so much better than `other` if it is no better, and what it rests on, in words."""
-    if one.right_bits and len(one.right_bits) == len(other.right_bits):
-        wins, losses = discordant(one.right_bits, other.right_bits)
-        return mcnemar(wins, losses), f"{wins} images won, {losses} lost"
-    if one.validated and other.validated:
-        return by_accuracies(one, other), "by accuracies alone"
-    return float(one.accuracy <= other.accuracy + EPSILON), "by accuracies alone, of images untold"
-
-
-def discordant(one: str, other: str) -> tuple[int, int]:
-    """Images that only the first has right, and only the second, by their `right_bits`."""
-    first, second = int(one, 16), int(other, 16)
-    return (first & ~second).bit_count(), (second & ~first).bit_count()
-
-
-def mcnemar(wins: int, losses: int) -> float:
-    """Exact one-sided McNemar test: chance of so many wins, or more, of all images that only one has right.
-
-    Binomial with 1/2 (McNemar 1947); 1 where there are no such images.
-    """
-    from scipy.special import betainc
-
-    return float(betainc(wins, losses + 1, 0.5)) if wins else 1.0
-
-
-def by_accuracies(one: TrialResult, other: TrialResult) -> float:
-    """Chance of so much more right, or more, by two independent binomials: on the same images it is less."""
-    shares = [(result.accuracy / 100, result.validated) for result in (one, other)]
-    variance = sum(share * (1 - share) / images for share, images in shares)
-    difference = (one.accuracy - other.accuracy) / 100
-    return 1 - NormalDist().cdf(difference / variance**0.5) if variance else float(difference <= 0)
-
-
-def _told(sizes: list[int], curves: Curves, points: list[list[float]]) -> dict[str, Any]:
-    """A trend as plain JSON values, accuracies rounded to 0.0001 points."""
-    mean, far = curves.mean(), 1.96 * curves.deviation()
-    bands = {"mean": mean, "low": mean - far, "high": np.minimum(mean + far, 100)}
-    told: dict[str, list[float]] = {name: np.round(band, 4).tolist() for name, band in bands.items()}
-    return {"chosen": sizes[curves.choice()], "points": list(points), "sizes": sizes[: len(mean)], **told}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facenas.strategies import TrialResult
-from facenas.strategies.paired import better, discordant
+from facenas.strategies.paired import better, discordant, evidence
 
 
 def trial(right: np.ndarray) -> TrialResult:
@@ -52,6 +52,9 @@ def test_pairs_tell_more_than_counts_and_counts_more_than_nothing():
     first, second = differing(12, 3, same=100)
     unpaired = better(replace(first, right_bits=""), second)
     assert 0.5 < unpaired < 0.97 < better(first, second)  # 112 against 103 of 120 images
+    assert evidence(first, second) == "12 images won, 3 lost"
+    assert evidence(replace(first, right_bits=""), second) == "by accuracies alone"
+    assert evidence(first, TrialResult(accuracy=50)) == "by accuracies alone, of images untold"
     other_images = trial(np.ones(700, bool))
     assert better(other_images, second) > 0.99  # bits of other images are not compared one by one
     assert [better(TrialResult(accuracy=a), TrialResult(accuracy=50)) for a in (49, 50, 51)] == [0, 0.5, 1]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from facenas.strategies import Budget, Candidate, TrialResult
-from facenas.strategies.trend import discordant
+from facenas.strategies.paired import discordant
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / "tools" / "simulate_strategies.py"
@@ -65,7 +65,7 @@ def test_a_trainings_bits_are_its_accuracy_and_networks_share_what_is_difficult(
     candidate = Candidate(surface.space.at(20, 64), Budget(2), "ops", "baseline")
     one, other = (judge(candidate) for _ in range(2))
     assert isinstance(one, TrialResult)
-    first, second = discordant(one.right_bits, other.right_bits)
+    first, second = discordant(one, other)
     images = surface.images / 100
     assert first - second == pytest.approx(images * (one.accuracy - other.accuracy))
     assert (first + second) / images < 30  # independent ones of 40 % differ on 48 % of the images
