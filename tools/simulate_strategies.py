@@ -12,8 +12,9 @@ In the logs longer trainings go with deeper and with narrower networks. What wid
 in the two logs of a data set, at width 64 and at 128, as inversely proportional to it; what epochs do is then
 what is left of the gains in pruning, as their logarithm. How much of growth is by its epochs is not told: so
 networks are compared in two ways, trained for as many epochs as the authors' rule has for their depth, and for
-equally many. A third column compares networks of one size: macro_micro's, by the rule, with its width scaled to
-the parameters of trend's.
+equally many; and so they are as networks of one size, with the width of macro_micro's scaled to the parameters
+of trend's. Images are compared with those that macro_micro takes here, and with those of the log; `work` counts
+the MACs of every image.
 
 The effects of single layers' operations and kernels cannot be told from the noise of brief trainings: the most
 likely variance is none in all logs together, and at most 0.08 of the noise's (95 %). They are drawn so for each
@@ -27,6 +28,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -44,6 +46,7 @@ Array = NDArray[np.float64]
 RECORDED = Path(__file__).parents[1] / "tests" / "recorded_searches"
 VALIDATED = {"emnist": 18_800}  # the authors selected on the test images
 TEST_IMAGES = 10_000
+IMAGE_SIZE = 32
 SHARED = 0.85  # correlation of the difficulty of an image for two networks: 0.77 to 0.92, mean 0.85
 
 
@@ -195,38 +198,43 @@ class Judge:
 
 @dataclass(frozen=True)
 class Found:
-    """images: epochs times the part of the images, by phase; by_rule, equal: accuracy without noise.
+    """images: epochs times the part of the images, by phase; work: the same times MACs.
 
-    resized: the former, by the rule, at a width of so many times the parameters.
+    truth: accuracy without noise (by the rule, at equal epochs); resized: that at a width of so many times the
+    parameters.
     """
 
     images: dict[str, float]
-    by_rule: float
-    equal: float
+    work: float
+    truth: tuple[float, float]
     parameters: int
     depth: int
     width: int
-    resized: Callable[[float], float]
+    swapped: bool
+    resized: Callable[[float], tuple[float, float]]
 
 
 def search(surface: Surface, strategy: Strategy, seed: int, share: float) -> Found:
     """One search on the surface; share: variance of swaps' effects over that of a brief training's noise."""
     bound = strategy.bind(surface.space, seed)
     judge = Judge(surface, seed, isinstance(strategy, Trend), share)
-    images = {"depth": 0.0, "width": 0.0, "micro": 0.0}
+    images, work = {"depth": 0.0, "width": 0.0, "micro": 0.0}, 0.0
     while wanted := bound.ask():
         budget, phase = wanted[0].budget, wanted[0].phase
         images[phase if phase in images else "micro"] += budget.epochs * budget.data_fraction
+        work += budget.epochs * budget.data_fraction * wanted[0].architecture.count_macs(IMAGE_SIZE)
         bound.tell(judge(wanted[0]))
     found = bound.result()
     arch: Any = from_json(found["architecture"])
     width = int(found["macro_width"])
     truth = surface.truth(arch, width, judge.effects)
 
-    def resized(ratio: float) -> float:
-        return surface.truth(arch, width * ratio**0.5, judge.effects)[0]
+    kept = any(arch.operations) or 5 in arch.kernels
 
-    return Found(images, *truth, arch.count_parameters(), arch.depth, width, resized)
+    def resized(ratio: float) -> tuple[float, float]:
+        return surface.truth(arch, width * ratio**0.5, judge.effects)
+
+    return Found(images, work, truth, arch.count_parameters(), arch.depth, width, kept, resized)
 
 
 def searches(path: Path, variants: Sequence[dict[str, Any]], seeds: int, share: float) -> list[list[Found]]:
@@ -238,35 +246,58 @@ def searches(path: Path, variants: Sequence[dict[str, Any]], seeds: int, share: 
     return [[search(surface, strategy, seed, share) for seed in range(seeds)] for strategy in strategies]
 
 
+def logged(path: Path) -> float:
+    """Epochs of a log."""
+    return float(sum(trial["epochs"] for trial in read_recorded(path).trials))
+
+
+Gap = tuple[float, float]  # a mean difference, and its interval (95 %)
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Of trend with macro_micro on one surface: ratios of means over seeds, mean differences of accuracies."""
+    """Of trend with macro_micro on one surface: ratios of means over seeds, mean differences of accuracies.
+
+    of_log: images over those of the log. gaps: by the rule, at equal epochs, and both at the same size.
+    """
 
     images: float
-    by_rule: float
-    by_rule_interval: float
-    equal: float
-    equal_interval: float
+    of_log: float
+    work: float
     parameters: float
-    same_size: float
-    same_size_interval: float
+    gaps: tuple[Gap, ...]
+
+    def cells(self) -> str:
+        """Cells of a table."""
+        gaps = [f"{mean:+.3f} ± {interval:.3f}" for mean, interval in self.gaps]
+        ratios = [f"{ratio:.3f}" for ratio in (self.images, self.of_log, self.work)]
+        return " | ".join([*ratios, *gaps[:2], f"{self.parameters:.2f}", *gaps[2:]])
 
 
-def compared(mine: list[Found], theirs: list[Found]) -> Comparison:
-    """Intervals are those of the means (95 %)."""
-    images, parameters = (
-        np.mean([of(one) for one in mine]) / np.mean([of(one) for one in theirs])
-        for of in (lambda one: sum(one.images.values()), lambda one: one.parameters)
-    )
+def compared(mine: list[Found], theirs: list[Found], epochs_logged: float) -> Comparison:
+    """The same seeds in pairs; intervals are over them."""
     pairs = list(zip(mine, theirs, strict=True))
-    told = []
-    for gaps in (
-        [a.by_rule - b.by_rule for a, b in pairs],
-        [a.equal - b.equal for a, b in pairs],
-        [a.by_rule - b.resized(a.parameters / b.parameters) for a, b in pairs],
-    ):
-        told.append((float(np.mean(gaps)), float(1.96 * np.std(gaps, ddof=1) / len(gaps) ** 0.5)))
-    return Comparison(float(images), *told[0], *told[1], float(parameters), *told[2])
+    differences = [
+        (*np.subtract(a.truth, b.truth), *np.subtract(a.truth, b.resized(a.parameters / b.parameters)))
+        for a, b in pairs
+    ]
+    means, deviations = np.mean(differences, axis=0), np.std(differences, axis=0, ddof=1)
+    return Comparison(
+        _mean(mine, spent) / _mean(theirs, spent),
+        _mean(mine, spent) / epochs_logged,
+        _mean(mine, attrgetter("work")) / _mean(theirs, attrgetter("work")),
+        _mean(mine, attrgetter("parameters")) / _mean(theirs, attrgetter("parameters")),
+        tuple(zip(means.tolist(), (1.96 * deviations / len(pairs) ** 0.5).tolist(), strict=True)),
+    )
+
+
+def spent(found: Found) -> float:
+    """Images of all phases."""
+    return sum(found.images.values())
+
+
+def _mean(found: list[Found], of: Callable[[Found], float]) -> float:
+    return float(np.mean([of(one) for one in found]))
 
 
 def main() -> None:
@@ -274,39 +305,40 @@ def main() -> None:
     options = _parser().parse_args()
     paths = [Path(log) for log in options.logs] or sorted(RECORDED.glob("*-*.json"))
     variants = [_settings(text) for text in options.trend] or [{}]
-    done = {path.stem: searches(path, variants, options.seeds, options.swaps) for path in paths}
+    done = {path: searches(path, variants, options.seeds, options.swaps) for path in paths}
     for number, variant in enumerate(variants, 1):
         told = ", ".join(f"{key} {value:g}" for key, value in variant.items()) or "as it is"
         print(f"trend: {told}; {options.seeds} seeds, swaps vary by {options.swaps:g} of the noise\n")
-        _print({name: (found[number], found[0]) for name, found in done.items()})
+        _print({path: (found[number], found[0]) for path, found in done.items()})
 
 
-def _print(found: dict[str, tuple[list[Found], list[Found]]]) -> None:
-    print("| surface of | images: depth, width, micro | ratio | by the rule | equal epochs | parameters | "
-          "same size | depth | width |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+def _print(found: dict[Path, tuple[list[Found], list[Found]]]) -> None:
+    print("| surface of | images: depth, width, micro | ratio | of the log | work | by the rule | "
+          "equal epochs | parameters | same size, by the rule | same size, equal epochs | depth | width |\n"
+          "|---|---|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     rows = []
-    for name, (mine, theirs) in found.items():
-        rows.append(compared(mine, theirs))
-        spent = ", ".join(f"{np.mean([one.images[key] for one in mine]):.0f}" for key in mine[0].images)
+    for path, (mine, theirs) in found.items():
+        rows.append(compared(mine, theirs, logged(path)))
+        images = ", ".join(f"{np.mean([one.images[key] for one in mine]):.0f}" for key in mine[0].images)
         depth, width = (
-            "{:.1f} ({:.1f})".format(
-                *(np.mean([getattr(one, size) for one in some]) for some in (mine, theirs))
-            )
+            f"{_mean(mine, attrgetter(size)):.1f} ({_mean(theirs, attrgetter(size)):.1f})"
             for size in ("depth", "width")
         )
-        print(f"| {name} | {spent} | {_cells(rows[-1])} | {depth} | {width} |")
-    means = {name: float(np.mean([getattr(row, name) for row in rows])) for name in vars(rows[0])}
-    for name in ("by_rule_interval", "equal_interval", "same_size_interval"):
-        means[name] = float(np.sqrt(sum(getattr(row, name) ** 2 for row in rows))) / len(rows)
-    print(f"| **mean** | | {_cells(Comparison(**means))} | | |\n")
+        print(f"| {path.stem} | {images} | {rows[-1].cells()} | {depth} | {width} |")
+    print(f"| **mean** | | {_overall(rows).cells()} | | |\n")
+    kept = [np.mean([one.swapped for pair in found.values() for one in pair[which]]) for which in range(2)]
+    print(f"A swap was kept in {kept[0]:.1%} of the searches ({kept[1]:.1%}).\n")
 
 
-def _cells(row: Comparison) -> str:
-    return (
-        f"{row.images:.3f} | {row.by_rule:+.3f} ± {row.by_rule_interval:.3f} | "
-        f"{row.equal:+.3f} ± {row.equal_interval:.3f} | {row.parameters:.2f} | "
-        f"{row.same_size:+.3f} ± {row.same_size_interval:.3f}"
-    )
+def _overall(rows: list[Comparison]) -> Comparison:
+    """Means over surfaces, intervals those of the means."""
+    images, of_log, work, parameters = np.mean(
+        [(row.images, row.of_log, row.work, row.parameters) for row in rows], axis=0
+    ).tolist()
+    means, intervals = np.moveaxis(np.array([row.gaps for row in rows]), 2, 0)
+    of_means = np.sqrt((intervals**2).sum(axis=0)) / len(rows)
+    gaps = zip(means.mean(axis=0).tolist(), of_means.tolist(), strict=True)
+    return Comparison(images, of_log, work, parameters, tuple(gaps))
 
 
 def _settings(text: str) -> dict[str, Any]:

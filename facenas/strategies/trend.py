@@ -65,8 +65,8 @@ class Trend(ChainSearch):
         """Epochs as in macro-micro search; all widths are trained as long as the depth that was chosen.
 
         gain: share of its errors that a network must save by twice the parameters. tolerance: points for each
-        epoch spent that a further training must be expected to give. confidence: with which a swap must be
-        better to be kept.
+        epoch spent that a further training must be expected to give. confidence: of each comparison that a swap
+        must win; of all six swaps, 9 % of simulated searches kept a useless one.
         """
 
         min_epochs: int = Field(10, ge=1)

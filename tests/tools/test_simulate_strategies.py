@@ -88,4 +88,8 @@ def test_it_runs_from_the_command_line(tmp_path):
     assert len(cells) == head.count("|") - 1
     assert cells[0] == "kmnist-tiny"
     assert 0.05 < float(cells[2]) < 0.5
+    images = sum(map(float, cells[1].split(", ")))
+    assert float(cells[3]) == pytest.approx(images / tool.logged(LOGS / "kmnist-tiny.json"), abs=0.01)
+    by_rule, equal, same_size, same_size_equal = (float(cells[at].split(" ± ")[0]) for at in (5, 6, 8, 9))
+    assert by_rule - same_size == pytest.approx(equal - same_size_equal, abs=2e-3)  # what the width costs
     assert mean.startswith("| **mean** |")
