@@ -227,6 +227,7 @@ def test_an_unknown_key_in_a_file_is_named_with_the_file(tmp_path):
         ("search.min_epochs=[", "not valid YAML"),
         ("search.min_epochs=[2", "not valid YAML"),
         ("search.min_epochs={2: 3", "not valid YAML"),
+        ("search.fidelity={fraction:0.5}", "a colon needs a blank behind it"),
         ("seed=2024-13-45", "not valid YAML .month must be"),
         ("seed=!!int x", "not valid YAML .invalid literal"),
         ("seed=" + 3000 * "[", r"^--set seed=\[{72}\.\.\.: .* nested too deeply"),

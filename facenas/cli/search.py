@@ -140,13 +140,16 @@ def resume(
 
 
 def replay(
-    log: Annotated[Path, typer.Argument(metavar="LOG", help="A recorded search, or a run's trials.jsonl.")],
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="A recorded search, or a run by name or folder.")],
+    runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Check a recorded search against the engine, decision by decision."""
     from facenas.runs.replay import replay as replay_log
     from facenas.runs.run import check_is_no_study
 
+    if not log.exists() and (runs_dir / log).is_dir():
+        log = runs_dir / log
     check_is_no_study(log, log)
     comparison = replay_log(log)
     if as_json:

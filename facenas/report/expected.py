@@ -138,14 +138,15 @@ def _interval(value: float, variance: float, noise: float, n: int) -> Interval:
 
 
 def _winner(run: RunFolder) -> Trial | None:
-    """The longest training of the network found, of several the first: not the luckiest."""
+    """The longest training of the network found; of several that which the search tells, else the first."""
     ok = [trial for trial in run.trials if not trial.failed]
     if run.best and run.best.architecture:
         found = fingerprint(run.best.architecture.tree), run.best.protocol
         ok = [t for t in ok if (fingerprint(t.network.tree), t.protocol) == found]
     else:
         ok = [trial for trial in ok if trial.decision == "kept"][-1:]
-    return max(ok, key=_images, default=None)
+    told = run.best.accuracy if run.best else None
+    return max(ok, key=lambda trial: (_images(trial), trial.accuracy == told), default=None)
 
 
 def _comparable(trial: Trial, winner: Trial) -> bool:

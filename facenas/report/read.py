@@ -181,6 +181,7 @@ class Best(Record):
     """
 
     architecture: Described | None = None
+    accuracy: float | None = None
     parameters: int | None = None
     macs: int | None = None
     search_seconds: float | None = None

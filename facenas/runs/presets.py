@@ -49,7 +49,7 @@ def load_run_config(
         key, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting}: write it as key=value, for example search.min_epochs=2")
-        _put(tree, _full_key(key.strip(), tree), _yaml_value(setting, text))
+        _put(tree, _full_key(key.strip(), tree), yaml_value(setting, text))
     return validate(RunConfig, tree, f"{path} as changed" if settings else str(path))
 
 
@@ -95,9 +95,13 @@ def _full_key(key: str, tree: dict[str, Any]) -> str:
     return f"{owners[0]}.{key}" if len(owners) == 1 else key
 
 
-def _yaml_value(setting: str, text: str) -> Any:
+def yaml_value(setting: str, text: str) -> Any:
+    """The value of a `--set key=value`; raises UserError when it is no YAML."""
     try:
-        return parse_yaml(text)
+        value = parse_yaml(text)
+        if isinstance(value, dict) and any(":" in str(key) and value[key] is None for key in value):
+            raise ValueError("a colon needs a blank behind it, as in {fraction: 0.5}")
+        return value
     except ValueError as error:
         shown = setting if len(setting) < 80 else f"{setting[:77]}..."
         raise UserError(f"--set {shown}: the value is not valid YAML ({error})") from None

@@ -77,7 +77,8 @@ class SearchProgress(Callback):
         """One log line a trial."""
         self.on_replay(trial, candidate, result, decision, note)
         outcome = f"{result.accuracy:.2f} %" if result.status == "ok" else f"failed: {result.reason}"
-        text = f"trial {trial}: {describe(candidate)}: {outcome}, {note or decision}"
+        told = f": {note}" if note else ""
+        text = f"trial {trial}: {describe(candidate)}: {outcome}, {decision}{told}"
         log.info("%s", text) if self._bar.disable else self._bar.write(text, file=sys.stderr)
 
     def on_end(self, result: Any) -> None:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from facenas.config import Config, Registry, validate
 from facenas.errors import UserError
-from facenas.spaces.base import Architecture
+from facenas.spaces.base import SPACES, Architecture
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,12 @@ class Strategy:
         """Whether `space`, a space or its class, has what the strategy needs; raises UserError when not."""
         missing = [name for name in cls.needs if not hasattr(space, name)]
         if missing:
+            spaces = [SPACES.get(name) for name in SPACES.names()]
+            fitting = [one.name for one in spaces if all(hasattr(one, name) for name in cls.needs)]
+            takes = f"; {cls.name} takes spaces of kind {', '.join(fitting)}" * bool(fitting)
             raise UserError(
-                f"a space of kind {space.name} cannot be searched by {cls.name}: it has no {', '.join(missing)}"
+                f"a space of kind {space.name} cannot be searched by {cls.name}: it has no "
+                f"{', '.join(missing)}{takes}"
             )
         if getattr(settings, "inherit", None) and space.Architecture.extends is Architecture.extends:
             raise UserError(

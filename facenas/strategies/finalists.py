@@ -31,6 +31,7 @@ class Finalists(Strategy):
         self._told: list[tuple[Candidate, TrialResult]] = []  # what `search` asked for
         self._asked: dict[Candidate, Candidate] = {}  # of what it asks for now, how each is judged
         self._finalists: list[Candidate] = []
+        self._of_front = False
         self._confirmed: list[TrialResult] = []
 
     def ask(self) -> list[Candidate]:
@@ -54,9 +55,12 @@ class Finalists(Strategy):
             return decision
         best = max((done.accuracy for done in self._confirmed), default=-1.0)
         self._confirmed.append(result)
-        kept = result.status == "ok" and result.accuracy > best
-        self.note = "best finalist so far" if kept else "no better than another finalist"
-        return Decision.KEPT if kept else Decision.REJECTED
+        if result.status == "failed" or result.accuracy <= best:
+            self.note = "no better than another finalist"
+            return Decision.REJECTED
+        first = len(self._confirmed) == 1 and not self._of_front  # judged otherwise than all before
+        self.note = "what finalists are compared with" if first else "best finalist so far"
+        return Decision.BASELINE if first else Decision.KEPT
 
     def look_ahead(self, count: int, known: Known) -> list[Candidate]:
         """As the search does; whose weights a candidate will begin with is not known ahead."""
@@ -124,7 +128,8 @@ class Finalists(Strategy):
         """
         found = self.search.result()
         trained = [(candidate, result) for candidate, result in self._told if result.status == "ok"]
-        if "front" in found:
+        self._of_front = "front" in found
+        if self._of_front:
             wanted: list[Network] = [(from_json(member["architecture"]), ()) for member in found["front"]]
         else:
             wanted = self._best(found, trained)

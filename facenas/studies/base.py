@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from facenas.config import Config, Registry, parse_yaml, read_yaml, shipped, validate
+from facenas.config import Config, Registry, read_yaml, shipped, validate
 from facenas.errors import UserError
 from facenas.runs import Run
 from facenas.runs.config import RunConfig
-from facenas.runs.presets import load_run_config
+from facenas.runs.presets import load_run_config, yaml_value
 from facenas.strategies import STRATEGIES, TrialResult
 from facenas.studies.findings import Findings
 
@@ -127,7 +127,7 @@ def load_study(
     for setting in settings:
         if setting.startswith("study."):
             key, _, text = setting.removeprefix("study.").partition("=")
-            changed[key] = _value(setting, text)
+            changed[key] = yaml_value(setting, text)
     rest = [setting for setting in settings if not setting.startswith("study.")]
     made = build_study(own, path, changed)
     return made, load_run_config(tree, rest, overrides, str(path))
@@ -141,12 +141,6 @@ def build_study(group: Any, path: Path, changed: dict[str, Any] | None = None) -
     if not isinstance(group, dict) or "kind" not in group:
         raise UserError(f"{path}: has no group `study` with its kind")
     values = {**group, **(changed or {})}
-    cls = STUDIES.get(values.pop("kind"))
-    return cls(validate(cls.Settings, values, f"{path}: study"))
-
-
-def _value(setting: str, text: str) -> Any:
-    try:
-        return parse_yaml(text)
-    except ValueError as error:
-        raise UserError(f"--set {setting}: the value is not valid YAML ({error})") from None
+    kind = values.pop("kind")
+    cls = STUDIES.get(kind)
+    return cls(validate(cls.Settings, values, f"the study {kind} as changed" if changed else f"{path}: study"))

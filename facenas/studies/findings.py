@@ -124,6 +124,13 @@ def _plain(tree: Any) -> Any:
     return finite(tree) if isinstance(tree, float) else tree
 
 
+def mean_accuracy(values: Sequence[float]) -> Interval:
+    """The mean of percentages; its interval ends at 0 and 100, beyond which that of few values may lie."""
+    found = mean_interval(values)
+    ends = (None if end is None else min(100.0, max(0.0, end)) for end in (found.low, found.high))
+    return Interval(found.value, *ends)
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """The mean with its 95 % interval by Student's t; raises ValueError for no values."""
     if not values:

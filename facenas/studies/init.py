@@ -18,7 +18,16 @@ from pydantic import Field
 from facenas.errors import UserError
 from facenas.runs.config import RunConfig
 from facenas.studies.base import Conduct, Member, Study, register, varied
-from facenas.studies.findings import Cell, Chart, Findings, Interval, Series, Table, mean_interval
+from facenas.studies.findings import (
+    Cell,
+    Chart,
+    Findings,
+    Interval,
+    Series,
+    Table,
+    mean_accuracy,
+    mean_interval,
+)
 from facenas.studies.networks import Final, Network, accuracies_of, final, found_by
 
 # By operation and kernel; accuracy in percent and parameters in millions, as published.
@@ -141,7 +150,7 @@ def _sentences(by_start: ByStart, gains: dict[str, Interval]) -> Iterator[str]:
 def _starts(by_start: ByStart, gains: dict[str, Interval]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for start, some in by_start.items():
-        accuracy, size = mean_interval([one.accuracy for one in some]), fmean(one.millions for one in some)
+        accuracy, size = mean_accuracy([one.accuracy for one in some]), fmean(one.millions for one in some)
         searched = fmean(one.network.accuracy or 0.0 for one in some)
         over = str(gains[start]) if start in gains else None
         published, millions = PUBLISHED[start]
@@ -182,7 +191,7 @@ def _charts(by_start: ByStart) -> tuple[Chart, ...]:
     )
     means = []
     for start, some in by_start.items():
-        size, mean = fmean(column(some, "millions")), mean_interval(column(some, "accuracy"))
+        size, mean = fmean(column(some, "millions")), mean_accuracy(column(some, "accuracy"))
         low, high = (None if end is None else (end,) for end in (mean.low, mean.high))
         means.append(Series(start, (size,), (mean.value,), "marks", low, high))
     published, millions = zip(*PUBLISHED.values(), strict=True)

@@ -15,11 +15,12 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from facenas.errors import UserError
 from facenas.runs import Run, open_run
 from facenas.runs.config import RunConfig
 from facenas.strategies import Strategy
 from facenas.studies.base import Conduct, Member, Study, register, strategy, varied
-from facenas.studies.findings import Cell, Chart, Findings, Series, Table, mean_interval
+from facenas.studies.findings import Cell, Chart, Findings, Series, Table, mean_accuracy, mean_interval
 from facenas.studies.networks import Final, Network, accuracies_of, final, found_by, seeds_of, spread
 
 # Table 3, of CIFAR-10: how many networks, accuracy in percent, parameters in millions (after ± the standard
@@ -79,6 +80,8 @@ class Random(Study):
         """The random networks; the searches; and what these found, trained as the random ones were."""
         s = self.settings
         others = [open_run(folder.parent, folder.name) for folder in s.against]
+        for other in others:
+            check_comparable(other, config, facts)
         found = [found_by(run, run.name) for run in others]
         methods = [method_of(run) for run in others]
         drawn = random_networks(config, facts, s.networks)
@@ -91,6 +94,15 @@ class Random(Study):
         run = yield final("final", config, found, s)
         together = zip(methods, found, accuracies_of(run, found), strict=True)
         return findings(random, [Trained(*one) for one in together])
+
+
+def check_comparable(other: Run, config: RunConfig, facts: dict[str, Any]) -> None:
+    """Raises UserError for a search of another kind of space, or on other images."""
+    if other.config.space.owner is not config.space.owner:
+        kinds = other.config.space.owner.name, config.space.owner.name
+        raise UserError(f"study.against: {other.folder} searched a space of kind {kinds[0]}, not {kinds[1]}")
+    if other.about["data"]["fingerprint"] != facts["fingerprint"]:
+        raise UserError(f"study.against: {other.folder} searched on other images than the study's")
 
 
 def random_networks(config: RunConfig, facts: dict[str, Any], count: int) -> list[Network]:
@@ -179,7 +191,7 @@ def _millions(some: Sequence[Trained]) -> str:
 
 
 def _means(random: Sequence[Trained], methods: Methods, improved: Improved) -> Table:
-    told = str(mean_interval(_accuracies(random))), _millions(random), None
+    told = str(mean_accuracy(_accuracies(random))), _millions(random), None
     rows: list[tuple[Cell, ...]] = [("random", len(random), *told)]
     for name, some in methods.items():
         accuracy, relative = (str(mean_interval(values)) for values in (_accuracies(some), improved[name]))

@@ -131,12 +131,17 @@ def with_protocol(recipe: Recipe | FaceRecipe, protocol: Iterable[tuple[str, Any
     return validate(type(recipe), tree, "protocol")
 
 
+_OF_FINAL = ("final_epochs", "hold_out")
+
+
 def check_protocol(recipe: Recipe | FaceRecipe, protocol: Mapping[str, Iterable[Any]]) -> None:
     """Whether the recipe has these settings, by dotted names, each a number, and takes these values for them.
 
     Raises UserError for the first that is not so.
     """
     for name in protocol:
+        if name in _OF_FINAL:
+            raise UserError(f"protocol: {name} is of the full training alone: no candidate tells its worth")
         group, last = _place(recipe, recipe.model_dump(mode="json"), name)
         if not isinstance(group[last], int | float):
             raise UserError(f"protocol: {name} is {group[last]!r} in the recipe; make it a number there first")

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from facenas.errors import UserError
 from facenas.execution import TrialSpec
-from facenas.spaces import ImageFacts
+from facenas.spaces import Cells, ImageFacts
 from facenas.spaces.plain import Plain
-from facenas.strategies import Joint, Listed, MacroMicro, RandomSearch, TrialResult
+from facenas.strategies import Joint, Listed, MacroMicro, RandomSearch, Trend, TrialResult
 from facenas.strategies.finalists import CONFIRM
 from facenas.testing import check_strategy
 
@@ -56,6 +57,19 @@ def test_finalists_are_trained_as_long_as_the_longest_and_the_best_of_them_is_fo
     smaller = min(last, key=lambda c: c.architecture.count_parameters())
     assert found["architecture"] == smaller.architecture.to_json() != found["searched"]["architecture"]
     assert [one["id"] for one in found["finalists"]] == [len(asked) - 2, len(asked) - 1]
+
+
+def test_the_first_finalist_is_what_others_are_compared_with():
+    cheap, decisions = MacroMicro(min_epochs=2, **CHEAP).bind(SPACE, 0), []
+    while wanted := cheap.ask():
+        accuracy = 40.0 + len(decisions) if wanted[0].phase != CONFIRM else 10.0
+        decisions.append((wanted[0].phase, cheap.tell(TrialResult(str(len(decisions)), accuracy=accuracy))))
+    assert [one for one in decisions if one[0] == CONFIRM] == [(CONFIRM, "baseline"), (CONFIRM, "rejected")]
+
+
+def test_a_space_that_does_not_fit_is_told_with_those_that_do():
+    with pytest.raises(UserError, match=r"cells cannot be searched by trend: .*; trend takes .*ir, plain"):
+        Trend().bind(Cells().bind(ImageFacts(1, 10, 28)), 0)
 
 
 def test_a_front_is_that_of_its_confirmed_members():

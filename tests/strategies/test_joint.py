@@ -148,6 +148,7 @@ def test_faces_have_a_protocol_of_their_own():
 @pytest.mark.parametrize(
     ("protocol", "fault"),
     [
+        ("{final_epochs: [3]}", "protocol: final_epochs is of the full training alone"),
         ("{head.margin: [0.4]}", "protocol: a recipe for classification has no setting head.margin"),
         ("{lr: [0.1, -1]}", "protocol: lr: Input should be greater than 0"),
         ("{batch_size: [48.5]}", "protocol: batch_size: Input should be a valid integer"),

@@ -137,7 +137,7 @@ def test_trainings_alike_are_repeats():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_what_is_found_was_trained_and_trends_are_plain_values(seed):
     strategy = engine(tolerance=3e-4)
     course = searched(strategy, judge(0.3, seed))

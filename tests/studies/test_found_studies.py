@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +12,13 @@ from scipy import stats
 
 from facenas import study
 from facenas.errors import UserError
+from facenas.runs import Run
 from facenas.runs.presets import load_run_config
 from facenas.spaces import Plain, PlainArchitecture
 from facenas.strategies import NSGA2, RandomSearch
 from facenas.studies import operations, random
 from facenas.studies.networks import Final, Network, accuracies_of, final, found_by
-from facenas.studies.random import Trained, improvement, random_networks
+from facenas.studies.random import Trained, check_comparable, improvement, random_networks
 
 FACTS = {"in_channels": 1, "classes": 10, "image_size": 8, "fingerprint": "none"}
 SMALL = [
@@ -107,8 +109,8 @@ def row_of(width):
 @pytest.mark.parametrize(
     ("name", "given", "fault"),
     [
-        ("random", ["study.against=[runs/none]"], "study: against: runs/none is no run"),
-        ("random", ["study.seeds=0"], "seeds is 0 and against is empty"),
+        ("random", ["study.against=[runs/none]"], "as changed: against: runs/none is no run"),
+        ("random", ["study.seeds=0"], "the study random as changed: .*seeds is 0 and against is empty"),
         ("operations", ["search.micro=false"], "take macro_micro, with micro: true"),
         ("operations", ["search={strategy: trend}"], "search.strategy trend searches no operations"),
     ],
@@ -117,6 +119,17 @@ def test_what_cannot_be_studied_is_said_before_anything_is_made(tmp_path, name, 
     with pytest.raises(UserError, match=fault):
         study(f"{name}-demo", settings=given, runs_dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_searches_of_other_images_or_spaces_are_not_compared():
+    config, facts = load_run_config("demo-digits", [], {}), {"fingerprint": "digits"}
+    other = Run(Path("runs/other"), config, {"data": {"fingerprint": "pictures"}})
+    with pytest.raises(UserError, match="runs/other searched on other images"):
+        check_comparable(other, config, facts)
+    faces = Run(Path("runs/faces"), load_run_config("demo", [], {}), {"data": facts})
+    with pytest.raises(UserError, match="searched a space of kind ir, not plain"):
+        check_comparable(faces, config, facts)
+    check_comparable(Run(Path("runs/same"), config, {"data": facts}), config, facts)
 
 
 def test_faces_are_not_tested_by_a_study():
