@@ -38,6 +38,7 @@ from facenas.runs.search_log import read_results
 from facenas.spaces import Architecture, fingerprint, from_json
 from facenas.strategies import STRATEGIES, Listed, Strategy
 from facenas.studies.findings import mean_interval
+from facenas.studies.networks import Network, accuracies_of
 
 SUBSET = {"fidelity": {"fraction": 0.25, "confirm": 1.0, "finalists": 2}}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -157,7 +158,9 @@ def search_or_resume(
     run, elsewhere = open_run(folder.parent, folder.name), {"execution"}
     if run.config.model_dump(exclude=elsewhere) != config.model_dump(exclude=elsewhere):
         raise UserError(f"{folder}: is a run of other settings; give another --runs-dir")
-    return run.best() or facenas.resume(folder, reuse=options.reuse).details
+    if run.best() is None:
+        facenas.resume(folder, reuse=options.reuse)
+    return run.found()
 
 
 def so_far(method: str, seed: int, folder: Path, share: float, most: float) -> Found:
@@ -175,25 +178,16 @@ def so_far(method: str, seed: int, folder: Path, share: float, most: float) -> F
 
 def train_alike(options: argparse.Namespace, found: list[Found]) -> dict[str, list[float]]:
     """Test accuracies of every network after its last epoch, by `Found.name`, one for each draw."""
-    networks = {one.name: one for one in found}
-    listed = Listed(
-        networks=[
-            {"architecture": one.architecture.to_json(), "protocol": one.protocol, "name": name}
-            for name, one in networks.items()
-        ],
-        epochs=options.epochs,
-        repeats=options.repeats,
-    )
+    named = {one.name: Network(one.name, one.architecture, macs=0, protocol=one.protocol) for one in found}
+    networks = [network.listed() for network in named.values()]
+    listed = Listed(networks=networks, epochs=options.epochs, repeats=options.repeats)
     folder = options.runs_dir / f"final-{fingerprint(listed.settings.model_dump(mode='json'))[:8]}"
     earlier = [path for path in sorted(options.runs_dir.glob("final-*")) if path != folder]
     options = argparse.Namespace(**{**vars(options), "reuse": earlier})
     on_test = ["data.select_on=test", f"data.data_fraction={options.fraction}"]
     search_or_resume(folder, options, listed, 0, on_test)
-    results = read_results(folder)
-    return {
-        name: [one.history[-1]["accuracy"] for one in results[number :: len(networks)] if one.history]
-        for number, name in enumerate(networks)
-    }
+    accuracies = accuracies_of(open_run(folder.parent, folder.name), list(named.values()))
+    return dict(zip(named, accuracies, strict=True))
 
 
 def rows(found: list[Found], quality: dict[str, list[float]]) -> Iterator[dict[str, Any]]:

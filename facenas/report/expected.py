@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from facenas.report.read import RunFolder, Trial
 from facenas.runs.journal import read_journal
+from facenas.runs.search_log import unpacked
 from facenas.spaces.base import fingerprint
 
 NEAR = 5.0  # standard deviations of their difference within which a network is as good as the winner may be
@@ -161,9 +162,8 @@ def _one_each(trials: Sequence[Trial]) -> list[Trial]:
     """Of every network and protocol its longest training, of several the first."""
     found: dict[str, Trial] = {}
     for trial in trials:
-        one = found.setdefault(fingerprint([trial.network.tree, trial.protocol]), trial)
-        if _images(trial) > _images(one):
-            found[fingerprint([trial.network.tree, trial.protocol])] = trial
+        key = fingerprint([trial.network.tree, trial.protocol])
+        found[key] = max(found.get(key, trial), trial, key=_images)
     return list(found.values())
 
 
@@ -173,10 +173,7 @@ def _images(trial: Trial) -> float:
 
 
 def _right(line: dict[str, Any] | None) -> NDArray[np.bool_] | None:
-    if not line or not line["bits"]:
-        return None
-    bits = np.frombuffer(bytes.fromhex(line["bits"]), np.uint8)
-    return np.unpackbits(bits, count=line["images"]).astype(bool)
+    return unpacked(line) if line and line["bits"] else None
 
 
 def _final(run: RunFolder, winner: Trial, again: Interval) -> Interval | None:

@@ -266,6 +266,11 @@ def right_images(run: Path, trial: int) -> NDArray[np.bool_]:
     """
     for record in read_journal(run / "right.jsonl"):
         if record["trial"] == trial:
-            bits = np.frombuffer(bytes.fromhex(record["bits"]), dtype=np.uint8)
-            return np.unpackbits(bits, count=record["images"]).astype(bool)
+            return unpacked(record)
     raise UserError(f"{run / 'right.jsonl'}: has no trial {trial}")
+
+
+def unpacked(record: dict[str, Any]) -> NDArray[np.bool_]:
+    """(n,) bool, of a line of `right.jsonl`."""
+    bits = np.frombuffer(bytes.fromhex(record["bits"]), dtype=np.uint8)
+    return np.unpackbits(bits, count=record["images"]).astype(bool)

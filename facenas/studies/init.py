@@ -28,7 +28,7 @@ from facenas.studies.findings import (
     mean_accuracy,
     mean_interval,
 )
-from facenas.studies.networks import Final, Network, accuracies_of, final, found_by
+from facenas.studies.networks import Final, Network, Tested, accuracies_of, final, found_by
 
 # By operation and kernel; accuracy in percent and parameters in millions, as published.
 STARTS = {
@@ -47,18 +47,13 @@ OWN = "Sep-3x3"  # what the paper, and macro search by default, starts from
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Tested):
     """What the search from one start found on one pair of classes, and its test accuracies in percent."""
 
     start: str
     classes: str
     network: Network
     accuracies: list[float]
-
-    @property
-    def accuracy(self) -> float:
-        """The mean over repeats."""
-        return fmean(self.accuracies)
 
     @property
     def millions(self) -> float:

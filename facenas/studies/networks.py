@@ -50,6 +50,17 @@ class Network:
         return {**told, "protocol": self.protocol}
 
 
+class Tested:
+    """Base of what was trained in full: its accuracies in percent, one a repeat."""
+
+    accuracies: list[float]
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over repeats."""
+        return fmean(self.accuracies)
+
+
 def found_by(run: Run, name: str) -> Network:
     """What the run's search found; raises UserError while it has not ended."""
     best = run.found()

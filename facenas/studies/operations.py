@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from pydantic import Field
@@ -17,23 +16,18 @@ from facenas.errors import UserError
 from facenas.runs.config import RunConfig
 from facenas.studies.base import Conduct, Member, Study, register, varied
 from facenas.studies.findings import Cell, Chart, Findings, Interval, Series, Table, mean_interval
-from facenas.studies.networks import Final, Network, accuracies_of, final, found_by, seeds_of, spread
+from facenas.studies.networks import Final, Network, Tested, accuracies_of, final, found_by, seeds_of, spread
 
 KINDS = ("with", "without")
 PUBLISHED = {"with": 89.92, "without": 89.13}
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Tested):
     """What a search found, and its accuracies after each final training."""
 
     network: Network
     accuracies: list[float]
-
-    @property
-    def accuracy(self) -> float:
-        """The mean over repeats."""
-        return fmean(self.accuracies)
 
 
 @dataclass(frozen=True)

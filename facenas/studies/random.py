@@ -21,7 +21,7 @@ from facenas.runs.config import RunConfig
 from facenas.strategies import Strategy
 from facenas.studies.base import Conduct, Member, Study, register, strategy, varied
 from facenas.studies.findings import Cell, Chart, Findings, Series, Table, mean_accuracy, mean_interval
-from facenas.studies.networks import Final, Network, accuracies_of, final, found_by, seeds_of, spread
+from facenas.studies.networks import Final, Network, Tested, accuracies_of, final, found_by, seeds_of, spread
 
 # Table 3, of CIFAR-10: how many networks, accuracy in percent, parameters in millions (after ± the standard
 # deviation), RI as it follows from these.
@@ -33,17 +33,12 @@ PUBLISHED: tuple[tuple[Cell, ...], ...] = (
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Tested):
     """A network after its final trainings, the accuracy of each. method: whose it is, empty of a random one."""
 
     method: str
     network: Network
     accuracies: list[float]
-
-    @property
-    def accuracy(self) -> float:
-        """The mean over repeats."""
-        return fmean(self.accuracies)
 
 
 @register("random")
