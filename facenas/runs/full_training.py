@@ -46,7 +46,7 @@ def train_found(run: Run, epochs: int | None, callback: Callback) -> dict[str, A
     data, config = run.open_data(), run.config
     arch, beginning = from_json(best["architecture"]), best.get("beginning")
     with reading(run.folder / "best.json", "make the run anew"):
-        recipe = with_protocol(config.recipe, tuple(best.get("protocol", {}).items()))
+        recipe = with_protocol(config.recipe, best.get("protocol", {}).items())
         epochs = epochs or recipe.final_epochs
         key = _key(run, arch, recipe, epochs, beginning)
     path = run.folder / "checkpoints" / "training.pt"

@@ -1,8 +1,8 @@
 """Macro-micro search: grow depth, prune width, then swap operations and kernels at constant parameters.
 
 Algorithm 1 of "Efficient Global Neural Architecture Search" with the settings its authors really ran.
-The four methods `_grow`, `_prune`, `_replace` and `_update` are its four steps, each readable top to
-bottom: a `yield` asks for a candidate to be trained and returns its result.
+Its four steps are `_grow`, `_prune`, and `_swap` for operations and for kernels, each readable top to bottom: a
+`yield` asks for a candidate to be trained and returns its result.
 """
 
 from __future__ import annotations
