@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -36,7 +37,7 @@ def write_study(folder: Path, title: str, found: Findings, about: dict[str, Any]
         found=found,
         rows={table.name: [[shown(cell) for cell in row] for row in table.rows] for table in found.tables},
         words={table.name: [_is_of_words(column) for column in _columns(table)] for table in found.tables},
-        members=[path.parent.name for path in sorted(folder.glob("*/run.yaml"))],
+        members=sorted((path.parent.name for path in folder.glob("*/run.yaml")), key=_by_number),
         about=list(_facts(about)),
         tiles=[],
     )
@@ -71,6 +72,11 @@ def shown(cell: Cell) -> str:
 
 def _is_missing(cell: Cell) -> bool:
     return shown(cell) == "-"
+
+
+def _by_number(name: str) -> list[tuple[str, int]]:
+    """Orders search-2 before search-10."""
+    return [(word, int(digits or 0)) for word, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _columns(table: Table) -> list[tuple[Cell, ...]]:

@@ -25,6 +25,7 @@ from facenas.studies.findings import (
     Interval,
     Series,
     Table,
+    counted,
     mean_accuracy,
     mean_interval,
 )
@@ -135,9 +136,10 @@ def _sentences(by_start: ByStart, gains: dict[str, Interval]) -> Iterator[str]:
     means = {start: fmean(one.accuracy for one in some) for start, some in by_start.items()}
     sizes = {start: fmean(one.millions for one in some) for start, some in by_start.items()}
     told = ", ".join(f"{start} {means[start]:.2f} % with {sizes[start]:.3f}M" for start in STARTS)
-    yield f"On {len(by_start[OWN])} pair(s) of classes, mean test accuracy and parameters found: {told}."
+    pairs = counted(len(by_start[OWN]), "pair")
+    yield f"On {pairs} of classes, mean test accuracy and parameters found: {told}."
     best, least = max(means, key=lambda start: means[start]), min(sizes, key=lambda start: sizes[start])
-    yield f"{best} is the most accurate and {least} the smallest (paper: {OWN} is both)."
+    yield f"{best} is the most accurate and {least} the smallest (paper, on CIFAR-10: {OWN} is both)."
     over = ", ".join(f"{start} {one}" for start, one in gains.items())
     yield f"Points over {OWN}, on the same classes: {over}."
 

@@ -21,6 +21,7 @@ from facenas.runs import Run
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.runs.search_log import read_results
+from facenas.spaces import from_json
 from facenas.studies.base import Conduct, Member, Study, register, strategy, varied
 from facenas.studies.findings import (
     Chart,
@@ -30,6 +31,7 @@ from facenas.studies.findings import (
     Series,
     Table,
     bootstrap,
+    counted,
     kendall,
     spearman,
 )
@@ -44,11 +46,12 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Trained:
-    """Networks trained in full: (n, epochs) accuracies in percent after each epoch, (n,) sizes."""
+    """Networks trained in full: (n, epochs) accuracies in percent after each epoch, (n,) sizes and shapes."""
 
     accuracies: Floats
     parameters: Floats
     macs: Floats
+    shapes: tuple[str, ...] = ()
 
     @property
     def final(self) -> Floats:
@@ -91,6 +94,7 @@ def read_trained(run: Run) -> Trained:
         np.array([[epoch["accuracy"] for epoch in result.history] for _, result in kept]),
         np.array([float(line["parameters"]) for line, _ in kept]),
         np.array([float(line["macs"]) for line, _ in kept]),
+        tuple(from_json(line).summary() for line, _ in kept),
     )
 
 
@@ -107,8 +111,8 @@ def findings(trained: Trained, draws: int, seed: int) -> Findings:
     count, epochs = len(trained.final), trained.epochs
     return Findings(
         summary=(
-            f"{count} networks, trained for {epochs} epochs, reach {low:.2f} to {high:.2f} % (paper: "
-            f"{PUBLISHED_RANGE[0]} to {PUBLISHED_RANGE[1]} %).",
+            f"{count} networks, trained for {counted(epochs, 'epoch')}, reach {low:.2f} to {high:.2f} % "
+            f"(paper, on CIFAR-10: {PUBLISHED_RANGE[0]} to {PUBLISHED_RANGE[1]} %).",
             f"Spearman's correlation with the final accuracy: after one epoch {first} (paper 0.65), of the "
             f"parameters {sizes['parameters'][0]} (0.49), of the dynamic ranking {dynamic['dynamic'][0]} "
             f"(0.85); of parameters with the dynamic accuracies {dynamic['parameters and dynamic'][0]} (0.91).",
@@ -189,20 +193,19 @@ def _table(by_epoch: list[Pair], sizes: dict[str, Pair], dynamic: dict[str, Pair
     return Table(
         "correlations",
         "Rank correlation with the accuracy after the last epoch",
-        ("ranked by", "Spearman", "Kendall", "paper (Spearman)"),
+        ("ranked by", "Spearman", "Kendall", "paper (CIFAR-10, Spearman)"),
         rows,
         "In brackets the 95 % interval over samples of the networks.",
     )
 
 
 def _networks(trained: Trained) -> Table:
-    order = np.argsort(-trained.final)
-    rows = tuple(
-        (int(i), int(trained.parameters[i]), int(trained.macs[i]), trained.accuracies[i, 0], trained.final[i])
-        for i in order
-    )
-    columns = ("network", "parameters", "MACs", "after epoch 1, %", "after the last epoch, %")
-    return Table("networks", "All networks, the most accurate first", columns, rows)
+    shapes = trained.shapes or [None] * len(trained.final)
+    sizes = [trained.parameters.astype(int).tolist(), trained.macs.astype(int).tolist()]
+    rows = [*zip(range(len(shapes)), shapes, *sizes, trained.accuracies[:, 0], trained.final, strict=True)]
+    rows.sort(key=lambda row: -row[-1])
+    columns = ("network", "shape", "parameters", "MACs", "after epoch 1, %", "after the last epoch, %")
+    return Table("networks", "All networks, the most accurate first", columns, tuple(rows))
 
 
 def _charts(trained: Trained, by_epoch: list[Pair], dynamic: dict[str, Pair]) -> tuple[Chart, ...]:
@@ -218,9 +221,9 @@ def _charts(trained: Trained, by_epoch: list[Pair], dynamic: dict[str, Pair]) ->
         )
         for kind, name in enumerate(("Spearman", "Kendall"))
     )
-    paper = Series("paper, after epoch 1", (1.0,), (PUBLISHED["epoch 1"],))
+    paper = Series("paper (CIFAR-10), after epoch 1", (1.0,), (PUBLISHED["epoch 1"],))
     final = tuple(trained.final.tolist())
-    text = tuple(f"network {n}" for n in range(len(final)))
+    text = trained.shapes or tuple(f"network {n}" for n in range(len(final)))
     sized = Series("networks", tuple(trained.parameters.tolist()), final, text=text)
     early = Series("networks", tuple(trained.accuracies[:, 0].tolist()), final, text=text)
     last = "accuracy after the last epoch, %"

@@ -22,7 +22,7 @@ from facenas.spaces import Architecture, fingerprint, from_json
 from facenas.spaces.plain import PLAIN, Chain
 from facenas.strategies import Decision
 from facenas.studies.base import Conduct, Member, Seeds, Study, register, varied
-from facenas.studies.findings import Cell, Chart, Findings, Series, Table
+from facenas.studies.findings import Cell, Chart, Findings, Series, Table, counted
 from facenas.studies.networks import Network, found_by, seeds_of, spread
 
 Line = dict[str, Any]  # of a journal
@@ -190,9 +190,9 @@ def _sentences(courses: Sequence[Course], columns: Columns, pairs: Sequence[Pair
     when = " before micro search" if MACRO in columns else ""
     different = len({fingerprint(course.found.architecture.to_json()) for course in courses})
     yield (
-        f"{len(courses)} searches find {different} different networks of {min(sizes):,} to {max(sizes):,} "
-        f"parameters; their accuracy{when} is {spread(accuracies)} % (mean and standard deviation), from "
-        f"{min(accuracies):.2f} to {max(accuracies):.2f} %."
+        f"By {counted(len(courses), 'seed')} it finds {counted(different, 'network')} of {min(sizes):,} to "
+        f"{max(sizes):,} parameters; their accuracy{when} is {spread(accuracies)} % (mean and standard "
+        f"deviation), from {min(accuracies):.2f} to {max(accuracies):.2f} %."
     )
     if not pairs:
         return

@@ -30,6 +30,7 @@ from facenas.studies.findings import (
     Series,
     Table,
     bootstrap,
+    counted,
     kendall,
     spearman,
 )
@@ -43,7 +44,7 @@ class Part:
 
     again: whether it is a second training, with other draws; accuracies: (n,) percent after the last epoch, nan
     where a training failed; images: seen by all trainings, epoch by epoch; seconds: of all trainings, one after
-    another.
+    another; shapes: of the networks, in words.
     """
 
     fraction: float
@@ -51,6 +52,7 @@ class Part:
     accuracies: Floats
     images: int
     seconds: float
+    shapes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,13 +109,14 @@ class Subset(Study):
 
 def read_part(run: Run, fraction: float, skip: int = 0) -> Part:
     """From a run's journal; skip: how many trials at its start are the first training of all images."""
-    results = read_results(run.folder)[skip:]
+    results, lines = read_results(run.folder)[skip:], read_journal(run.folder / "trials.jsonl")[skip:]
     return Part(
         fraction,
         skip > 0,
         np.array([result.history[-1]["accuracy"] if result.history else np.nan for result in results]),
         sum(result.images for result in results),
         sum(result.seconds for result in results),
+        tuple(from_json(line).summary() for line in lines),
     )
 
 
@@ -124,7 +127,9 @@ def findings(parts: Sequence[Part], epochs: int, draws: int, seed: int) -> Findi
     """
     kept = np.flatnonzero(np.isfinite([part.accuracies for part in parts]).all(axis=0))
     if len(kept) < 4:
-        raise UserError(f"{len(kept)} network(s) were trained on every part, too few to rank; see failures")
+        raise UserError(
+            f"only {counted(len(kept), 'network')} trained on every part, too few to rank; see failures"
+        )
     whole = next(part for part in parts if part.fraction == 1)
     final = whole.accuracies[kept]
     found = [agreement(part, part.accuracies[kept], final, draws, seed) for part in parts if part is not whole]
@@ -161,8 +166,8 @@ def _summary(found: Sequence[Agreement], final: Floats, epochs: int) -> tuple[st
     again = [f"; of a second training on all images {one.kendall}" for one in found if one.part.again]
     lost = ", ".join(f"{one.regret} on {one.part.name}" for one in found)
     return (
-        f"{len(final)} networks, trained for {epochs} epochs, reach {final.min():.2f} to {final.max():.2f} % "
-        "with all images.",
+        f"{len(final)} networks, trained for {counted(epochs, 'epoch')}, reach {final.min():.2f} to "
+        f"{final.max():.2f} % with all images.",
         f"Kendall's tau with the ranking by all images: {taus}{''.join(again)}.",
         f"Points of accuracy lost by taking the best network of a part: {lost}.",
     )
@@ -186,11 +191,12 @@ def _table(found: Sequence[Agreement], whole: Part) -> Table:
 
 
 def _networks(parts: Sequence[Part]) -> Table:
-    columns = ("network", *(f"{part.name}" for part in parts))
+    columns = ("network", "shape", *(part.name for part in parts))
     scores = np.stack([part.accuracies for part in parts], axis=1)
+    shapes = parts[0].shapes or [None] * len(scores)
     rows = (
-        (number, *(None if np.isnan(score) else score for score in some))
-        for number, some in enumerate(scores.tolist())
+        (number, shape, *(None if np.isnan(score) else score for score in some))
+        for number, (shape, some) in enumerate(zip(shapes, scores.tolist(), strict=True))
     )
     return Table("networks", "Accuracy after the last epoch, %, by part", columns, tuple(rows))
 
@@ -213,7 +219,8 @@ def _series(name: str, points: Sequence[tuple[Part, Interval]], kind: Any) -> Se
 
 
 def _scatter(found: Sequence[Agreement], kept: NDArray[np.int64], final: Floats) -> Chart:
-    text = tuple(f"network {number}" for number in kept)
+    named = found[0].part.shapes or [f"network {number}" for number in range(max(kept) + 1)]
+    text = tuple(named[number] for number in kept)
     series = tuple(
         Series(one.part.name, tuple(one.part.accuracies[kept].tolist()), tuple(final.tolist()), text=text)
         for one in found

@@ -25,7 +25,7 @@ from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.spaces import Architecture, from_json
 from facenas.studies.base import Conduct, Study, register
-from facenas.studies.findings import Cell, Chart, Findings, Series, Table
+from facenas.studies.findings import Cell, Chart, Findings, Series, Table, counted
 
 # The widest network that each kind of space begins with, by what the paper calls the search.
 SIZES = {"plain": {"tiny": 64, "mobile": 100_000}, "ir": {"small": 32, "medium": 100_000}}
@@ -321,7 +321,8 @@ def _compared(table: Published, size: str, cells: dict[str, Cell], names: str) -
 def _sentences(
     runs: Sequence[Finished], compared: Sequence[Any], missing: Sequence[Any], left_out: Sequence[str]
 ) -> Iterator[str]:
-    yield f"{len(runs)} run(s); {len(missing)} thing(s) are missing for whole tables, see the last one."
+    count = counted(len(runs), "run")
+    yield f"{count}; the last table says what is missing for whole ones ({len(missing)} more)."
     for table, row, column, ours, paper in compared:
         yield f"Table {table[-1]}, {row}: {column.replace('@', ' on ')} {ours:.2f} % (paper {paper:.2f} %)."
     if left_out:

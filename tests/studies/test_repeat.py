@@ -91,7 +91,7 @@ def test_findings_tell_mean_deviation_and_range_and_are_plain_json():
         np.std([18, 12, 16], ddof=1)
     )
     assert [row[:2] for row in found.tables[1].rows] == [("0 and 1", 2), ("0 and 2", 1), ("1 and 2", 1)]
-    assert "2 different networks" not in found.summary[0]
+    assert "finds 2 networks" not in found.summary[0]
     assert found.values["pairs"][0] == {"seeds": [0, 1], "parted": 2, "shared": 3, "equal": 2}
     depth = found.charts[1].series[0]
     assert depth.y == (3, 3, 4, 4, 4, 6)  # in steps, and not down to what was rejected

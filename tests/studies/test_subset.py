@@ -58,9 +58,9 @@ def test_a_network_that_failed_on_one_part_is_left_out_of_all():
     parts[0].accuracies[3] = math.nan
     found = findings(parts, 5, 20, 0)
     assert found.values["networks"] == 4
-    assert found.tables[1].rows[3][1] is None
+    assert found.tables[1].rows[3][2] is None
     parts[1].accuracies[4] = math.nan
-    with pytest.raises(UserError, match=r"3 network\(s\) were trained on every part"):
+    with pytest.raises(UserError, match=r"only 3 networks trained on every part"):
         findings(parts, 5, 20, 0)
 
 
