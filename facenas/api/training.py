@@ -23,7 +23,7 @@ from facenas.runs.callbacks import Callback, Callbacks, Given
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.spaces import Architecture, ImageFacts, from_json
-from facenas.spaces.ir import NAMED
+from facenas.spaces.named import NAMED
 from facenas.training.recipes import with_protocol
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _resolve(
     if not isinstance(target, Architecture) and _names_network(target):
         tree = {} if target in NAMED else read_json(Path(target))
         with reading(Path(target)):
-            target = NAMED[target] if target in NAMED else from_json(tree.get("architecture", tree))
+            target = NAMED.get(str(target)) or from_json(tree.get("architecture", tree))
     if isinstance(target, Architecture):
         return target, "small" if target.task == "face" else "tiny", None
     run = open_named(target, runs_dir)

@@ -22,6 +22,7 @@ from facenas.cli.data import cache, data_app
 from facenas.cli.evaluate import eval
 from facenas.cli.faces import register
 from facenas.cli.latency import latency_app
+from facenas.cli.models import models
 from facenas.cli.study import study
 from facenas.errors import SearchStoppedError, UserError, first_line
 
@@ -44,7 +45,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     search.report: "facenas report pareto --budget params=1M,macs=80M",
     train.predict: "facenas predict digits scans/7.png more_scans/",
     train.export: "facenas export demo --format onnx",
-    train.models: "facenas models --json",
+    models: "facenas models, or facenas models mobilefacenet --macs 80M --out small.json",
     eval: "facenas eval --bench lfw --model final --data lfw_112x112.zip",
     cache: "facenas cache --limit 20GB",
 }

@@ -1,9 +1,9 @@
-"""`facenas train`, `predict`, `export`, `models`: networks."""
+"""`facenas train`, `predict`, `export`: networks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -124,26 +124,3 @@ def export(
     from facenas.runs import open_run
 
     show(export_run(open_run(runs_dir, run).folder, format, out), as_json)
-
-
-def models(as_json: Json = False) -> None:
-    """List the named face networks with their sizes, and the published counts they reproduce."""
-    rows = list_models()
-    if as_json:
-        show({"models": rows}, as_json)
-        return
-    shown = [row | {"GMACs": f"{row['macs'] / 1e9:.3f}"} for row in rows]
-    title = "Parameters; head for the 10,572 identities of CASIA-WebFace"
-    table(shown, ("name", "backbone", "head", "total", "GMACs", "reproduces"), title)
-
-
-def list_models() -> list[dict[str, Any]]:
-    """One row a network: parameters of backbone, head (of CASIA-WebFace) and both, MACs of the backbone."""
-    from facenas.spaces.ir import CASIA_IDENTITIES, NAMED, REPRODUCES
-
-    rows: list[dict[str, Any]] = []
-    for name, arch in NAMED.items():
-        backbone, head = arch.count_parameters(), arch.embedding * CASIA_IDENTITIES
-        row = {"name": name, "backbone": backbone, "head": head, "total": backbone + head}
-        rows.append({**row, "macs": arch.count_macs(), "reproduces": REPRODUCES.get(name)})
-    return rows

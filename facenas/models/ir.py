@@ -19,7 +19,7 @@ DROPOUT = 0.4
 
 def build_module(arch: IRArchitecture) -> nn.Module:
     """(n, 3, 112, 112) float32 RGB in [-1, 1] -> z (n, embedding), not normalized."""
-    return IRNetwork(arch).apply(_initialize)
+    return IRNetwork(arch).apply(initialize)
 
 
 class IRNetwork(nn.Module):
@@ -115,7 +115,7 @@ def _convolution(block: Block, before: int, stride: int) -> nn.Module:
     )
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """AdaFace's: Kaiming by fan-out for convolutions and the linear layer; the rest is torch's default."""
     if not isinstance(module, nn.Conv2d | nn.Linear):
         return

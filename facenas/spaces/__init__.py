@@ -1,7 +1,8 @@
 """Architectures and the spaces that searches draw them from. Never imports torch.
 
 `Plain`, `IR`, `Cells` and `Graph` are the spaces of the house; one's own is a subclass of `SearchSpace` in one
-file (`facenas.spaces.base` shows one).
+file (`facenas.spaces.base` shows one). `MobileFaceNet` is one network at other widths and depths;
+`facenas.spaces.named` has those of the literature by name.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from facenas.spaces.base import (
 from facenas.spaces.cells import CellArchitecture, Cells
 from facenas.spaces.graph import Graph, GraphArchitecture
 from facenas.spaces.ir import IR, IRArchitecture
+from facenas.spaces.mobilefacenet import MobileFaceNet, MobileFaceNetArchitecture
 from facenas.spaces.plain import Plain, PlainArchitecture
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "GraphArchitecture",
     "IRArchitecture",
     "ImageFacts",
+    "MobileFaceNet",
+    "MobileFaceNetArchitecture",
     "Plain",
     "PlainArchitecture",
     "SearchSpace",

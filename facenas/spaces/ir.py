@@ -16,6 +16,7 @@ from pydantic import Field, PositiveInt, model_validator
 from facenas.errors import UserError
 from facenas.spaces.base import FACE, FACE_SIZE, SPACES, check_face_size
 from facenas.spaces.plain import KERNELS, OPERATIONS, PLAIN, SEPARABLE, Bounds, Chain, ChainSpace, Gene
+from facenas.spaces.scaled import repeated
 
 LAST_SIZE = 7  # pixels a side after the four strides of 2
 REDUCTION = 16  # squeeze-and-excitation works on a sixteenth of the channels
@@ -102,6 +103,13 @@ class IRArchitecture(Chain):
     def depth(self) -> int:
         """Layers as the literature counts them: two a block, the stem and the last linear layer."""
         return 2 * len(self.operations) + 2
+
+    def scaled(self, width: float = 1, depth: float = 1, embedding: int | None = None) -> IRArchitecture:
+        """Of plain 3x3 blocks, its width times `width`, blocks of every stage times `depth`."""
+        stages = [repeated(count, depth) for count in self.stages]
+        return IRArchitecture.uniform(
+            max(1, round(self.width * width)), stages, embedding or self.embedding, self.se
+        )
 
     def _stages(self) -> tuple[int, ...]:
         return self.stages

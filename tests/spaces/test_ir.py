@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from fractions import Fraction
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from facenas.cli.train import list_models, models
 from facenas.errors import UserError
 from facenas.models.ir import IRNetwork
 from facenas.spaces import IR, ImageFacts, IRArchitecture, from_json
@@ -125,18 +123,6 @@ def test_the_papers_searched_networks():
     assert round((r34.count_parameters() + r34.embedding * 10_572) / 1e6, 3) == 37.113
     assert (r58.depth, r58.stages, 8 * r58.width) == (58, (3, 7, 15, 3), 256)
     assert round(r58.count_parameters() / 1e6, 3) == 14.638
-
-
-def test_the_table_lists_all_named_networks(capsys):
-    rows = list_models()
-    assert [row["name"] for row in rows] == list(NAMED)
-    for row in json.loads(json.dumps(rows)):
-        assert row["total"] == row["backbone"] + row["head"]
-        assert row["macs"] == NAMED[row["name"]].count_macs(112)
-        assert row["reproduces"] == REPRODUCES[row["name"]]
-    models()
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in NAMED)
 
 
 def test_published_counts_are_told_as_they_are():
