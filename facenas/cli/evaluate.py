@@ -23,8 +23,8 @@ def eval(
     bench: Annotated[
         str,
         typer.Option(
-            help="lfw, cfp_fp, agedb_30, calfw, cplfw, hq (these five), cfp_ff, ijbb, ijbc or tinyface; or a "
-            "YAML file of your own, see eval_protocols/README.md."
+            help="lfw, cfp_fp, agedb_30, calfw, cplfw, hq (these five), cfp_ff, ijbb, ijbc or tinyface; pairs "
+            "for your own people; or a YAML file of your own, see eval_protocols/README.md."
         ),
     ],
     model: ModelOptions,
@@ -33,6 +33,16 @@ def eval(
         typer.Option(help="The bench's files: a .bin, a folder or .zip of 112x112 crops, IJBC/."),
     ],
     pairs: Annotated[Path | None, typer.Option(help="The list of pairs, if it is not with the images.")] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="pairs: CSV of identity or image and its groups, such as an age band.")
+    ] = None,
+    quality: Annotated[
+        Path | None, typer.Option(help="pairs: CSV of image and numbers, the higher the better.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="pairs: judge groups and qualities at this cosine; default: FMR 1e-3's."),
+    ] = None,
     flip: Annotated[bool, typer.Option(help="Add the mirror image's embedding.")] = True,
     fusion: Annotated[
         str | None,
@@ -59,6 +69,9 @@ def eval(
 
     given = {
         "pairs": pairs,
+        "groups": groups,
+        "quality": quality,
+        "threshold": threshold,
         "fusion": fusion,
         "use_detector_score": detector_score,
         "keep_norm": keep_norm,

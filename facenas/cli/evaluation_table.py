@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from facenas.evaluation.benches.result import BenchResult
+from facenas.evaluation.benches.result import BenchResult, PeopleResult
+from facenas.report import people
 from facenas.report.evaluation_results import Measure, Published, average, measures, rates, rows
 
 _CAPTION = """In percent; diff.: ours less the best published. TAR: share of genuine pairs
@@ -13,6 +14,11 @@ accepted; FAR: share of impostors accepted, the nearest to it or (≤) at most i
 
 def print_results(results: Sequence[BenchResult]) -> None:
     """What was measured, in percent, each beside the best published value; fits 80 columns."""
+    for result in results:
+        if isinstance(result, PeopleResult):
+            _print_people(result)
+    if all(isinstance(result, PeopleResult) for result in results):
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -27,6 +33,37 @@ def print_results(results: Sequence[BenchResult]) -> None:
     if (mean := average(results)) is not None:
         table.add_row("average", "of the five", f"{mean:.2f}")
     Console().print(table)
+
+
+def _print_people(found: PeopleResult) -> None:
+    """FNMR by wanted FMR, then probabilities, qualities and groups in sentences."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(caption="In percent, with 95 % intervals over people.", caption_justify="left")
+    for heading in ("wanted FMR", "threshold", "FMR", "FNMR"):
+        table.add_column(heading, justify="right")
+    for point in found.points:
+        wanted = people.share(point.wanted) + ("" if point.carried else " (too few people)")
+        rates = [people.interval(rate) for rate in (point.fmr, point.fnmr)]
+        table.add_row(wanted, f"{point.threshold:.3f}", *rates)
+    console.print(table)
+    said = [people.summary(found), *people.qualities(found)]
+    if found.calibration:
+        said.insert(1, people.calibration(found.calibration))
+    for sentence in said:
+        console.print(sentence, markup=False)
+    for column in found.groups:
+        for part in people.group_parts(column):
+            table = Table(title=f"{part.error} by {column.column}", title_justify="left")
+            for heading in ("group", "people", f"{part.error}, %", ""):
+                table.add_column(heading, justify="right" if heading == "people" else "left")
+            for one in part.rates:
+                verdict = people.verdict(one, part.rates)
+                table.add_row(one.group, str(one.rate.people), people.interval(one.rate), verdict)
+            console.print(table)
+            console.print(f"{part.error}: {part.summary}", markup=False)
 
 
 def _lines(result: BenchResult) -> Iterator[tuple[str, ...]]:

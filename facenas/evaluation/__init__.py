@@ -9,6 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# Pairs of one's own people: probabilities, qualities, groups
+from facenas.evaluation.metrics.calibration import Reliability as Reliability
+from facenas.evaluation.metrics.calibration import cllr as cllr
+from facenas.evaluation.metrics.calibration import cross_fitted as cross_fitted
+from facenas.evaluation.metrics.calibration import reliability as reliability
+from facenas.evaluation.metrics.discard import Discard as Discard
+from facenas.evaluation.metrics.discard import error_versus_discard as error_versus_discard
+from facenas.evaluation.metrics.groups import compare_groups as compare_groups
+
 # Templates searched in galleries: IJB-B and IJB-C, 1:N
 from facenas.evaluation.metrics.identification import Identification as Identification
 from facenas.evaluation.metrics.identification import MergedIdentification as MergedIdentification
@@ -17,6 +26,12 @@ from facenas.evaluation.metrics.identification import identify_templates as iden
 from facenas.evaluation.metrics.identification import (
     identify_templates_merged as identify_templates_merged,
 )
+
+# ... and error rates with intervals
+from facenas.evaluation.metrics.people import OperatingPoint as OperatingPoint
+from facenas.evaluation.metrics.people import Rate as Rate
+from facenas.evaluation.metrics.people import error_rate as error_rate
+from facenas.evaluation.metrics.people import operating_points as operating_points
 
 # Ranking of a gallery: TinyFace
 from facenas.evaluation.metrics.ranking import Ranking as Ranking
@@ -50,6 +65,7 @@ if TYPE_CHECKING:
     from facenas.evaluation import benches as benches
     from facenas.evaluation.benches.result import BenchResult as BenchResult
     from facenas.evaluation.benches.result import PairResult as PairResult
+    from facenas.evaluation.benches.result import PeopleResult as PeopleResult
     from facenas.evaluation.benches.result import RankResult as RankResult
     from facenas.evaluation.benches.result import TemplateResult as TemplateResult
     from facenas.evaluation.embedders import Embedder as Embedder
@@ -64,7 +80,7 @@ if TYPE_CHECKING:
 _LATER = {
     "runner": ("HqResult", "evaluate", "evaluate_hq"),
     "embedders": ("Embedder", "InputOptions", "embedder_of", "open_embedder"),
-    "benches.result": ("BenchResult", "PairResult", "RankResult", "TemplateResult"),
+    "benches.result": ("BenchResult", "PairResult", "PeopleResult", "RankResult", "TemplateResult"),
 }
 
 

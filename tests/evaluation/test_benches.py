@@ -30,7 +30,7 @@ def test_every_file_is_a_bench_of_a_known_kind():
     assert set(HQ) <= set(bench_names())
     for name in bench_names():
         bench = find_bench(name)
-        assert (bench.name, bench.kind in ("pairs", "templates", "ranking")) == (name, True)
+        assert (bench.name, bench.kind in ("pairs", "people", "templates", "ranking")) == (name, True)
         assert bench.title
         assert bench.formula
 
@@ -122,7 +122,7 @@ def test_what_is_unknown_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no\.yaml: cannot be read"):
         find_bench(tmp_path / "no.yaml")
     for text, fault in {
-        "kind: faces\n": "kind of bench 'faces' is unknown; there are pairs, ranking, templates",
+        "kind: faces\n": "kind of bench 'faces' is unknown; there are pairs, people, ranking, templates",
         "fold: 10\n": "fold: is not a known setting",
         "published: [{model: x, values: {}, source: a page}]\n": r"published\.0\.source: ",
     }.items():

@@ -92,11 +92,32 @@ def draw_pairs(
     return np.concatenate(kinds, axis=1).reshape(-1, 2), same
 
 
+def draw_spread_pairs(
+    labels: Labels, indices: Indices, genuine: int, impostors: int, seed: int
+) -> tuple[Indices, Indices]:
+    """Up to so many genuine pairs (m, 2) and impostor pairs (k, 2), image numbers among `indices`, each once.
+
+    Every identity gives equally many genuine pairs, every two identities equally many impostor pairs, or all
+    that there are. Raises UserError when there is not one of a kind that is wanted.
+    """
+    rng = np.random.default_rng(seed)
+    pool = _Pool([indices[group] for group in by_label(labels[indices])])
+    for wanted, there, kind in (
+        (genuine, pool.genuine, "one person"),
+        (impostors, pool.impostor, "two people"),
+    ):
+        if wanted and not there:
+            raise UserError(f"{len(indices)} images make no pair of {kind}")
+    found = pool.draw_genuine(min(genuine, pool.genuine), rng) if genuine else np.empty((0, 2), np.int64)
+    return found, pool.draw_spread_impostor(min(impostors, pool.impostor), rng)
+
+
 class _Pool:
     """Identities to draw pairs from. Pairs are numbered, so that draws without repetition are cheap."""
 
     def __init__(self, members: Sequence[Indices]) -> None:
         sizes = np.array([len(images) for images in members], np.int64)
+        self._sizes = sizes
         self._images = np.concatenate([np.empty(0, np.int64), *members])
         self._first = np.repeat(sizes.cumsum() - sizes, sizes)  # where its identity begins
         self._each = sizes * (sizes - 1) // 2  # genuine pairs of each identity
@@ -104,10 +125,7 @@ class _Pool:
 
     def draw_genuine(self, count: int, rng: np.random.Generator) -> Indices:
         """(count, 2) different pairs: every identity gives equally many, or all that it has."""
-        level = bisect_left(range(count), count, key=lambda most: self._each.clip(max=most).sum())
-        given = self._each.clip(max=level - 1)
-        more = rng.permutation(np.flatnonzero(self._each >= level))[: count - given.sum()]
-        given[more] += 1
+        given = _level(self._each, count, rng)
         start = self._each.cumsum() - self._each  # number of each identity's first pair
         drawn = [start[i] + rng.choice(self._each[i], given[i], replace=False) for i in np.flatnonzero(given)]
         before = np.arange(len(self._first)) - self._first
@@ -118,12 +136,40 @@ class _Pool:
         drawn = rng.choice(self.impostor, count, replace=False)
         return self._pairs(drawn, self._first, np.zeros_like(self._first))
 
+    def draw_spread_impostor(self, count: int, rng: np.random.Generator) -> Indices:
+        """(count, 2) different pairs: every two identities give equally many, or all that they have."""
+        ends = np.arange(len(self._sizes)).cumsum()  # two identities are numbered by the later one
+        of_two = np.sort(rng.choice(ends[-1], min(count, ends[-1]), replace=False))
+        second = np.searchsorted(ends, of_two, side="right")
+        first = of_two - ends[second - 1]
+        sizes, starts = self._sizes, self._sizes.cumsum() - self._sizes
+        each = sizes[first] * sizes[second]
+        given = _level(each, count, rng)
+        if given.max(initial=0) < 2:
+            drawn = rng.integers(each)[given > 0]
+        else:
+            drawn = np.concatenate(
+                [rng.choice(of, n, replace=False) for of, n in zip(each, given, strict=True)]
+            )
+        first, second = np.repeat(first, given), np.repeat(second, given)
+        left, right = starts[first] + drawn // sizes[second], starts[second] + drawn % sizes[second]
+        return np.stack([self._images[left], self._images[right]], axis=1)
+
     def _pairs(self, numbers: Indices, partners: Indices, since: Indices) -> Indices:
         """Image p makes pairs with the `partners[p]` images from place `since[p]` on; all are numbered by p."""
         ends = partners.cumsum()
         second = np.searchsorted(ends, numbers, side="right")
         first = since[second] + numbers - (ends - partners)[second]
         return np.stack([self._images[first], self._images[second]], axis=1)
+
+
+def _level(each: Indices, count: int, rng: np.random.Generator) -> Indices:
+    """How many each gives of what it has, `count` in all: equally many, or all; chance decides on the rest."""
+    level = bisect_left(range(count), count, key=lambda most: each.clip(max=most).sum())
+    given = each.clip(max=level - 1)
+    more = rng.permutation(np.flatnonzero(each >= level))[: count - given.sum()]
+    given[more] += 1
+    return given
 
 
 def _deal(members: list[Indices], folds: int, rng: np.random.Generator) -> list[list[Indices]]:

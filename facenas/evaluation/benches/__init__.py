@@ -1,7 +1,7 @@
 """Benches: published ones are YAML files in `eval_protocols/`, one's own a YAML file anywhere, or `Pairs`.
 
 A bench is data: where its files lie, what is measured, what others published. How a kind of bench is read and
-measured is a `Protocol`, found by the YAML's `kind`: `pairs`, `templates`, `ranking`, or one's own as
+measured is a `Protocol`, found by the YAML's `kind`: `pairs`, `people`, `templates`, `ranking`, or one's own as
 `module:Class`.
 """
 
@@ -166,7 +166,7 @@ def _load(path: Path) -> Bench:
         settings: Any = PROTOCOLS.get(kind).Settings
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if "pairs" in tree:  # beside the YAML file, wherever one starts
-        tree["pairs"] = path.parent / str(tree["pairs"])
+    for key in {"pairs", "groups", "quality"} & tree.keys():  # beside the YAML file, wherever one starts
+        tree[key] = path.parent / str(tree[key])
     found: Bench = validate(settings, tree, str(path))
     return found

@@ -120,7 +120,7 @@ class PairProtocol(Protocol):
         numbers: dict[str, int] = {}  # every path is kept once
         places = [[numbers.setdefault(p, len(numbers)) for p in paths] for *paths, _ in rows]
         return PairData(
-            _find_images(files, list(numbers), listed[1]),
+            listed_images(files, list(numbers), listed[1]),
             np.array(places, np.int64).reshape(-1, 2),
             np.array([same for *_, same in rows], bool),
             folds or bench.folds,
@@ -128,8 +128,11 @@ class PairProtocol(Protocol):
         )
 
 
-def _find_images(files: Files, paths: list[str], where: str) -> Images:
-    """The images that a list called `where` names."""
+def listed_images(files: Files, paths: list[str], where: str) -> Images:
+    """The images that a list called `where` names.
+
+    Raises BenchNotThereError when none of them is there, UserError when one is missing.
+    """
     found = locate(files, paths)
     missing = [path for path, name in zip(paths, found, strict=True) if name is None]
     if len(missing) == len(found):

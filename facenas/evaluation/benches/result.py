@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenas.evaluation.benches import Bench
+from facenas.evaluation.metrics.calibration import Reliability
+from facenas.evaluation.metrics.discard import Discard
+from facenas.evaluation.metrics.groups import Gap, GroupRate
+from facenas.evaluation.metrics.people import OperatingPoint, Rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,8 @@ def _as_json(value: Any) -> Any:
         return {key if isinstance(key, str) else f"{key:g}": _as_json(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | tuple):
         return [_as_json(item) for item in value]
+    if is_dataclass(value):
+        return {one.name: _as_json(getattr(value, one.name)) for one in fields(value)}
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -82,6 +88,66 @@ class PairResult(BenchResult):
     accuracies: NDArray[np.float64]
     threshold_cosine: float
     threshold_squared: float
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Probabilities that two images show one person, where that is as likely as not before one looks.
+
+    method: the one whose cllr (bits; 0 is perfect, 1 tells nothing) is least; all of them, and reliability,
+    are of pairs of people that were not fitted on. probabilities: of `scores`, fitted on all people, for use.
+    """
+
+    method: str
+    cllr: dict[str, float]
+    reliability: Reliability
+    scores: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class QualityColumn:
+    """What leaving out genuine pairs of low quality helps, by one column, or by the embedding's `norm`.
+
+    pairs: whose quality is known; unknown: images without; with_norm: rank correlation with the norm.
+    """
+
+    name: str
+    discard: Discard
+    pairs: int
+    unknown: int
+    with_norm: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class GroupTable:
+    """Error rates by the groups of a column, of pairs within a group; a gap is None without two to compare."""
+
+    column: str
+    fnmr: tuple[GroupRate, ...]
+    fnmr_gap: Gap | None
+    fmr: tuple[GroupRate, ...]
+    fmr_gap: Gap | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PeopleResult(BenchResult):
+    """Of pairs of one's own people. fmr, fnmr: at `threshold_cosine`, which groups and qualities are judged at.
+
+    points: by wanted FMR; calibration: None for too few people to fit on some and test on others.
+    """
+
+    pairs: int
+    genuine: int
+    impostors: int
+    people: int
+    threshold_cosine: float
+    fmr: Rate
+    fnmr: Rate
+    points: tuple[OperatingPoint, ...]
+    calibration: Calibrated | None
+    quality: tuple[QualityColumn, ...]
+    groups: tuple[GroupTable, ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
