@@ -70,8 +70,8 @@ def quality(found: QualityColumn, fnmr: float) -> str:
     change, low, high = (100 * one for one in found.discard.change)
     return (
         f"{name}: without the {share(found.discard.share)}{NBSP}% of genuine pairs that have the least of it, "
-        f"the FNMR goes from {share(fnmr)} to {share(fnmr + change / 100)}{NBSP}% ({fixed(change, '+.2f')} points, "
-        f"{fixed(low, '+.2f')} to {fixed(high, '+.2f')}): {words[found.discard.verdict]}{beside}."
+        f"the FNMR goes from {share(fnmr)} to {share(fnmr + change / 100)}{NBSP}% ({fixed(change, '+.2f')} "
+        f"points, {fixed(low, '+.2f')} to {fixed(high, '+.2f')}): {words[found.discard.verdict]}{beside}."
     )
 
 

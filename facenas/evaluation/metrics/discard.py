@@ -21,8 +21,8 @@ class Discard:
     """What it helps to leave out the pairs of least quality.
 
     discarded: up to a hundred shares of pairs left out, rising; rate: of errors among the others. change: what
-    leaving out the `share` of least quality adds to the rate, with its 95 % interval over resampled people; None
-    when nothing near that share can be left out.
+    leaving out the `share` of least quality adds to the rate, with its 95 % interval over resampled people;
+    None when nothing near that share can be left out.
     """
 
     discarded: NDArray[np.float64]
