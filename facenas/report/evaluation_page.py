@@ -11,10 +11,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from facenas.evaluation.benches.result import BenchResult
+from facenas.evaluation.benches.result import BenchResult, PeopleResult
 from facenas.files import write_text
 from facenas.report import evaluation_results as results
-from facenas.report import plots
+from facenas.report import people, plots
 from facenas.report.format import count, fact, short
 from facenas.report.html import Tile, render
 
@@ -67,6 +67,7 @@ def _bench(found: BenchResult) -> dict[str, Any]:
         "genuine": None if same is None else int(np.count_nonzero(same)),
         "impostors": None if same is None else int(np.count_nonzero(~same)),
         "mistakes": mistakes,
+        "people": people.page(found) if isinstance(found, PeopleResult) else None,
     }
 
 
@@ -79,6 +80,18 @@ def _figures(found: BenchResult) -> Iterator[tuple[str, plots.Figure]]:
         yield "scores", plots.score_plot(scores, same, getattr(found, "threshold_cosine", None))
     if found.cmc is not None and len(found.cmc):
         yield "cmc", plots.cmc_plot(found.cmc)
+    if isinstance(found, PeopleResult):
+        yield from _people_figures(found)
+
+
+def _people_figures(found: PeopleResult) -> Iterator[tuple[str, plots.Figure]]:
+    if found.calibration:
+        yield "reliability", plots.reliability_plot(found.calibration.reliability)
+        yield "probability", plots.probability_plot(found.calibration)
+    yield "discard", plots.discard_plot(found.quality)
+    for number, table in enumerate(found.groups):
+        for part in people.group_parts(table):
+            yield f"{part.error}-{number}", plots.groups_plot(part.rates, part.error)
 
 
 def _data_uri(pixels: NDArray[np.uint8]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from facenas.evaluation.benches import HQ
-from facenas.evaluation.benches.result import BenchResult, RankResult, TemplateResult
+from facenas.evaluation.benches.result import BenchResult, PeopleResult, RankResult, TemplateResult
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def measures(result: BenchResult) -> Iterator[Measure]:
     if result.accuracy is not None:
         std = None if result.std is None else 100 * result.std
         yield Measure("accuracy", "accuracy", 100 * result.accuracy, std)
+    if isinstance(result, PeopleResult):
+        yield Measure("fnmr", f"FNMR at an FMR of {100 * result.fmr.value:.3g} %", 100 * result.fnmr.value)
     for listed in rates(result):
         if listed.nearest is not None:
             key = f"tar_at_nearest_far@{listed.name}"

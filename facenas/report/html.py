@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from facenas.report import format as fmt
+from facenas.report import people
 from facenas.report.drawing import brief, draw, special
 from facenas.report.plots import color
 
@@ -29,5 +30,8 @@ def render(template: str, figures: dict[str, dict[str, Any]], **shown: Any) -> s
     )
     environment.filters.update({name: getattr(fmt, name) for name in _WORDS.split()})
     environment.filters.update(_FILTERS)
+    environment.filters.update(
+        share=people.share, interval=people.interval, verdict=people.verdict, tuple=tuple
+    )
     script = Markup(get_plotlyjs()) if figures else ""
     return environment.get_template(template).render(figures=figures, plotly=script, **shown)

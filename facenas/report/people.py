@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from facenas.evaluation.benches.people import NORM
 from facenas.evaluation.benches.result import Calibrated, GroupTable, PeopleResult, QualityColumn
 from facenas.evaluation.metrics.groups import LEAST_PEOPLE, Gap, GroupRate
 from facenas.evaluation.metrics.people import Rate
-from facenas.report.format import NBSP, count, fixed, listed, many
+from facenas.report.format import NBSP, count, fixed, listed
 
 _OF_NORM = {
     "follows": "the norm follows quality for this network",
@@ -30,6 +31,27 @@ class GroupPart:
     error: str
     rates: tuple[GroupRate, ...]
     summary: str
+
+    @property
+    def heading(self) -> str:
+        """Of its column in a table."""
+        return f">{self.error}, %"
+
+    @property
+    def by_group(self) -> dict[str, GroupRate]:
+        """The rates by the names of their groups."""
+        return {one.group: one for one in self.rates}
+
+
+def page(found: PeopleResult) -> dict[str, Any]:
+    """What the page says, beside its charts."""
+    return {
+        "summary": summary(found),
+        "points": found.points,
+        "calibration": found.calibration and calibration(found.calibration),
+        "qualities": list(qualities(found)),
+        "groups": [(table.column, list(group_parts(table)), group_rows(table)) for table in found.groups],
+    }
 
 
 def share(value: float) -> str:
@@ -88,6 +110,14 @@ def group_parts(table: GroupTable) -> Iterator[GroupPart]:
             yield GroupPart(error, rates, _gap_words(rates, gap))
 
 
+def group_rows(table: GroupTable) -> list[dict[str, Any]]:
+    """Every group, with how many people are in pairs within it."""
+    people: dict[str, int] = {}
+    for one in (*table.fnmr, *table.fmr):
+        people[one.group] = max(one.rate.people, people.get(one.group, 0))
+    return [{"group": group, "people": number} for group, number in sorted(people.items())]
+
+
 def verdict(one: GroupRate, rates: Sequence[GroupRate]) -> str:
     """What a group's rate is beside that of the others."""
     if one.rate.people < LEAST_PEOPLE:
@@ -115,8 +145,3 @@ def _gap_words(rates: Sequence[GroupRate], gap: Gap | None) -> str:
     if apart:
         judged = f"{listed(apart)} differ{'s' * (len(apart) == 1)} from the others by more than chance"
     return f"{ends}: {ratio}; {judged}."
-
-
-def counts(one: GroupRate) -> str:
-    """How many people and pairs a group's rate is of."""
-    return f"{count(one.rate.people)} people, {many(one.rate.pairs, 'pair')}"

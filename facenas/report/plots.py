@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenas.evaluation.benches.result import Calibrated, QualityColumn
+from facenas.evaluation.metrics.calibration import Reliability
+from facenas.evaluation.metrics.groups import GroupRate
 from facenas.evaluation.metrics.roc import roc_points
 from facenas.report import front as fronts
 from facenas.report.drawing import brief
@@ -379,6 +382,78 @@ def cmc_plot(cmc: Scores) -> Figure:
     style = {"line": {"color": GREEN, "width": 2}, "marker": {"color": GREEN, "size": 6}}
     mode, hover = "lines" if logarithmic else "lines+markers", "rank %{x}<br>found %{y:.2f} %"
     traces = [_trace("CMC", mode, points, hover, showlegend=False, cliponaxis=False, **style)]
+    return _figure(traces, made)
+
+
+# One's own people.
+
+
+def reliability_plot(found: Reliability) -> Figure:
+    """How often pairs of a probability are genuine; larger marks hold more pairs. On the diagonal: as told."""
+    points = list(zip((100 * found.probability).tolist(), (100 * found.genuine).tolist(), strict=True))
+    sizes = (8 + 22 * np.sqrt(found.weight)).round(1).tolist()
+    hover = [
+        f"told {percent(told)}<br>genuine {percent(is_so)}<br>{percent(100 * weight)} of the pairs"
+        for (told, is_so), weight in zip(points, found.weight.tolist(), strict=True)
+    ]
+    dots: Figure = {"color": LINE, "width": 1, "dash": "dot"}
+    marks = _trace("pairs", "markers", points, hover, marker={"color": BLUE, "size": sizes}, cliponaxis=False)
+    traces = [_trace("as told", "lines", [(0, 0), (100, 100)], line=dots), marks]
+    made = _layout("probability told, %", "share that is genuine, %", range=[0, 100])
+    made["yaxis"]["range"] = [0, 100]
+    return _figure(traces, made)
+
+
+def probability_plot(found: Calibrated) -> Figure:
+    """The probability that two images show one person, over their score."""
+    points = list(zip(found.scores.tolist(), (100 * found.probabilities).tolist(), strict=True))
+    hover = "score %{x:.3f}<br>probability %{y:.2f} %"
+    line = {"color": GREEN, "width": 2}
+    made = _layout("score (cosine similarity)", "probability of one person, %")
+    made["yaxis"]["range"] = [0, 100]
+    return _figure([_trace("P", "lines", points, hover, line=line, showlegend=False)], made)
+
+
+def discard_plot(columns: Sequence[QualityColumn]) -> Figure:
+    """FNMR over the share of genuine pairs left out, those of least quality first."""
+    traces = []
+    for index, one in enumerate(columns):
+        name = escape(one.name)
+        points = [
+            (100 * out, 100 * rate)
+            for out, rate in zip(one.discard.discarded.tolist(), one.discard.rate.tolist(), strict=True)
+        ]
+        hover = f"{name}: without %{{x:.0f}} %<br>FNMR %{{y:.3g}} %"
+        dash = ("solid", "dash", "dot", "dashdot")[index % 4]
+        traces.append(
+            _trace(name, "lines", points, hover, line={"color": color(index), "width": 2, "dash": dash})
+        )
+    made = _layout("genuine pairs of least quality left out, %", "FNMR, %", range=[0, 100])
+    made["yaxis"]["rangemode"] = "tozero"
+    return _figure(traces, made)
+
+
+def groups_plot(rates: Sequence[GroupRate], error: str) -> Figure:
+    """A group's rate with its interval on each line; orange diamonds differ by more than chance."""
+    kinds = (
+        ("differs from the others", ORANGE, "diamond", [one for one in rates if one.differs]),
+        ("within chance", BLUE, "circle", [one for one in rates if one.p is not None and not one.differs]),
+        ("not compared", LINE, "circle-open", [one for one in rates if one.p is None]),
+    )
+    traces = []
+    for name, shade, symbol, some in kinds:
+        ends = [(100 * (one.rate.high - one.rate.value), 100 * (one.rate.value - one.rate.low)) for one in some]
+        up, down = zip(*ends, strict=True) if ends else ((), ())
+        bars = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
+        points = [(100 * one.rate.value, None) for one in some]
+        words = [f"{escape(one.group)}: {percent(100 * one.rate.value)}" for one in some]
+        style = {"marker": {"color": shade, "symbol": symbol, "size": 10}, "error_x": bars, "cliponaxis": False}
+        traces.append(
+            _trace(name, "markers", points, words, **style) | {"y": [escape(one.group) for one in some]}
+        )
+    made = _layout(f"{error}, %", "", rangemode="tozero")
+    every = [escape(one.group) for one in rates]
+    made["yaxis"] = {"type": "category", "categoryarray": every[::-1], "automargin": True}
     return _figure(traces, made)
 
 

@@ -8,11 +8,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 from bench_files import encoded, face, write
+from markupsafe import escape
 
 import facenas
+from facenas.cli.evaluation_table import print_results
 from facenas.errors import UserError
 from facenas.evaluation.benches import find_bench
 from facenas.evaluation.benches.people_tables import read_own_pairs, read_table
+from facenas.report import people, write_evaluation_page
 
 PEOPLE, SHOTS = 24, 3
 
@@ -196,3 +199,19 @@ def test_data_without_people(tmp_path):
     write(tmp_path / "one", {"a/1.png": encoded(face(1), "png"), "a/2.png": encoded(face(2), "png")})
     with pytest.raises(UserError, match="2 images make no pair of two people"):
         facenas.evaluate(embed, "pairs", tmp_path / "one")
+
+
+def test_page_and_terminal_say_the_same(drawn, tmp_path, capsys):
+    page = write_evaluation_page(tmp_path, {"name": "cells"}, [drawn]).read_text(encoding="utf-8")
+    print_results([drawn])
+    shown = " ".join(capsys.readouterr().out.split())
+    (parity, _, _), (one, (part, *_), _) = people.page(drawn)["groups"]
+    assert (parity, one) == ("parity", "one")
+    assert part.summary == "Fewer than two groups have 10 people or more: nothing is compared."
+    for words in (people.summary(drawn), people.calibration(drawn.calibration), *people.qualities(drawn)):
+        assert " ".join(words.split()) in shown
+        assert str(escape(words)) in page
+    assert page.count("higher than the others") >= 1
+    charts = ("reliability", "probability", "discard", "FNMR-0", "FMR-0", "FNMR-1")
+    assert all(f'id="figure-pairs-{name}"' in page for name in charts)
+    assert page.count("Face image ") == 2 * len(drawn.mistakes) > 0
