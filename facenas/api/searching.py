@@ -35,6 +35,7 @@ from facenas.strategies import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
     from facenas.api.studying import StudyResult
+    from facenas.api.training import TrainResult
     from facenas.runs.driver import StopRule
     from facenas.runs.extend import OtherRun
 
@@ -76,6 +77,7 @@ def search(
     strategy: Strategy | type[Strategy] | None = None,
     data: Any = None,
     recipe: Any = None,
+    teacher: str | Path | SearchResult | TrainResult | None = None,
     evaluate: Callable[..., Any] | str | None = None,
     latency: str | Path | None = None,
     seed: int | None = None,
@@ -96,20 +98,24 @@ def search(
     preset: a shipped one by name, or a YAML file; without one, what is not given has its defaults. space,
     strategy: ours (`facenas.spaces.Plain(max_depth=10)`) or one's own. data: a set's name, a folder or zip of
     images, a store of faces, a torch Dataset, or (images n x h x w x c uint8, labels). recipe: a shipped one by
-    name, a YAML file, or a `Recipe`. evaluate: one's own measure of a candidate instead of a training; it gets
-    what it names of candidate, seed, on_epoch and stop, and returns an accuracy in percent, or a mapping with
-    `accuracy` and other values. latency: the file that a target measured (`facenas latency export`), for the
-    objective of that name. workers: trials at once, by default 4 a GPU, else one a core; what lives in a
-    notebook or a script is searched in this process unless workers are asked for. settings: any other by its
-    dotted key (`{"data.data_fraction": 0.5}`). callbacks: what is told how it goes, objects of `Callback` or
-    names (`tensorboard`, `module:Class`); the run keeps names for whoever resumes it, not objects. run: the
-    run's name in `runs_dir` (`runs`), or its folder. max_trials, max_hours, until (`"07:30"`, the next such
-    time of day, or a datetime): when this call is to stop, after the trial that is under way; `resume` goes on.
-    reuse: runs, or folders of runs, whose results are taken for trials of the same key.
+    name, a YAML file, or a `Recipe`. teacher: a trained network of faces, a run or a file as `evaluate` takes
+    them, whose embeddings candidates are to give (`recipe.distill`). evaluate: one's own measure of a candidate
+    instead of a training; it gets what it names of candidate, seed, on_epoch and stop, and returns an accuracy
+    in percent, or a mapping with `accuracy` and other values. latency: the file that a target measured
+    (`facenas latency export`), for the objective of that name. workers: trials at once, by default 4 a GPU,
+    else one a core; what lives in a notebook or a script is searched in this process unless workers are asked
+    for. settings: any other by its dotted key (`{"data.data_fraction": 0.5}`). callbacks: what is told how it
+    goes, objects of `Callback` or names (`tensorboard`, `module:Class`); the run keeps names for whoever
+    resumes it, not objects. run: the run's name in `runs_dir` (`runs`), or its folder. max_trials, max_hours,
+    until (`"07:30"`, the next such time of day, or a datetime): when this call is to stop, after the trial that
+    is under way; `resume` goes on. reuse: runs, or folders of runs, whose results are taken for trials of the
+    same key.
 
     Raises UserError for wrong arguments or data, SearchStoppedError when the search cannot go on; a run that
     exists is not touched: see `resume`.
     """
+    from facenas.api.training import teacher_path
+
     own = [thing for thing in (space, strategy, evaluate) if is_own(thing)]
     if executor is None and workers is None and own:
         executor = "serial"
@@ -118,6 +124,7 @@ def search(
         **as_group("search", "strategy", strategy, STRATEGIES),
         "data.name": data_name(data),
         "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
+        "recipe.distill.teacher": teacher_path(teacher, runs_dir),
         "evaluate": evaluate_name(evaluate),
         "latency": None if latency is None else str(latency),
         "seed": seed,

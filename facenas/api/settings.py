@@ -114,8 +114,11 @@ def anchored(config: RunConfig) -> RunConfig:
     name = data.name if named else str(path.resolve())
     root = data.root.expanduser().resolve()
     latency = config.latency and config.latency.expanduser().resolve()
-    data = data.model_copy(update={"name": name, "root": root})
-    return config.model_copy(update={"data": data, "latency": latency})
+    changes: dict[str, Any] = {"data": data.model_copy(update={"name": name, "root": root}), "latency": latency}
+    if distill := getattr(config.recipe, "distill", None):
+        distill = distill.model_copy(update={"teacher": distill.teacher.expanduser().resolve()})
+        changes["recipe"] = config.recipe.model_copy(update={"distill": distill})
+    return config.model_copy(update=changes)
 
 
 def data_facts(config: RunConfig) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def train(
     data: Any = None,
     recipe: Any = None,
     weights: str | Path | SearchResult | TrainResult | None = None,
+    teacher: str | Path | SearchResult | TrainResult | None = None,
     preset: str | Path | None = None,
     epochs: int | None = None,
     pick: int | None = None,
@@ -83,11 +84,11 @@ def train(
     own, with the settings of the run it comes from (and the protocol that a joint search found), else of
     `preset`. On `data` with other channels, classes or pixels than a run's, its network is adapted to them.
     weights: of the same network, trained, to begin with, except its classifier: a run or a checkpoint as `load`
-    takes them. pick: of a run's Pareto front, the number of the trial to train. so_far: of a search that has
-    not ended, the best until now, as a run of its own. epochs: else the recipe's. callbacks: of a run trained
-    in place for this call alone, beside those that it names. nodes: of the Ray cluster at `address` (HOST:PORT
-    or auto), which train together, in a process a card, else one a node; all see the folder of the run, and the
-    data. The others as in `search`.
+    takes them. teacher: see `search`. pick: of a run's Pareto front, the number of the trial to train. so_far:
+    of a search that has not ended, the best until now, as a run of its own. epochs: else the recipe's.
+    callbacks: of a run trained in place for this call alone, beside those that it names. nodes: of the Ray
+    cluster at `address` (HOST:PORT or auto), which train together, in a process a card, else one a node; all
+    see the folder of the run, and the data. The others as in `search`.
 
     Under `torchrun` all processes call this, and all but the first get None. Raises UserError for wrong
     arguments, SearchStoppedError when training diverges or the disk is full.
@@ -103,6 +104,7 @@ def train(
     overrides = {
         "data.name": data_name(data),
         "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
+        "recipe.distill.teacher": teacher_path(teacher, runs_dir),
         "seed": seed,
     }
     chosen = [preset, run, pick, so_far or None, weights, *overrides.values()]
@@ -126,6 +128,13 @@ def weights_path(source: str | Path | SearchResult | TrainResult, runs_dir: str 
         source = source.run
     path = Path(source).expanduser()
     return path if path.is_file() or path.suffix.lower() == ".onnx" else open_named(source, runs_dir).folder
+
+
+def teacher_path(
+    source: str | Path | SearchResult | TrainResult | None, runs_dir: str | Path | None
+) -> str | None:
+    """What `recipe.distill.teacher` says: a file or the folder of a run."""
+    return None if source is None else str(weights_path(source, runs_dir))
 
 
 def _names_network(target: str) -> bool:

@@ -48,6 +48,13 @@ def search(
     latency: Annotated[
         Path | None, typer.Option(help="What a target measured, its latency.json: the objective latency.")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN|FILE",
+            help="A trained network of faces whose embeddings candidates are to give, ONNX too.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds all random draws.")] = None,
     executor: ExecutorName = None,
     address: Address = None,
@@ -81,6 +88,7 @@ def search(
         preset,
         data=data,
         recipe="face-search" if task == "face" else None,
+        teacher=teacher,
         latency=latency,
         seed=seed,
         workers=workers,

@@ -35,6 +35,12 @@ def train(
             help="Begin with the weights of this trained run or checkpoint, all but the classifier.",
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN|FILE", help="A trained network of faces whose embeddings it is to give, ONNX too."
+        ),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Whose settings to use, if not the run's own.")] = None,
     pick: Annotated[
         int | None, typer.Option(help="Of a run's Pareto front: the number of the trial to train.")
@@ -71,6 +77,7 @@ def train(
         data=data,
         recipe=recipe,
         weights=weights,
+        teacher=teacher,
         preset=preset,
         epochs=epochs,
         pick=pick,

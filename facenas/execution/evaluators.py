@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # torch takes a second to import
     from facenas.models.latency_table import LatencyTable
     from facenas.training.supernet import PathJudge
     from facenas.training.tasks import NetworkTask, Score
+    from facenas.training.teachers import Teacher
 
 
 _SKIPPED = 4  # times as many epochs as it trains for: of a schedule, by a candidate with weights of another
@@ -35,7 +36,7 @@ class TrainAlone(Evaluator):
 
     fingerprint: of the images; split_seed: decides what is held out; latency: whether it is measured too, or
     what a target measured; weights: folder in the run's where each trial keeps its weights, which others may
-    begin with.
+    begin with; teacher: the one that the recipe names.
     """
 
     shares_process = True
@@ -47,6 +48,7 @@ class TrainAlone(Evaluator):
     split_seed: int
     latency: bool | LatencyTable = False
     weights: Path | None = None
+    teacher: Teacher | None = None
     # What the last trial had on the card, until the next one has found it there.
     _images: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -60,20 +62,22 @@ class TrainAlone(Evaluator):
             "recipe": with_protocol(self.recipe, candidate.protocol).deciding(),
             "seed": self.split_seed,
         }
+        told |= {"teacher": self.teacher.facts} if self.teacher else {}
         return told | _latency_key(self.latency)
 
     def files(self) -> tuple[Path, ...]:
-        """The prepared data."""
-        return (self.data_folder,)
+        """The prepared data, and what is read of a teacher."""
+        return (self.data_folder, *([self.teacher.path] if self.teacher else []))
 
     def shared(self) -> tuple[Path, ...]:
         """The settings of the run that the weights are kept for."""
         return (self.weights.parent / "run.yaml",) if self.weights else ()
 
     def reading(self, files: tuple[Path, ...]) -> Self:
-        """With the data at another place."""
+        """With these at other places."""
         moved = copy.copy(self)
         moved.data_folder = files[0]
+        moved.teacher = self.teacher and self.teacher.at(files[1])
         return moved
 
     def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
@@ -87,7 +91,7 @@ class TrainAlone(Evaluator):
         epochs, recipe = candidate.budget.epochs, with_protocol(self.recipe, candidate.protocol)
         facts = data, self._data(candidate), recipe, self.split_seed, seed, device
         try:
-            task = build_task(TaskContext(candidate.architecture, *facts))
+            task = build_task(TaskContext(candidate.architecture, *facts, teacher=self.teacher))
         except UserError as error:
             if not candidate.protocol:
                 raise
@@ -110,7 +114,7 @@ class TrainAlone(Evaluator):
             score = task.score()
             assert score is not None, "a candidate is always judged"
             correct = int(score.right.sum())
-            history.append(metrics | {"accuracy": score.accuracy, "correct": correct})
+            history.append(metrics | {"accuracy": score.accuracy, "correct": correct, **score.values})
             on_epoch(history[-1])
             if best is None or score.accuracy > best.accuracy:
                 best = score
@@ -215,10 +219,10 @@ class SupernetPath(TrainAlone):
         return (*super().files(), *([self.supernet.path] if self.supernet else []))
 
     def reading(self, files: tuple[Path, ...]) -> Self:
-        """With both at other places."""
+        """With all at other places."""
         moved = super().reading(files)
         if self.supernet:
-            moved.supernet = replace(self.supernet, path=files[1])
+            moved.supernet = replace(self.supernet, path=files[-1])
         return moved
 
     def __call__(self, candidate: Candidate, seed: int, on_epoch: Report, stop: Stop) -> TrialResult:
@@ -241,7 +245,8 @@ class SupernetPath(TrainAlone):
         from facenas.training.tasks import TaskContext
 
         data, device = open_data(self.data_folder, self.data.image_size), pick_device(self.worker)
-        context = TaskContext(supernet.space.largest(), data, config, self.recipe, self.split_seed, 0, device)
+        facts = data, config, self.recipe, self.split_seed, 0, device
+        context = TaskContext(supernet.space.largest(), *facts, teacher=self.teacher)
         return PathJudge(context, supernet.path, supernet.space, supernet.recalibration), data
 
 

@@ -119,6 +119,8 @@ def load_network(path: str | Path, color: Color | None = None, prefix: str | Non
         return read_trained(path)
     if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
         return read_trained(path.parents[1])
+    if path.name == "model.pt" and _is_ours(path):  # brought here without its run
+        return _read_model(path, "bring it again")
     return _read_exported(path) or _imported(path, color, prefix)
 
 
@@ -130,7 +132,20 @@ def read_trained(run_folder: Path) -> TrainedNetwork:
     path = run_folder / "checkpoints" / "model.pt"
     if not path.is_file():
         raise UserError(f"{path}: is missing; `facenas train {run_folder}` trains the network first")
-    with _remedied(path, "remove the run's train.json and train it again"):
+    return _read_model(path, "remove the run's train.json and train it again")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a checkpoint is that of a run."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # told by who reads it
+        return False
+    return isinstance(state, dict) and {"architecture", "image_size", "model"} <= state.keys()
+
+
+def _read_model(path: Path, remedy: str) -> TrainedNetwork:
+    with _remedied(path, remedy):
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
             raise ValueError("it holds no model")

@@ -78,6 +78,8 @@ class RunConfig(Config):
                 "data.select_on is test, but faces are selected on identities held out from training; "
                 "leave it at validation"
             )
+        if not getattr(self.recipe, "labelled", True):
+            self._looks_at_no_labels()
         if self.recipe.kind != "faces" and self.data.subset_of == "identities":
             raise ValueError("data.subset_of is identities, which only faces have; leave it at images")
         if self.evaluate and getattr(self.search, "inherit", None):
@@ -102,6 +104,14 @@ class RunConfig(Config):
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def _looks_at_no_labels(self) -> None:
+        for name, usual in (("test_fraction", 0.0), ("subset_of", "images")):
+            if getattr(self.data, name) != usual:
+                raise ValueError(
+                    f"data.{name}: is of identities, and recipe.distill.labels false looks at none; "
+                    f"leave it at {usual}"
+                )
 
     @property
     def import_main(self) -> bool:

@@ -44,12 +44,19 @@ def build_evaluator(run: Run, space: Any) -> Evaluator:
 
         check_packages()
     folder, fingerprint = run.find_data(), run.about["data"]["fingerprint"]
+    teacher = run.find_teacher()
     settings = (folder, config.data, fingerprint, config.recipe, config.seed, latency)
     if getattr(search, "supernet", None) is None:
         inherit = getattr(search, "inherit", None)
-        return TrainAlone(*settings, weights=run.weights if inherit else None)
+        return TrainAlone(*settings, weights=run.weights if inherit else None, teacher=teacher)
     path, key = run.folder / "checkpoints" / "supernet.pt", _key(run, search.supernet)
-    return SupernetPath(*settings, supernet=SupernetRef(path, key, space, search.supernet.recalibration))
+    if teacher and not teacher.judges_paths(space.largest().embedding):
+        raise UserError(
+            "recipe.distill.agreement: paths of a supernet have no projection to the teacher's "
+            f"{teacher.size} numbers; set space.embedding to that, or recipe.distill.kind to relational"
+        )
+    supernet = SupernetRef(path, key, space, search.supernet.recalibration)
+    return SupernetPath(*settings, teacher=teacher, supernet=supernet)
 
 
 def train_supernet(run: Run, evaluator: SupernetPath, on_epoch: OnEpoch) -> None:
@@ -72,9 +79,8 @@ def train_supernet(run: Run, evaluator: SupernetPath, on_epoch: OnEpoch) -> None
         config, seed = run.config, int(key[:16], 16) >> 1
         data = open_data(evaluator.data_folder, config.data.image_size)
         with kept_threads(checkpoint):
-            context = TaskContext(
-                space.largest(), data, config.data, config.recipe, config.seed, seed, pick_device()
-            )
+            facts = data, config.data, config.recipe, config.seed, seed, pick_device()
+            context = TaskContext(space.largest(), *facts, teacher=evaluator.teacher)
             trainer, supernet = supernet_trainer(context, space, settings)
             state = TrainState(trainer, path, key, {"supernet": supernet})
             with reading(path, "remove it to train anew"):
@@ -134,5 +140,6 @@ def _key(run: Run, settings: SupernetSettings) -> str:
             "supernet": settings.model_dump(include={"epochs", "sandwich"}),
             "data": {**run.config.data.deciding(), "fingerprint": run.about["data"]["fingerprint"]},
             "seed": run.config.seed,
+            **run.taught,
         }
     )

@@ -57,7 +57,8 @@ def train_found(run: Run, epochs: int | None, callback: Callback) -> dict[str, A
         if beginning and checkpoint is None:
             load_beginning(model, beginning_path(run), beginning)
         facts = arch, data, config.data, recipe, config.seed, seed, device
-        task = build_task(TaskContext(*facts, final=True, model=model))
+        context = TaskContext(*facts, final=True, model=model, teacher=run.find_teacher())
+        task = build_task(context)
         trainer = Trainer(task, recipe, epochs, device, config.execution.compile)
         state = TrainState(trainer, path, key)
         with reading(path, "remove it to train anew"):
@@ -90,6 +91,7 @@ def _conclude(
         "train_images": trainer.task.images,
         "train_accuracy": state.history[-1]["train_accuracy"],
         "best_epoch": state.best_epoch,
+        **_agreement(state),
         **trainer.task.test(),
         "seconds": round(state.seconds, 3),
         "threads": torch.get_num_threads(),
@@ -101,6 +103,12 @@ def _conclude(
     return result
 
 
+def _agreement(state: TrainState) -> dict[str, float]:
+    """With the teacher, in percent, after the epoch that is kept: a projection is of the last one alone."""
+    kept = state.history[state.best_epoch - 1] if state.best_epoch else {}
+    return {"agreement": kept["agreement"]} if "agreement" in kept else {}
+
+
 def _key(run: Run, arch: Architecture, recipe: Recipe | FaceRecipe, epochs: int, beginning: Any) -> str:
     """Of all that decides the training: its checkpoint carries the key, and it seeds the random draws."""
     data = run.config.data.model_dump(include={"validation_fraction", "test_fraction", "pairs"})
@@ -110,6 +118,7 @@ def _key(run: Run, arch: Architecture, recipe: Recipe | FaceRecipe, epochs: int,
         "recipe": recipe.deciding(final=True),
         "data": {**data, "fingerprint": run.about["data"]["fingerprint"]},
         "seed": run.config.seed,
+        **run.taught,
     }
     if beginning:  # `facenas.models.transfer`: weights that are not drawn
         settings["beginning"] = beginning["fingerprint"]

@@ -110,7 +110,9 @@ def yaml_value(setting: str, text: str) -> Any:
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     group, (*parents, leaf) = tree, dotted.split(".")
     for parent in parents:
-        child = group.setdefault(parent, {})
+        if group.get(parent) is None:  # not there, or left out as `recipe.distill: null`
+            group[parent] = {}
+        child = group[parent]
         if not isinstance(child, dict):
             raise UserError(f"--set {dotted}: {parent} is not a group of settings")
         group = child

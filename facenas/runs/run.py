@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -38,6 +38,9 @@ from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.runs.search_log import read_results
 from facenas.spaces import Architecture, from_json
+
+if TYPE_CHECKING:
+    from facenas.training.teachers import Teacher
 
 STUDY = "study.yaml"
 _LATENCY = "latency.json"
@@ -101,6 +104,29 @@ class Run:
                 "restore them, or start a new run"
             )
         return folder, data
+
+    @property
+    def taught(self) -> dict[str, Any]:
+        """What keys of trainings say of the teacher, wherever it lies; nothing without one."""
+        return {"teacher": self.about["teacher"]} if "teacher" in self.about else {}
+
+    def find_teacher(self) -> Teacher | None:
+        """The teacher, with its embeddings of the images made; None without one.
+
+        Raises UserError when it is missing, or not the one that the run began with.
+        """
+        distill = getattr(self.config.recipe, "distill", None)
+        if distill is None:
+            return None
+        from facenas.training.teachers import find_teacher  # needs torch
+
+        found = find_teacher(distill)
+        if found.facts != self.about.get("teacher"):
+            raise UserError(
+                f"{distill.teacher}: the teacher has changed since run {self.name} began; restore it, or start "
+                "a new run"
+            )
+        return found.keep(self.open_data())
 
     def best(self) -> dict[str, Any] | None:
         """What the search found, or None while it has not ended."""
@@ -214,6 +240,10 @@ def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any
         table, kept[_LATENCY] = read_table(config.latency), read_whole(config.latency, MOST_JSON)
         facts["latency"] = {"fingerprint": table.fingerprint, "target": table.target}
         config = config.model_copy(update={"latency": folder.resolve() / _LATENCY})
+    if distill := getattr(config.recipe, "distill", None):
+        from facenas.training.teachers import find_teacher  # needs torch
+
+        facts["teacher"] = find_teacher(distill).facts
     about = origin(name, config, data, command) | facts
     create_folder(folder, {"run.yaml": as_yaml(about).encode(), **kept})
     return Run(folder, config, about)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,8 +26,14 @@ from facenas.data.faces.splits import (
 )
 from facenas.data.faces.store import SIDE, FaceStore
 from facenas.data.feed import images_at, readers, resident, streamed, uploaded
-from facenas.evaluation.embedders.module import pair_distances, squared_distances_of, summed_embeddings
-from facenas.evaluation.metrics.checks import Floats
+from facenas.data.splits import split_indices
+from facenas.errors import UserError
+from facenas.evaluation.embedders.module import (
+    pair_distances,
+    squared_distances_of,
+    store_embeddings,
+    summed_embeddings,
+)
 from facenas.evaluation.metrics.roc import roc_points, tar_at_fars
 from facenas.evaluation.metrics.ten_fold import ten_fold_of
 from facenas.models.dropout import place_dropout
@@ -34,8 +41,10 @@ from facenas.models.heads.base import Head
 from facenas.models.heads.split import build_head
 from facenas.training import distributed
 from facenas.training.capture import Batch
+from facenas.training.distill import Distillation
 from facenas.training.recipes import FaceRecipe
 from facenas.training.tasks import LossNetwork, Score, TaskContext
+from facenas.training.teachers import Targets
 
 Indices = NDArray[np.int64]
 Pairs = tuple[Indices, NDArray[np.bool_]]
@@ -43,6 +52,8 @@ Pairs = tuple[Indices, NDArray[np.bool_]]
 EMBEDDED = 512  # images of a batch that is judged on a GPU; their mirror images come beside them
 
 _FARS = (0.1, 0.01, 0.001)
+_FEWEST = 3  # crops to choose on: the fewest that have similarities to correlate
+_NOTHING = np.zeros(0, bool)
 
 
 class FaceTask:
@@ -54,9 +65,10 @@ class FaceTask:
 
     On a CPU, images are read and augmented one by one (`FaceAugment`). On a GPU they are augmented by whole
     batches there (`BatchAugment`), with the same draws, and live there when they fit.
-    """
 
-    capturable = True
+    With a teacher, its loss (`Distillation`) joins the head's. Without labels it is the only one, all images
+    are of one class, and crops are held out in place of identities.
+    """
 
     def __init__(self, context: TaskContext) -> None:
         arch, store, recipe = context.arch, context.data, context.recipe
@@ -66,12 +78,13 @@ class FaceTask:
         config, split_seed = context.data_config, context.split_seed
         if context.final and not recipe.hold_out:
             config = config.model_copy(update={"validation_fraction": 0.0})
-        train, self._judged, self._tested = split_faces(store.labels, config, split_seed)
+        known = store.labels if recipe.labelled else np.zeros(len(store), np.int32)
+        train = self._split(known, recipe, config, split_seed)
         if not context.final:
             by_identity = config.subset_of == "identities"
             subset = subset_of_identities if by_identity else stratified_subset
-            train = subset(store.labels, train, config.data_fraction, split_seed)
-        labels = relabelled(store.labels[train])
+            train = subset(known, train, config.data_fraction, split_seed)
+        labels = relabelled(known[train])
         self.images, self.identities = len(train), int(labels.max()) + 1
         augment = FaceAugment(recipe.crop, recipe.low_res, recipe.photometric, recipe.flip)
         on = self.device.torch_device
@@ -87,28 +100,50 @@ class FaceTask:
             distributed.world(),
         )
         self.pixels: Tensor | None = None
-        self._looked_at: Tensor | None = None
+        self._judged_pixels: Tensor | None = None
         self._residency = config.residency
         if self.device.is_gpu:
             self._augment = BatchAugment(augment, on)
             self.pixels = self._resident(train)
-        # The head's class is known by its settings: a head of one's own needs no line here.
-        self._head = build_head(arch.embedding, self.identities, self.seed, recipe.head)
-        self.device.place(self._head)
+        self._head: Head | None = None
+        if recipe.labelled:
+            # The head's class is known by its settings: a head of one's own needs no line here.
+            self._head = build_head(arch.embedding, self.identities, self.seed, recipe.head)
+            self.device.place(self._head)
+        self._targets: Targets | None = None
+        self._distillation: Distillation | None = None
+        if teacher := context.teacher:
+            self._targets = Targets(teacher, store, self._looked_at, self.device)
+            self._distillation = Distillation(teacher.settings, arch.embedding, teacher.size, self.seed)
+            self.device.place(self._distillation)
+        self.capturable = self._targets is None or self._targets.capturable
         self.restart(context.model or arch.build(self.seed), self.seed)
+
+    def _split(self, labels: NDArray[np.int32], recipe: FaceRecipe, config: DataConfig, seed: int) -> Indices:
+        """Numbers of the images to train on; notes those to look at after every epoch, and pairs of them."""
+        self._judged: Pairs | None = None
+        self._tested: Pairs | None = None
+        self._looked_at: Indices | None = None
+        if not recipe.labelled:
+            train, self._looked_at = split_crops(len(labels), config, seed)
+            return train
+        train, self._judged, self._tested = split_faces(labels, config, seed)
+        if self._judged is not None:
+            self._looked_at = np.unique(self._judged[0])
+        return train
 
     def restart(self, model: nn.Module, seed: int) -> None:
         """Puts another network before the same head; draws begin anew from `seed`."""
         self.seed = self.loader.seed = seed
         self.model = self.device.place(model)
-        self.network = FaceNetwork(self.model, self._head)
+        self.network = FaceNetwork(self.model, self._head, self._distillation)
         self._place = 0, 0
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Of this process's slices of the joint batches: images, labels (m,), and what chance decides.
 
         Images are (m, 112, 112, 3) uint8; of resident ones, their numbers (m,). The key of dropout comes third,
-        (2,) int64, then, on a GPU, what `BatchAugment.plan` gives.
+        (2,) int64, then, on a GPU, what `BatchAugment.plan` gives, and last the teacher's embeddings, if kept.
         """
         for number, batch in enumerate(self._feed(epoch)):
             self._place = self.loader.place(number)
@@ -117,8 +152,9 @@ class FaceTask:
     def _feed(self, epoch: int) -> Iterator[Batch]:
         on = self.device.torch_device
         if not self.device.is_gpu:
-            for number, (images, labels) in enumerate(self.loader.epoch(epoch)):
-                yield images, labels, self._dropout_key(epoch, number)
+            for number, (rows, draws) in enumerate(self.loader.drawn(epoch)):
+                images, labels = self.loader.augmented(rows, draws)
+                yield images, labels, self._dropout_key(epoch, number), *self._taught(rows, draws)
             return
         drawn = enumerate(self.loader.drawn(epoch))
         if self.pixels is None:
@@ -130,7 +166,10 @@ class FaceTask:
         rows, draws = drawn
         images = torch.from_numpy(rows if self.pixels is not None else self.loader.read(rows))
         labels, key = torch.from_numpy(self.loader.labels[rows]), self._dropout_key(epoch, number)
-        return images, labels, key, *self._augment.plan(draws)
+        return images, labels, key, *self._augment.plan(draws), *self._taught(rows, draws)
+
+    def _taught(self, rows: Indices, draws: FaceDraws) -> Batch:
+        return self._targets.batch(self.loader.indices[rows], draws.flip) if self._targets else ()
 
     def _dropout_key(self, epoch: int, number: int) -> Tensor:
         """(2,) int64: below 2^31, the first one odd, as the hash of `facenas.models.dropout` needs them."""
@@ -138,15 +177,23 @@ class FaceTask:
         return torch.from_numpy(key | [1, 0])
 
     def prepare(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (m, 3, 112, 112) float32 in [-1, 1], and labels; dropout and head are told their rows."""
+        """Inputs (m, 3, 112, 112) float32 in [-1, 1], and labels; what else the step needs is placed."""
         images, labels, key, *plan = batch
         start, total = self._place
         place_dropout(self.network, key, start)
-        self._head.place(key, start, total)
+        if self._head is not None:
+            self._head.place(key, start, total)
+        taught = plan.pop() if self._targets and self._targets.travel else None
+        inputs = self._augmented(images, plan)
+        if self._targets and self._distillation:
+            self._distillation.place(self._targets.of(inputs, taught), start, total)
+        return inputs, labels
+
+    def _augmented(self, images: Tensor, plan: list[Tensor]) -> Tensor:
         if not self.device.is_gpu:
-            return to_input(images), labels
+            return to_input(images)
         pixels = images if self.pixels is None else self.pixels[images]
-        return self._augment.apply(pixels, *plan), labels
+        return self._augment.apply(pixels, *plan)
 
     def _resident(self, images: Indices) -> Tensor | None:
         """The images of these numbers on the GPU, when they fit there."""
@@ -162,12 +209,27 @@ class FaceTask:
         return images_at(on, self.images * 3 * SIDE**2)
 
     def score(self) -> Score | None:
-        """Mean accuracy of ten-fold verification on the identities held out for choosing, if there are any."""
-        if self._judged is None:
+        """On what is held out for choosing, if anything is.
+
+        Mean accuracy of ten-fold verification on pairs, or the agreement with the teacher; with a teacher,
+        `values` has both.
+        """
+        if self._looked_at is None:
             return None
-        pairs, same = self._judged
-        found = ten_fold_of(self._distances(pairs), same)
-        return Score(100 * found.accuracy, found.right)
+        raw, score, values = self._embeddings(self._looked_at), Score(0.0, _NOTHING), {}
+        if self._judged is not None:
+            pairs, same = self._judged
+            distances = squared_distances_of(raw, np.searchsorted(self._looked_at, pairs))
+            found = ten_fold_of(distances, same)
+            score = Score(100 * found.accuracy, found.right)
+            values["verification"] = score.accuracy
+        if self._distillation is None or self._targets is None:
+            return score
+        assert self._targets.judged is not None
+        values["agreement"] = self._distillation.percent(raw, self._targets.judged)
+        if self._judged is None or self._distillation.settings.agreement:
+            return Score(values["agreement"], _NOTHING, values)
+        return replace(score, values=values)
 
     def test(self) -> dict[str, Any]:
         """Verification on identities that nothing was chosen on, or, without such, on those held out."""
@@ -175,19 +237,18 @@ class FaceTask:
         tested = verification is not None and verification["identities"] == "test"
         return {
             "test_accuracy": verification["accuracy"] if verification and tested else None,
-            "head_parameters": self._head.size,
+            "head_parameters": self._head.size if self._head else 0,
             "identities": self.identities,
             "verification": verification,
         }
 
-    def _distances(self, pairs: Indices) -> Floats:
-        """(n,) squared distances of pairs of images that every epoch looks at."""
-        if self.device.is_gpu and self._looked_at is None:
-            self._looked_at = self._resident(np.unique(pairs))
-        if self._looked_at is None:
-            return pair_distances(self.model, self.store, pairs, self.device)
-        raw = summed_embeddings(self.model, torch.split(self._looked_at, EMBEDDED), self.device)
-        return squared_distances_of(raw, np.searchsorted(np.unique(pairs), pairs))
+    def _embeddings(self, images: Indices) -> Tensor:
+        """(n, E) raw, of image and mirror image together, of those that every epoch looks at."""
+        if self.device.is_gpu and self._judged_pixels is None:
+            self._judged_pixels = self._resident(images)
+        if self._judged_pixels is None:
+            return store_embeddings(self.model, self.store, images, self.device)
+        return summed_embeddings(self.model, torch.split(self._judged_pixels, EMBEDDED), self.device)
 
     def _verify(self) -> dict[str, Any] | None:
         held_out = self._tested or self._judged
@@ -216,11 +277,13 @@ class FaceTask:
 
 
 class FaceNetwork(LossNetwork):
-    """Backbone and head; the head computes in float32."""
+    """Backbone, and what judges its embeddings, in float32: a head, a teacher, or both."""
 
-    def __init__(self, backbone: nn.Module, head: Head) -> None:
+    def __init__(
+        self, backbone: nn.Module, head: Head | None, distillation: Distillation | None = None
+    ) -> None:
         nn.Module.__init__(self)
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.distillation = backbone, head, distillation
 
     def embed(self, inputs: Tensor) -> Tensor:
         """(n, 3, 112, 112) -> z (n, E)."""
@@ -228,9 +291,15 @@ class FaceNetwork(LossNetwork):
         return z
 
     def judge(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """With the head's margin at the labels."""
-        found: tuple[Tensor, Tensor] = self.head.judge(outputs, labels)
-        return found
+        """With the head's margin at the labels; what is right of a teacher alone is the agreement with it."""
+        if self.distillation is None:
+            assert self.head is not None, "a network is told something"
+            return self.head.judge(outputs, labels)
+        loss, agreement = self.distillation(outputs)
+        if self.head is None:
+            return loss, agreement
+        of_labels, right = self.head.judge(outputs, labels)
+        return of_labels + loss, right
 
 
 def split_faces(
@@ -249,3 +318,16 @@ def split_faces(
         judged = draw_pairs(labels, rest[held], config.pairs, seed)
         rest = rest[train]
     return rest, judged, tested
+
+
+def split_crops(images: int, config: DataConfig, seed: int) -> tuple[Indices, Indices | None]:
+    """(images to train on, at most `pairs` images to choose on), at random: nothing tells who is on them.
+
+    Raises UserError when that leaves fewer than three to choose on.
+    """
+    train, held = split_indices(np.zeros(images, np.int64), config.validation_fraction, 1.0, seed)
+    if not len(held):
+        return train, None
+    if len(held) < _FEWEST:
+        raise UserError(f"{config.name}: {len(held)} of {images} crops are too few to choose on; hold out more")
+    return train, np.sort(np.random.default_rng(seed).permutation(held)[: config.pairs])

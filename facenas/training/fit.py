@@ -94,8 +94,7 @@ def fit(
             metrics = trainer.run_epoch(epoch)
         except NonFiniteLossError as error:
             raise SearchStoppedError(f"{folder}: {name} training: {error}; try a lower recipe.lr") from None
-        accuracy = _accuracy(trainer)
-        state.history.append(metrics if accuracy is None else {**metrics, "accuracy": accuracy})
+        state.history.append(metrics | _judged(trainer))
         state.seconds = time.perf_counter() - started
         state.save()
         if state.best_epoch == epoch + 1:
@@ -104,15 +103,15 @@ def fit(
         on_epoch(state.history[-1], trainer.epochs)
 
 
-def _accuracy(trainer: Trainer) -> float | None:
-    """On what is held out, in percent; None when nothing is.
+def _judged(trainer: Trainer) -> dict[str, float]:
+    """Accuracy on what is held out, in percent, and what else is told of it; nothing when nothing is.
 
     The first process alone finds it: others might round a pair to the other side, and then some processes
     would store the best weights, which all have to wait for, and some would not.
     """
     score = trainer.task.score() if distributed.rank() == 0 else None
     found = distributed.from_first(score.accuracy if score else math.nan, trainer.device)
-    return None if math.isnan(found) else found
+    return {} if math.isnan(found) else {"accuracy": found, **(score.values if score else {})}
 
 
 def kept_threads(checkpoint: dict[str, Any] | None) -> AbstractContextManager[None]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations_with_replacement, product
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from facenas.config import ADDED, Config, choice, deciding, validate
 from facenas.errors import UserError
@@ -93,6 +94,13 @@ class Recipe(Optimization):
     label_smoothing: Annotated[float, ADDED, Field(ge=0, lt=1)] = 0.0
     alternating_flip: Annotated[bool, ADDED] = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_teacher(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and tree.get("distill"):
+            raise ValueError("a teacher is of faces, but this recipe is for classification; leave it out")
+        return tree
+
     @property
     def crop_fraction(self) -> float:
         """What is judged of an image of a store: a square in its middle, of this part of its shorter side.
@@ -102,11 +110,45 @@ class Recipe(Optimization):
         return 224 / 256 if self.augment == "random_resized_crop" else 1.0
 
 
+class TeacherInput(Config):
+    """What a teacher takes, where its file does not say: as `facenas.evaluation.embedders.InputOptions`."""
+
+    color: Literal["rgb", "bgr"] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    embedding: str | None = None
+    prefix: str | None = None
+
+
+class Distill(Config):
+    """A teacher: a trained network whose embeddings the one in training is to give (docs/distillation.md).
+
+    `teacher`: a run's folder, a checkpoint or an ONNX file; `input`: see `TeacherInput`.
+    `kind`: what is compared: cosine or squared distance of the two embeddings, or relational, all cosines
+    between two images of the batch. `weight`: of that loss beside the head's.
+    `labels` false: the teacher alone, without a head; then identities are not looked at.
+    `online`: the teacher sees the augmented images, in every step; else each image and its mirror image as they
+    are, once, and its embeddings are kept as numbers of `dtype`.
+    `agreement`: held-out crops are judged by agreement with the teacher in place of pairs; always so without
+    labels.
+    """
+
+    teacher: Path
+    weight: float = Field(1.0, gt=0)
+    kind: Literal["cosine", "squared", "relational"] = "cosine"
+    labels: bool = True
+    online: bool = False
+    agreement: bool = False
+    dtype: Literal["float32", "float16"] = "float32"
+    input: TeacherInput = TeacherInput()
+
+
 class FaceRecipe(Optimization):
     """How a face network is trained; `crop`, `low_res`, `photometric`: how probable each augmentation is.
 
     `hold_out` false: the final training holds out no identities to choose its best epoch on, trains on them
     too, and keeps the last epoch, as published trainings do. Candidates are judged on them all the same.
+    `distill`: a teacher, none by default.
     """
 
     kind: Literal["faces"] = "faces"
@@ -117,6 +159,18 @@ class FaceRecipe(Optimization):
     photometric: float = Field(0.2, ge=0, le=1)
     flip: bool = True
     hold_out: Annotated[bool, ADDED] = True
+    distill: Annotated[Distill | None, ADDED] = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it looks at identities."""
+        return self.distill is None or self.distill.labels
+
+    def deciding(self, final: bool = False) -> dict[str, Any]:
+        """See `Optimization`; wherever the teacher lies, its fingerprint counts (`training.teachers`)."""
+        tree = super().deciding(final)
+        tree.get("distill", {}).pop("teacher", None)
+        return tree
 
 
 def with_protocol(recipe: Recipe | FaceRecipe, protocol: Iterable[tuple[str, Any]]) -> Recipe | FaceRecipe:

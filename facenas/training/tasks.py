@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,20 @@ from facenas.spaces import Architecture
 from facenas.training.capture import Batch
 from facenas.training.recipes import FaceRecipe, Recipe
 
+if TYPE_CHECKING:
+    from facenas.training.teachers import Teacher
+
 
 @dataclass(frozen=True)
 class Score:
-    """How a network does on what is held out: accuracy in percent, and (n,) bool, which items are right."""
+    """How a network does on what is held out: accuracy in percent, and (n,) bool, which items are right.
+
+    An agreement with a teacher has no right items. values: other figures of the same images, by name.
+    """
 
     accuracy: float
     right: NDArray[np.bool_]
+    values: dict[str, float] = field(default_factory=dict)
 
 
 class LossNetwork(nn.Module):
@@ -124,7 +131,7 @@ class TaskContext:
 
     `split_seed` decides what is held out, `seed` weights and draws. A `final` network trains on all that is
     not held out, a candidate on `data_config.data_fraction` of it. `model`: the network of `arch`, when it is
-    not to be built anew.
+    not to be built anew. `teacher`: the one that the recipe names.
     """
 
     arch: Architecture
@@ -136,6 +143,7 @@ class TaskContext:
     device: Device
     final: bool = False
     model: nn.Module | None = None
+    teacher: Teacher | None = None
 
 
 def build_task(context: TaskContext) -> NetworkTask:

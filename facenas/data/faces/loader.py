@@ -61,7 +61,7 @@ class FaceLoader:
 
         An image that cannot be read raises UserError when its batch's turn comes.
         """
-        return ahead(lambda drawn: self._batch(*drawn), self.drawn(epoch), self.readers)
+        return ahead(lambda drawn: self.augmented(*drawn), self.drawn(epoch), self.readers)
 
     def place(self, batch: int) -> tuple[int, int]:
         """This rank's first row in the joint batch, and the rows of the joint batch."""
@@ -86,7 +86,8 @@ class FaceLoader:
         """(m, 112, 112, 3) uint8 RGB: the images at `rows` of `indices`."""
         return self.store.read(self.indices[rows])
 
-    def _batch(self, rows: NDArray[np.int64], draws: FaceDraws) -> tuple[Tensor, Tensor]:
+    def augmented(self, rows: NDArray[np.int64], draws: FaceDraws) -> tuple[Tensor, Tensor]:
+        """A batch of `drawn`: images (m, 112, 112, 3) uint8 RGB and labels (m,) int64."""
         images = self.augment.apply(self.read(rows), draws)
         return torch.from_numpy(images), torch.from_numpy(self.labels[rows])
 

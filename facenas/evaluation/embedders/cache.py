@@ -8,8 +8,9 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -22,7 +23,7 @@ from facenas.data.feed import ahead
 from facenas.device import core_count, threads
 from facenas.errors import SearchStoppedError, UserError
 from facenas.evaluation.benches.images import Images
-from facenas.evaluation.embedders.embedder import Embedder, Later, Rows
+from facenas.evaluation.embedders.embedder import Embedder, Later, Mirrored, Pixels, Rows
 from facenas.files import is_place, scratch_folder, write_json
 
 log = logging.getLogger(__name__)
@@ -52,21 +53,49 @@ def extract(
     Without `keep`, and for modules and functions, whose code nobody can compare, nothing stays there.
     Raises UserError when an image cannot be read, an embedding is not finite, or the cache cannot be written.
     """
-    root, keep = cache or default_cache(), keep and embedder.cacheable
+    keep, kinds = keep and embedder.cacheable, (PLAIN, MIRRORED) if flip else (PLAIN,)
+    with (
+        _written(cache or default_cache()) as root,
+        _folder(root, _name(embedder, images), keep) as folder,
+    ):
+        found = _fill_in(folder, kinds, embedder, images, batch_size, workers)
+        # Of two their sum. Source: `mk-minchul/AdaFace:utils.py`.
+        result = np.add(*found) if flip else found[0] if keep else np.array(found[0])
+        result.setflags(write=False)
+        return result
+
+
+def keep_units(embedder: Embedder, images: Images, dtype: str = "float32", cache: Path | None = None) -> Path:
+    """The folder with `plain.npy` and `mirrored.npy`: unit embeddings of all images and of their mirror images.
+
+    Each is (n, E) of `dtype`, float32 or float16. What is there is not computed again. Raises as `extract`.
+    """
+    unit = replace(embedder, run=_units(embedder.run), fingerprint=f"{embedder.fingerprint} unit {dtype}")
+    with _written(cache or default_cache()) as root, _folder(root, _name(unit, images), True) as folder:
+        _fill_in(folder, (PLAIN, MIRRORED), unit, images, dtype=dtype)
+        return folder
+
+
+def _units(run: Callable[[Pixels, Mirrored], Later]) -> Callable[[Pixels, Mirrored], Later]:
+    """The same `Embedder.run` with rows of unit length."""
+
+    def begin(images: Pixels, mirrored: Mirrored) -> Later:
+        later = run(images, mirrored)
+        return lambda: [rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12) for rows in later()]
+
+    return begin
+
+
+def _name(embedder: Embedder, images: Images) -> str:
     key = f"{_VERSION} {embedder.fingerprint} {images.fingerprint} {len(images)} {embedder.size}"
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _written(root: Path) -> Iterator[Path]:
+    """Turns the errors of writing there into a UserError."""
     try:
-        with _folder(root, name, keep) as folder:
-            kinds = (PLAIN, MIRRORED) if flip else (PLAIN,)
-            stored = {kind: RowFile(folder / f"{kind}.npy", len(images), embedder.size) for kind in kinds}
-            # Many calls of one thread are faster than one of many; what runs alone may use all.
-            with nullcontext() if embedder.alone else threads(1):
-                _fill(stored, embedder, images, batch_size or embedder.batch, workers or core_count())
-            found = [np.asarray(rows.read()) for rows in stored.values()]
-            # Of two their sum. Source: `mk-minchul/AdaFace:utils.py`.
-            result = np.add(*found) if flip else found[0] if keep else np.array(found[0])
-            result.setflags(write=False)
-            return result
+        yield root
     except (OSError, SearchStoppedError) as error:
         reason = getattr(error, "strerror", None) or error
         remedy = "set" if is_place(error) else "make room, or set"
@@ -74,6 +103,23 @@ def extract(
             f"{root}: cannot be written ({reason}); {remedy} FACENAS_CACHE to another folder, and run "
             "it again: it goes on where it was"
         ) from None
+
+
+def _fill_in(
+    folder: Path,
+    kinds: tuple[str, ...],
+    embedder: Embedder,
+    images: Images,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    dtype: str = "float32",
+) -> list[Rows]:
+    """The rows of each kind, (n, E), in files of `folder` that are whole then."""
+    stored = {kind: RowFile(folder / f"{kind}.npy", len(images), embedder.size, dtype) for kind in kinds}
+    # Many calls of one thread are faster than one of many; what runs alone may use all.
+    with nullcontext() if embedder.alone else threads(1):
+        _fill(stored, embedder, images, batch_size or embedder.batch, workers or core_count())
+    return [np.asarray(rows.read()) for rows in stored.values()]
 
 
 @contextmanager
@@ -169,7 +215,7 @@ def _rows(embedder: Embedder, chunk: _Chunk, later: Later) -> dict[str, Rows]:
 
 
 class RowFile:
-    """A .npy file of (total, size) float32, filled row by row, and `<name>.json`: how many can be trusted.
+    """A .npy file of (total, size) numbers, filled row by row, and `<name>.json`: how many can be trusted.
 
     The record is written after the rows are on disk: what lies behind the rows it counts came to be just
     before a kill or a full disk, and is written over. Rows that do not have the record's CRC-32 count for
@@ -177,8 +223,9 @@ class RowFile:
     One process at a time may have it open. Errors of the disk are raised as OSError.
     """
 
-    def __init__(self, path: Path, total: int, size: int) -> None:
+    def __init__(self, path: Path, total: int, size: int, dtype: str = "float32") -> None:
         self.path, self._record, self._shape = path, path.with_suffix(".json"), (total, size)
+        self._dtype = np.dtype(dtype).newbyteorder("<")
         self._file: IO[bytes] | None = None
         self.count, self._crc = 0, 0
         if not self._record.exists():
@@ -197,7 +244,7 @@ class RowFile:
         """Writes rows (m, size) behind the others; `save` makes them count."""
         if self._file is None:
             self._file = self._open()
-        left = np.ascontiguousarray(rows, np.float32).data.cast("B")
+        left = np.ascontiguousarray(rows, self._dtype).data.cast("B")
         crc = zlib.crc32(left, self._crc)
         while left:  # unbuffered: on a full disk it writes less, then raises
             left = left[self._file.write(left) :]
@@ -222,13 +269,13 @@ class RowFile:
         """(rows so far, size), mapped and read-only."""
         shape = (self.count, self._shape[1])
         if not self.count:
-            return np.zeros(shape, np.float32)
-        return np.memmap(self.path, "<f4", "r", _HEADER, shape)
+            return np.zeros(shape, self._dtype)
+        return np.memmap(self.path, self._dtype, "r", _HEADER, shape)
 
     def _open(self) -> IO[bytes]:
         file: IO[bytes] = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
-        header = {"descr": "<f4", "fortran_order": False, "shape": self._shape}
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(file, header)
-        file.seek(_HEADER + self.count * self._shape[1] * 4)
+        file.seek(_HEADER + self.count * self._shape[1] * self._dtype.itemsize)
         file.truncate()
         return file

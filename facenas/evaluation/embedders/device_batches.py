@@ -87,6 +87,12 @@ class DeviceBatches:
         with self._device.autocast(), without_tf32(self._place):
             return torch.cat([self._forward(network_input(side, self._chosen)).float() for side in sides])
 
+    @torch.no_grad()
+    def on_device(self, images: Tensor) -> Tensor:
+        """(k, 112, 112, 3) uint8 -> (k, E) float32, both on the device: nothing waits for the host."""
+        with self._device.autocast():
+            return self._forward(network_input(images, self._chosen)).float()
+
     def _uploaded(self, part: Tensor) -> Tensor:
         if self._uploads is None:
             return part.to(self._place)

@@ -202,8 +202,13 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 def pair_distances(model: nn.Module, store: FaceStore, pairs: NDArray[np.int64], device: Device) -> Floats:
     """(n,) squared distances in [0, 4] of pairs (n, 2) of image numbers; each image is embedded once."""
     images, places = np.unique(pairs, return_inverse=True)
+    return squared_distances_of(store_embeddings(model, store, images, device), places.reshape(pairs.shape))
+
+
+def store_embeddings(model: nn.Module, store: FaceStore, images: NDArray[np.int64], device: Device) -> Tensor:
+    """`summed_embeddings` of the images of these numbers."""
     batches = (batch.to(device.torch_device) for batch in batches_in_order(store, images, _BATCH))
-    return squared_distances_of(summed_embeddings(model, batches, device), places.reshape(pairs.shape))
+    return summed_embeddings(model, batches, device)
 
 
 @torch.inference_mode()
