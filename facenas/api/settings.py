@@ -114,7 +114,9 @@ def anchored(config: RunConfig) -> RunConfig:
     name = data.name if named else str(path.resolve())
     root = data.root.expanduser().resolve()
     latency = config.latency and config.latency.expanduser().resolve()
-    changes: dict[str, Any] = {"data": data.model_copy(update={"name": name, "root": root}), "latency": latency}
+    groups = data.groups and data.groups.expanduser().resolve()
+    data = data.model_copy(update={"name": name, "root": root, "groups": groups})
+    changes: dict[str, Any] = {"data": data, "latency": latency}
     if distill := getattr(config.recipe, "distill", None):
         distill = distill.model_copy(update={"teacher": distill.teacher.expanduser().resolve()})
         changes["recipe"] = config.recipe.model_copy(update={"distill": distill})
@@ -146,6 +148,10 @@ def find_data(config: RunConfig) -> TrainingData:
         what = "a set of image classes" if faces else "a store of faces"
         needed = "faces" if faces else "classification"
         raise UserError(f"{config.data.name}: is {what}, but the recipe is for {needed}")
+    if isinstance(data, FaceStore) and config.data.groups:
+        from facenas.training.faces import check_groups
+
+        check_groups(data, config.data, config.seed)  # before anything runs
     if not isinstance(data, FaceStore) and not isinstance(config.recipe, FaceRecipe):
         if config.recipe.augment == "pad_crop":  # a crop that does not fit would fail every trial
             crop_side(data, config.recipe.pad, config.recipe.crop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,9 @@ from pydantic import Field
 
 from facenas.config import ADDED, Config, deciding
 from facenas.errors import UserError
+from facenas.files import read_whole
+
+_MOST_GROUPS = 1_000_000_000  # bytes
 
 
 class DataConfig(Config):
@@ -22,6 +26,8 @@ class DataConfig(Config):
     `classes`: those that are kept, by name or by number; none: all.
     `strict`: whether images that cannot be read end the command, in place of being left out.
     `residency`: whether images live in the memory of the GPU that trains; auto: when they fit.
+    `groups`: of faces, a CSV of identities and their groups, such as an age band: candidates are judged by
+    group too, for the objectives `worst_group` and `group_gap` of a search for a Pareto front.
     """
 
     name: str = "digits"
@@ -37,11 +43,15 @@ class DataConfig(Config):
     residency: Literal["auto", "device", "host"] = "auto"
     subset_of: Annotated[Literal["images", "identities"], ADDED] = "images"
     classes: Annotated[tuple[int | str, ...], ADDED] = ()
+    groups: Annotated[Path | None, ADDED] = None
 
     def deciding(self) -> dict[str, Any]:
         """What decides the result of a training beside the images themselves, as JSON for its key."""
         where = ("name", "root", "image_size", "download", "strict", "residency")
-        return {key: value for key, value in deciding(self).items() if key not in where}
+        told = {key: value for key, value in deciding(self).items() if key not in where}
+        if self.groups:  # what the table says, wherever it lies
+            told["groups"] = hashlib.sha256(read_whole(self.groups.expanduser(), _MOST_GROUPS)).hexdigest()
+        return told
 
     def check_candidates_are_judged(self) -> None:
         """Raises UserError when nothing is held out that a search could judge candidates on."""

@@ -66,8 +66,9 @@ class TrainAlone(Evaluator):
         return told | _latency_key(self.latency)
 
     def files(self) -> tuple[Path, ...]:
-        """The prepared data, and what is read of a teacher."""
-        return (self.data_folder, *([self.teacher.path] if self.teacher else []))
+        """The prepared data, and what is read of a teacher and of groups."""
+        more = (self.teacher and self.teacher.path, self.data.groups)
+        return (self.data_folder, *(path for path in more if path))
 
     def shared(self) -> tuple[Path, ...]:
         """The settings of the run that the weights are kept for."""
@@ -77,6 +78,8 @@ class TrainAlone(Evaluator):
         """With these at other places."""
         moved = copy.copy(self)
         moved.data_folder = files[0]
+        if self.data.groups:
+            moved.data = self.data.model_copy(update={"groups": files[2 if self.teacher else 1]})
         moved.teacher = self.teacher and self.teacher.at(files[1])
         return moved
 
@@ -162,7 +165,7 @@ class TrainAlone(Evaluator):
             validated=len(score.right),
             threads=torch.get_num_threads(),
             right_bits=np.packbits(score.right).tobytes().hex(),
-            values=self._latency(candidate, network, data),
+            values=score.values | self._latency(candidate, network, data),
         )
 
     def _data(self, candidate: Candidate) -> DataConfig:

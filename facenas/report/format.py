@@ -10,7 +10,7 @@ MISSING = "–"
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 
 _LABELS = {"macs": "MACs"}
-_UNITS = {"error": "%", "latency": "ms", "memory": "B"}
+_UNITS = {"error": "%", "worst_group": "%", "group_gap": "%", "latency": "ms", "memory": "B"}
 
 
 def count(value: int | None) -> str:
@@ -118,7 +118,7 @@ def amount(name: str, value: float | None) -> str:
     """A value of an objective, three digits with its unit: 4.21 MB."""
     if value is None:
         return MISSING
-    if name == "error":
+    if _UNITS.get(name) == "%":
         return percent(value)
     if name == "latency":
         return f"{value:.3g}{NBSP}ms"

@@ -16,6 +16,7 @@ from facenas.models.latency_table import read_table
 from facenas.spaces import SPACES, ImageFacts, SearchSpace
 from facenas.spaces.plain import Plain
 from facenas.strategies import STRATEGIES, Listed, MacroMicro, Strategy
+from facenas.strategies.pareto import GROUP_OBJECTIVES
 from facenas.training.recipes import FaceRecipe, Recipe, check_protocol, with_protocol
 
 _RECIPES: dict[str, type[Recipe] | type[FaceRecipe]] = {
@@ -90,6 +91,13 @@ class RunConfig(Config):
                 "search.objectives=[parameters,latency]"
             )
         known = {"latency"}  # what a training measures beside what an architecture counts
+        if self.data.groups:
+            known |= set(GROUP_OBJECTIVES)
+        wanted = GROUP_OBJECTIVES & set(getattr(self.search, "objectives", ()))
+        if wanted and not self.data.groups and self.evaluate is None:
+            raise ValueError(f"search.objectives: {min(wanted)} needs a table of groups, as data.groups")
+        if self.data.groups and self.recipe.kind != "faces":
+            raise ValueError("data.groups: is a table of people, which only faces have; leave it out")
         for name in () if self.evaluate else getattr(self.search, "objectives", ()):
             if name not in known and not hasattr(space.Architecture, f"count_{name}"):
                 raise ValueError(

@@ -29,6 +29,7 @@ Points = NDArray[np.float64]  # (candidates, objectives)
 
 _SAMPLES = 100  # of the space, for the scale of an objective without a limit
 _MEASURED_SCALE = 1000.0  # of what only a trial tells; of latency in milliseconds: a second
+GROUP_OBJECTIVES = frozenset({"worst_group", "group_gap"})  # in percent, of people by `data.groups`
 TRIES = 100  # draws for each new member, before a generation is left smaller
 
 
@@ -80,10 +81,11 @@ class SupernetSettings(Config):
 class ParetoSettings(StrategySettings):
     """A search for a Pareto front: of the error and `objectives`, all to be made small.
 
-    objectives: what an architecture counts (`parameters`, `macs`, `memory`), `latency`, or a value that one's
-    own evaluation measures. limits: by objective, above which no candidate is accepted; crossover, mutation:
-    how probable each is; weights: of the error and then of `objectives` in their order, used by the weighted
-    sum alone. epochs: of every candidate's training, unless a supernet judges them.
+    objectives: what an architecture counts (`parameters`, `macs`, `memory`), `latency`, of faces `worst_group`
+    and `group_gap` (see `data.groups`), or a value that one's own evaluation measures. limits: by objective,
+    above which no candidate is accepted; crossover, mutation: how probable each is; weights: of the error and
+    then of `objectives` in their order, used by the weighted sum alone. epochs: of every candidate's training,
+    unless a supernet judges them.
     """
 
     epochs: int = Field(5, ge=1)
@@ -236,7 +238,7 @@ def build_objectives(space: Any, settings: ParetoSettings) -> list[Objective]:
     """The error and the costs that `settings` names, for images as the space is bound to.
 
     What the architecture or `space.costs` tell is counted. The scale of a cost is its limit, else the largest
-    of a hundred random members; of what only a trial tells, 1000.
+    of a hundred random members; of what only a trial tells, 1000, of errors by group 100.
     """
     size = space.images.image_size
     counts: dict[str, Callable[[Any, TrialResult], float]] = {
@@ -256,7 +258,7 @@ def build_objectives(space: Any, settings: ParetoSettings) -> list[Objective]:
             scale = settings.limits.get(name, largest)
             found.append(Objective(name, counts[name], scale, limit))
         else:
-            scale = settings.limits.get(name, _MEASURED_SCALE)
+            scale = settings.limits.get(name, 100.0 if name in GROUP_OBJECTIVES else _MEASURED_SCALE)
             found.append(Objective(name, _measured(name), scale, limit, counted=False))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -42,12 +43,15 @@ from facenas.models.heads.split import build_head
 from facenas.training import distributed
 from facenas.training.capture import Batch
 from facenas.training.distill import Distillation
+from facenas.training.face_groups import GroupPairs, draw_group_pairs
 from facenas.training.recipes import FaceRecipe
 from facenas.training.tasks import LossNetwork, Score, TaskContext
 from facenas.training.teachers import Targets
 
 Indices = NDArray[np.int64]
 Pairs = tuple[Indices, NDArray[np.bool_]]
+
+log = logging.getLogger(__name__)
 
 EMBEDDED = 512  # images of a batch that is judged on a GPU; their mirror images come beside them
 
@@ -124,12 +128,16 @@ class FaceTask:
         self._judged: Pairs | None = None
         self._tested: Pairs | None = None
         self._looked_at: Indices | None = None
+        self._groups: GroupPairs | None = None
         if not recipe.labelled:
             train, self._looked_at = split_crops(len(labels), config, seed)
             return train
         train, self._judged, self._tested = split_faces(labels, config, seed)
+        if self._judged is not None and config.groups:
+            self._groups = draw_group_pairs(self.store, held_out(labels, config, seed)[1], config, seed)
         if self._judged is not None:
-            self._looked_at = np.unique(self._judged[0])
+            within = [self._groups.pairs] if self._groups else []
+            self._looked_at = np.unique(np.concatenate([self._judged[0], *within]))
         return train
 
     def restart(self, model: nn.Module, seed: int) -> None:
@@ -222,7 +230,10 @@ class FaceTask:
             distances = squared_distances_of(raw, np.searchsorted(self._looked_at, pairs))
             found = ten_fold_of(distances, same)
             score = Score(100 * found.accuracy, found.right)
-            values["verification"] = score.accuracy
+            if self._groups is not None:
+                within = squared_distances_of(raw, np.searchsorted(self._looked_at, self._groups.pairs))
+                score = replace(score, values=self._groups.values(within, found.threshold_squared))
+            values = {"verification": score.accuracy, **score.values}
         if self._distillation is None or self._targets is None:
             return score
         assert self._targets.judged is not None
@@ -309,14 +320,28 @@ def split_faces(
 
     There are no pairs where the fraction to hold out for them is 0.
     """
-    rest, judged, tested = np.arange(len(labels)), None, None
+    rest, judged, tested = held_out(labels, config, seed)
+    tests = draw_pairs(labels, tested, config.pairs, seed) if config.test_fraction else None
+    choices = draw_pairs(labels, judged, config.pairs, seed) if config.validation_fraction else None
+    return rest, choices, tests
+
+
+def check_groups(store: FaceStore, config: DataConfig, seed: int) -> None:
+    """Tells which groups candidates are judged by; raises UserError as `draw_group_pairs` does."""
+    found = draw_group_pairs(store, held_out(store.labels, config, seed)[1], config, seed)
+    for column, groups in found.groups.items():
+        log.info("judged by %s: %s", column, ", ".join(groups))
+
+
+def held_out(labels: NDArray[np.int32], config: DataConfig, seed: int) -> tuple[Indices, Indices, Indices]:
+    """Images to train on, to choose on and to test on, of disjoint identities."""
+    rest = np.arange(len(labels))
+    judged = tested = rest[:0]
     if config.test_fraction:
-        rest, held = hold_out_identities(labels, config.test_fraction, seed)
-        tested = draw_pairs(labels, held, config.pairs, seed)
+        rest, tested = hold_out_identities(labels, config.test_fraction, seed)
     if config.validation_fraction:
         train, held = hold_out_identities(labels[rest], config.validation_fraction, seed + 1)
-        judged = draw_pairs(labels, rest[held], config.pairs, seed)
-        rest = rest[train]
+        rest, judged = rest[train], rest[held]
     return rest, judged, tested
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class Score:
     """How a network does on what is held out: accuracy in percent, and (n,) bool, which items are right.
 
-    An agreement with a teacher has no right items. values: other figures of the same images, by name.
+    An agreement with a teacher has no right items. values: what else was measured of the same images, by name,
+    such as the worst group's error.
     """
 
     accuracy: float
