@@ -44,24 +44,24 @@ class GroupPairs:
 def draw_group_pairs(store: FaceStore, held: Indices, config: DataConfig, seed: int) -> GroupPairs:
     """Pairs within each group of the people whose images are `held`, `config.pairs` for each column.
 
-    Raises UserError when the table is faulty, or no column has two groups of ten held-out people.
+    Groups of fewer than ten people are left out. Raises UserError when the table is faulty, or no column has
+    two others.
     """
     table = read_table(Path(str(config.groups)))
-    labels = store.labels[held]
-    people = {int(label): table.rows.get(store.names[int(label)]) for label in np.unique(labels)}
-    pairs, same, groups = [], [], {}
+    people = np.unique(store.labels[held])
+    rows = [table.rows.get(store.names[int(label)]) for label in people]
+    pairs: list[Indices] = []
+    same: list[Bools] = []
+    groups: dict[str, dict[str, slice]] = {}
     for column, name in enumerate(table.columns):
-        group_of = {label: row[column] for label, row in people.items() if row and row[column]}
-        counts = {group: sum(one == group for one in group_of.values()) for group in set(group_of.values())}
-        ranked = sorted(group for group, count in counts.items() if count >= LEAST_PEOPLE)
-        if len(ranked) < 2:
-            continue
-        groups[name] = {}
-        for group in ranked:
-            members = held[np.isin(labels, [label for label, one in group_of.items() if one == group])]
-            drawn, kinds = draw_pairs(store.labels, members, max(2, config.pairs // len(ranked)), seed, folds=1)
-            start = sum(map(len, same))
-            groups[name][group] = slice(start, start + len(kinds))
+        told = np.array([row[column] if row else "" for row in rows])
+        ranked = [str(one) for one in np.unique(told) if one and (told == one).sum() >= LEAST_PEOPLE]
+        for group in ranked if len(ranked) > 1 else ():
+            members = held[np.isin(store.labels[held], people[told == group])]
+            most = max(2, config.pairs // len(ranked))
+            drawn, kinds = draw_pairs(store.labels, members, most, seed, folds=1)
+            start = sum(len(before) for before in same)
+            groups.setdefault(name, {})[group] = slice(start, start + len(kinds))
             pairs.append(drawn)
             same.append(kinds)
     if not groups:
