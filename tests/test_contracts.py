@@ -24,13 +24,16 @@ CLASSES, FACES = ImageFacts(1, 10, 16), ImageFacts(3, 0, 112)
 NARROW = {
     "width_multipliers": (0.0625, 0.125, 0.1875, 0.25),
     "depth_multipliers": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
+    "embedding": 8,
 }
 SMALL_SPACES = {
     "plain": {"min_depth": 3, "max_depth": 6, "min_width": 4, "max_width": 8},
     "ir": {"min_depth": 10, "max_depth": 14, "min_width": 4, "max_width": 8, "embedding": 16},
     "cells": {"max_cells": 2, "base_widths": (4, 8)},
     "graph": {"widths": (4, 8), "max_blocks": 2},
-    **dict.fromkeys(("mobilefacenet",), NARROW),
+    "mobilefacenet": NARROW,
+    "edgeface": NARROW,
+    "ghostfacenet": {"width_multipliers": [part / 100 for part in range(2, 40)], "embedding": 8},
 }
 SMALL_STRATEGIES = {
     "macro_micro": {"min_epochs": 1, "micro_epochs": 1, "param_slack": 50},

@@ -17,7 +17,8 @@ from facenas._version import __version__
 from facenas.config import Config, validate
 from facenas.errors import UserError
 from facenas.files import reading
-from facenas.models.import_weights import Color, load_foreign
+from facenas.models.import_layouts import Color
+from facenas.models.import_weights import load_foreign
 from facenas.models.safe_load import read_tensors
 from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import FACE, FACE_SIZE
@@ -181,9 +182,10 @@ def _read_exported(path: Path) -> TrainedNetwork | None:
 
 def _imported(path: Path, color: Color | None, prefix: str | None) -> TrainedNetwork:
     with reading(path, "fetch it again"):
-        found, half = load_foreign(path, color, prefix), (0.5, 0.5, 0.5)
+        found = load_foreign(path, color, prefix)
         tree, turned = found.architecture.to_json(), found.color == "BGR"
-        said = {"architecture": tree, "mean": half, "std": half, "colour": "RGB", "image_size": FACE_SIZE}
+        mean, std = (0.5,) * 3, (found.std,) * 3
+        said = {"architecture": tree, "mean": mean, "std": std, "colour": "RGB", "image_size": FACE_SIZE}
         return _filled(path, said, found.backbone, format="checkpoint", turned=turned)
 
 

@@ -1,8 +1,8 @@
 """Architectures and the spaces that searches draw them from. Never imports torch.
 
 `Plain`, `IR`, `Cells` and `Graph` are the spaces of the house; one's own is a subclass of `SearchSpace` in one
-file (`facenas.spaces.base` shows one). `MobileFaceNet` is one network at other widths and depths;
-`facenas.spaces.named` has those of the literature by name.
+file (`facenas.spaces.base` shows one). `MobileFaceNet`, `GhostFaceNet` and `EdgeFace` are
+one network each at other widths and depths; `facenas.spaces.named` has those of the literature by name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from facenas.spaces.base import (
     fingerprint,
 )
 from facenas.spaces.cells import CellArchitecture, Cells
+from facenas.spaces.edgeface import EdgeFace, EdgeFaceArchitecture
+from facenas.spaces.ghostfacenet import GhostFaceNet, GhostFaceNetArchitecture
 from facenas.spaces.graph import Graph, GraphArchitecture
 from facenas.spaces.ir import IR, IRArchitecture
 from facenas.spaces.mobilefacenet import MobileFaceNet, MobileFaceNetArchitecture
@@ -30,7 +32,11 @@ __all__ = [
     "Architecture",
     "CellArchitecture",
     "Cells",
+    "EdgeFace",
+    "EdgeFaceArchitecture",
     "GeneSpace",
+    "GhostFaceNet",
+    "GhostFaceNetArchitecture",
     "Graph",
     "GraphArchitecture",
     "IRArchitecture",

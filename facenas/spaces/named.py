@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from facenas.errors import UserError
-from facenas.spaces import ir, mobilefacenet
+from facenas.spaces import edgeface, ghostfacenet, ir, mobilefacenet
 from facenas.spaces.base import FACE_SIZE
 from facenas.spaces.ir import IRArchitecture
 from facenas.spaces.scaled import ScaledArchitecture
 
 NamedArchitecture = IRArchitecture | ScaledArchitecture
 
-_FAMILIES = (ir, mobilefacenet)
+_FAMILIES = (ir, mobilefacenet, ghostfacenet, edgeface)
 
 NAMED: dict[str, NamedArchitecture] = {name: a for family in _FAMILIES for name, a in family.NAMED.items()}
 REPRODUCES = {name: text for family in _FAMILIES for name, text in family.REPRODUCES.items()}

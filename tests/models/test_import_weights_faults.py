@@ -134,7 +134,7 @@ def test_what_only_claims_to_be_large_is_refused(tmp_path):
 
 @pytest.mark.parametrize("tree", [[], {}, 7, {"state_dict": [1]}, {"state_dict": {1: torch.ones(1)}}])
 def test_a_checkpoint_of_something_else_holds_no_network(tmp_path, tree):
-    refused(saved(tmp_path, tree), "holds no IR network")
+    refused(saved(tmp_path, tree), "holds no face network")
     (tmp_path / "weights.ckpt").write_bytes(b"")
     refused(tmp_path / "weights.ckpt", "not a whole checkpoint")
 
@@ -166,8 +166,8 @@ def test_files_that_are_something_else(tmp_path):
 
 
 def test_checkpoints_of_other_networks(tmp_path):
-    refused(saved(tmp_path, {"state_dict": {"fc.weight": torch.ones(2)}}), "no IR network")
-    refused(saved(tmp_path, [torch.ones(2)]), "no IR network")
+    refused(saved(tmp_path, {"state_dict": {"fc.weight": torch.ones(2)}}), "no face network")
+    refused(saved(tmp_path, [torch.ones(2)]), "no face network")
     resnet = {"conv1.weight": torch.ones(64, 3, 7, 7), "layer1.0.bn4.weight": torch.ones(64)}
     refused(saved(tmp_path, resnet), "layer1.0.bn4.weight")
 

@@ -181,7 +181,7 @@ def test_what_a_space_of_ones_own_gets_for_nothing():
         ({"in_channels": 1.5}, "'in_channels', which should be a whole number"),
         (
             {"kind": "spiral"},
-            "search space 'spiral' is unknown; there are cells, graph, ir, mobilefacenet, plain",
+            "search space 'spiral' is unknown; there are cells, edgeface, ghostfacenet",
         ),
         ({"kind": 3}, "the name of a search space"),
         ({"kind": "own_space:Nothing"}, "own_space has no Nothing"),

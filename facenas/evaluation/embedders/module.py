@@ -39,7 +39,7 @@ from facenas.evaluation.embedders.preprocessing import (
 )
 from facenas.evaluation.metrics.checks import Floats
 from facenas.evaluation.metrics.ten_fold import squared_distances
-from facenas.models.import_weights import Color
+from facenas.models.import_layouts import Color
 from facenas.models.load import TrainedNetwork, load_network
 
 _BATCH = 128
