@@ -6,7 +6,7 @@ sentence. Calls leave the process as they found it: environment, threads, signal
 
 from __future__ import annotations
 
-from facenas.api.loading import export_latency, load
+from facenas.api.loading import export_int8, export_latency, load
 from facenas.api.searching import SearchResult, resume, search
 from facenas.api.studying import StudyResult, study
 from facenas.api.training import TrainResult, train
@@ -15,6 +15,7 @@ __all__ = [
     "SearchResult",
     "StudyResult",
     "TrainResult",
+    "export_int8",
     "export_latency",
     "load",
     "resume",

@@ -1,4 +1,4 @@
-"""`facenas.load` and `facenas.export_latency`: what is made of networks."""
+"""`facenas.load`, `export_int8` and `export_latency`: what is made of networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from facenas.api.training import TrainResult, weights_path
 from facenas.errors import UserError
 
 if TYPE_CHECKING:
-    from facenas.evaluation.embedders import Embedder
+    from facenas.evaluation.embedders import Embedder, InputOptions
     from facenas.evaluation.network import Network
 
 
@@ -36,6 +36,46 @@ def load(
     from facenas.models.load import load_network
 
     return Network(load_network(path, prefix=prefix))
+
+
+def export_int8(
+    source: str | Path | SearchResult | TrainResult,
+    calibrate: str | Path,
+    out: str | Path | None = None,
+    *,
+    tolerance: float = 0.1,
+    pairs: str | Path | None = None,
+    pairs_data: str | Path | None = None,
+    threshold: float | None = None,
+    input: InputOptions | None = None,
+    runs_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Writes a network of faces as an int8 ONNX file that loses at most `tolerance` points of accuracy.
+
+    source: as in `load`. calibrate: typical crops, a store, a folder or a .zip; 256 are used, 32 needed. out:
+    by default `<run>/export/<run>-int8.onnx`. pairs: a list whose images lie in `pairs_data`, or a .bin, folder
+    or .zip that has its own: accuracy is measured on them before and after, and the file has their threshold.
+    Without, a mean cosine of 1 - 0.05 tolerance to the float network stands for it, and `threshold`, a cosine
+    of the float network's, is moved into the file. input: what an ONNX file takes, if it does not say. Returns
+    what was chosen and measured, the speed too. The same arguments give the same file. Raises UserError for bad
+    input, SearchStoppedError when the tolerance cannot be kept; then nothing is written.
+    """
+    from facenas.export.int8 import PairsGiven, export_int8
+
+    path = weights_path(source, runs_dir)
+    if out is None and not path.is_dir():
+        raise UserError(f"{path}: is no run, in whose folder the int8 file could lie; give out")
+    if pairs is None and pairs_data is not None:
+        raise UserError(f"pairs_data {pairs_data}: holds images for a list of pairs; give pairs")
+    given = None if pairs is None else PairsGiven(Path(pairs), None if pairs_data is None else Path(pairs_data))
+    place = path / "export" / f"{path.resolve().name}-int8.onnx" if out is None else Path(out)
+    return export_int8(
+        *(path, Path(calibrate), place),
+        tolerance=tolerance,
+        pairs=given,
+        threshold=threshold,
+        options=input,
+    )
 
 
 def export_latency(

@@ -20,6 +20,7 @@ from facenas._version import __version__
 from facenas.cli import search, train
 from facenas.cli.data import cache, data_app
 from facenas.cli.evaluate import eval
+from facenas.cli.export import export
 from facenas.cli.faces import register
 from facenas.cli.latency import latency_app
 from facenas.cli.models import models
@@ -44,7 +45,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     search.runs: "facenas runs",
     search.report: "facenas report pareto --budget params=1M,macs=80M",
     train.predict: "facenas predict digits scans/7.png more_scans/",
-    train.export: "facenas export demo --format onnx",
+    export: "facenas export demo, or facenas export net.onnx --int8 --calibrate crops --out net8.onnx",
     models: "facenas models, or facenas models mobilefacenet --macs 80M --out small.json",
     eval: "facenas eval --bench lfw --model final --data lfw_112x112.zip",
     cache: "facenas cache --limit 20GB",

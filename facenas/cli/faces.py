@@ -236,11 +236,7 @@ def _find_threshold(
                 f"options, or its bench is not one of pairs; {REMEDY}"
             )
         return found
-    for path in model.evaluations():
-        found = measured_threshold(path, embedder.fingerprint)
-        if found.value is not None:
-            return found
-    return Threshold()
+    return model.last_threshold(embedder)
 
 
 def _tell_of_threshold(limit: Threshold, remedy: str) -> None:

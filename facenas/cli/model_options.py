@@ -15,7 +15,8 @@ from facenas.cli.output import RUNS, RunsDir
 from facenas.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from facenas.evaluation.embedders import Embedder
+    from facenas.evaluation.embedders import Embedder, InputOptions
+    from facenas.evaluation.identify import Threshold
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,34 @@ class ModelOptions:
     @contextmanager
     def open(self) -> Iterator[Embedder]:
         """The network; raises UserError when there is none, or an option cannot be."""
-        from facenas.evaluation.embedders import InputOptions, embedder_of
+        from facenas.evaluation.embedders import embedder_of
 
-        mean, std = _numbers("mean", self.mean), _numbers("std", self.std)
-        options = InputOptions(self.input_color, mean, std, self.embedding, self.prefix)
-        with embedder_of(self._path(), options, self.device, self.precision) as embedder:
+        with embedder_of(self.path(), self.input(), self.device, self.precision) as embedder:
             yield embedder
 
-    def _path(self) -> Path:
+    def input(self) -> InputOptions:
+        """What is said of its input and output."""
+        from facenas.evaluation.embedders import InputOptions
+
+        mean, std = _numbers("mean", self.mean), _numbers("std", self.std)
+        return InputOptions(self.input_color, mean, std, self.embedding, self.prefix)
+
+    def last_threshold(self, embedder: Embedder | None = None) -> Threshold:
+        """Of the network's last evaluation, else its own, as files in int8 have it, else none."""
+        from facenas.evaluation.identify import Threshold, measured_threshold
+
+        if embedder is None:
+            with self.open() as opened:
+                return self.last_threshold(opened)
+        for path in self.evaluations():
+            found = measured_threshold(path, embedder.fingerprint)
+            if found.value is not None:
+                return found
+        own = embedder.facts.get("threshold_cosine")
+        return Threshold() if own is None else Threshold(own, f"{embedder.name} itself")
+
+    def path(self) -> Path:
+        """The file, or the run's folder; raises UserError when there is neither."""
         path = Path(self.model) if Path(self.model).is_file() else self._run()
         if path is None:
             raise UserError(

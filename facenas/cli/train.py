@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facenas.cli.output import RUNS, Json, RunName, RunsDir, Settings, show, table
+from facenas.cli.output import RUNS, Json, RunsDir, Settings, show, table
 from facenas.cli.search import Address, as_settings, shell_command
 from facenas.errors import UserError
 
@@ -117,17 +117,3 @@ def predict(
         show({"classes": list(net.classes), "predictions": rows}, as_json)
     else:
         table(rows, ("image", "label", "probability"))
-
-
-def export(
-    run: RunName,
-    format: Annotated[str, typer.Option(help="onnx or safetensors.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="The file to write; default: in the run's folder.")] = None,
-    runs_dir: RunsDir = RUNS,
-    as_json: Json = False,
-) -> None:
-    """Write a trained network as one file, read it back and compare it with the original."""
-    from facenas.export import export_run
-    from facenas.runs import open_run
-
-    show(export_run(open_run(runs_dir, run).folder, format, out), as_json)

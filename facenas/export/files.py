@@ -50,7 +50,7 @@ def export_run(run_folder: Path, format: str, out: Path | None = None) -> dict[s
         agreements.append(require_agreement(trained, load(trained, temporary)))
 
     path = out or run_folder / "export" / f"{run_folder.resolve().name}.{format}"
-    _make_room(path)
+    make_room(path)
     write_atomically(path, write_and_compare)
     return {
         "file": str(path),
@@ -62,7 +62,8 @@ def export_run(run_folder: Path, format: str, out: Path | None = None) -> dict[s
     }
 
 
-def _make_room(path: Path) -> None:
+def make_room(path: Path) -> None:
+    """Makes the folder of a file to be; raises UserError when it cannot be, or the file is a folder."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder; choose the name of a file")
     try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facenas.data.faces.store import SIDE
 from facenas.device import named_device
@@ -32,6 +33,9 @@ from facenas.evaluation.embedders.preprocessing import (
 from facenas.files import reading
 from facenas.spaces import from_json
 
+if TYPE_CHECKING:  # of the extra
+    from onnx import ModelProto
+
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -42,13 +46,19 @@ _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ERRORS_ONLY = 3
 
 
-class _Input(NamedTuple):
+class Entry(NamedTuple):
     """dtype: of the values it takes; last: channels come last; batch: the one number of images, if any."""
 
     name: str
     dtype: Any
     last: bool
     batch: int | None
+
+    def feed(self, images: Pixels, takes: Preprocessing) -> dict[str, NDArray[Any]]:
+        """What a session is given of (m, 112, 112, 3) uint8 RGB."""
+        pixels = takes.apply(images)
+        ordered = pixels.transpose(0, 2, 3, 1) if self.last else pixels
+        return {self.name: np.ascontiguousarray(ordered, self.dtype)}
 
 
 def open_onnx(path: Path, options: InputOptions, device: str | None) -> Embedder:
@@ -72,33 +82,19 @@ def _open(path: Path, options: InputOptions, device: str | None, runtime: Any) -
     facts = {"format": "ONNX", "parameters": onnx_graph.count_parameters(model)}
     if provider == _CPU:
         onnx_graph.use_fast_prelu(model, values)
-    settings = runtime.SessionOptions()
-    # Many calls at once, of one thread each, are faster than one call of many.
-    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-    settings.log_severity_level = _ERRORS_ONLY
-    try:
-        session = runtime.InferenceSession(model.SerializeToString(), settings, [provider])
-    except Exception as error:  # onnxruntime's own kinds
-        raise UserError(f"{path}: onnxruntime cannot run it ({first_line(error)})") from None
-    entry, said = _input(path, session), {item.key: item.value for item in model.metadata_props}
-    if "facenas_version" not in said:  # others' metadata says nothing that we know
-        said = {}
-    takes_bytes = entry.dtype == np.uint8
-    takes_raw = onnx_graph.takes_raw(model, entry.name, values)
-    chosen = _preprocessing(path, said, takes_bytes, takes_raw).changed(options)
-    if takes_bytes and (set(chosen.mean), set(chosen.std)) != ({0.0}, {1.0}):
-        raise UserError(f"{path}: takes pixels as bytes; leave out mean and std")
+    session = open_session(path, model, provider)
+    said = _metadata(model)
+    entry, chosen = entry_of(path, model, session, options)
     names = [output.name for output in session.get_outputs()]
 
     def run(images: Pixels) -> Outputs:
-        pixels = chosen.apply(images)
-        ordered = pixels.transpose(0, 2, 3, 1) if entry.last else pixels
-        found = session.run(names, {entry.name: np.ascontiguousarray(ordered, entry.dtype)})
+        found = session.run(names, entry.feed(images, chosen))
         return dict(zip(names, map(floats, found), strict=True))
 
     selection, batch = probe(path, run, options.embedding, entry.batch)
     gpu = provider != _CPU
-    facts |= {**_counts(said), **chosen.facts(), "device": place, "output": selection.embedding}
+    facts |= {**_counts(said), **_int8(path, said), **chosen.facts()}
+    facts |= {"device": place, "output": selection.embedding}
     return Embedder(
         name=path.name,
         fingerprint=fingerprint(content, f"{chosen.identity} {provider}", selection),
@@ -109,6 +105,41 @@ def _open(path: Path, options: InputOptions, device: str | None, runtime: Any) -
         fixed=batch is not None,
         alone=gpu,
     )
+
+
+def open_session(path: Path, model: ModelProto, provider: str = _CPU) -> Any:
+    """The graph in onnxruntime, on one thread; raises UserError, naming `path`, when it cannot run it."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    # Many calls at once, of one thread each, are faster than one call of many.
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    settings.log_severity_level = _ERRORS_ONLY
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), settings, [provider])
+    except Exception as error:  # onnxruntime's own kinds
+        raise UserError(f"{path}: onnxruntime cannot run it ({first_line(error)})") from None
+
+
+def entry_of(path: Path, model: ModelProto, session: Any, options: InputOptions) -> tuple[Entry, Preprocessing]:
+    """Its input, and what that wants of pixels by options, metadata and graph; raises UserError for no network
+    of faces.
+    """
+    from facenas.evaluation.embedders import onnx_graph
+
+    entry = _input(path, session)
+    takes_bytes = entry.dtype == np.uint8
+    takes_raw = onnx_graph.takes_raw(model, entry.name, onnx_graph.constants(model))
+    chosen = _preprocessing(path, _metadata(model), takes_bytes, takes_raw).changed(options)
+    if takes_bytes and (set(chosen.mean), set(chosen.std)) != ({0.0}, {1.0}):
+        raise UserError(f"{path}: takes pixels as bytes; leave out mean and std")
+    return entry, chosen
+
+
+def _metadata(model: ModelProto) -> dict[str, str]:
+    """Ours; others' says nothing that we know."""
+    said = {item.key: item.value for item in model.metadata_props}
+    return said if "facenas_version" in said else {}
 
 
 def _runtime() -> Any:
@@ -137,7 +168,7 @@ def _provider(runtime: Any, device: str | None) -> tuple[str, str]:
     return _CPU, "cpu"
 
 
-def _input(path: Path, session: Any) -> _Input:
+def _input(path: Path, session: Any) -> Entry:
     """Its one input of images; raises UserError when that is not 112x112 and three channels."""
     entries = session.get_inputs()
     if len(entries) != 1:
@@ -159,7 +190,7 @@ def _input(path: Path, session: Any) -> _Input:
             f"{path}: takes images of {axes}, but faces are aligned to {SIDE}x{SIDE} in color; give a network "
             "of that size"
         )
-    return _Input(entry.name, _TYPES[entry.type], last, shape[0])
+    return Entry(entry.name, _TYPES[entry.type], last, shape[0])
 
 
 def _preprocessing(
@@ -179,6 +210,14 @@ def _preprocessing(
     if takes_raw is None:
         return usual()
     return Preprocessing("rgb", (0.0,), (1.0 if takes_raw else 255.0,), ASSUMED, GRAPH)
+
+
+def _int8(path: Path, said: dict[str, str]) -> dict[str, Any]:
+    """How an int8 file of ours came to be, and its threshold, if it has one."""
+    try:
+        return {key: json.loads(said[key]) for key in ("int8", "threshold_cosine") if key in said}
+    except ValueError as error:
+        raise UserError(f"{path}: its metadata is damaged ({first_line(error)}); export it again") from None
 
 
 def _counts(said: dict[str, str]) -> dict[str, int]:

@@ -152,14 +152,15 @@ def constants(model: onnx.ModelProto) -> Constants:
 
 
 def count_parameters(model: onnx.ModelProto) -> int:
-    """Numbers in floating-point weights, without the running statistics of BatchNorms that are left."""
-    statistics = {
-        name for node in model.graph.node if node.op_type == "BatchNormalization" for name in node.input[3:]
-    }
+    """Numbers in weights, quantised ones too, but for statistics of BatchNorms that are left, and scales."""
+    nodes, quantizing = model.graph.node, ("QuantizeLinear", "DequantizeLinear")
+    others = {name for node in nodes if node.op_type == "BatchNormalization" for name in node.input[3:]}
+    others |= {name for node in nodes if node.op_type in quantizing for name in node.input[1:]}
+    rounded = {node.input[0] for node in nodes if node.op_type == "DequantizeLinear"}
     return sum(
         int(np.prod(tensor.dims))
         for tensor in model.graph.initializer
-        if tensor.data_type in _FLOATS and tensor.name not in statistics
+        if (tensor.data_type in _FLOATS or tensor.name in rounded) and tensor.name not in others
     )
 
 

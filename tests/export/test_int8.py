@@ -1,0 +1,223 @@
+"""int8 files: opened as any ONNX file, near to the float network, always the same, or refused with figures."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import facenas
+from facenas.errors import SearchStoppedError, UserError
+from facenas.evaluation.embedders import open_embedder
+from facenas.export import int8_graph
+from facenas.export.calibration import Histogram
+from facenas.export.int8 import cosines
+
+
+def crops(folder: Path, count: int) -> Path:
+    """Smooth random pictures, two of each person alike."""
+    rng = np.random.default_rng(count)
+    for number in range(count):
+        if number % 2 == 0:
+            coarse = rng.integers(0, 256, (7, 7, 3), np.uint8)
+        noisy = np.clip(coarse + rng.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)
+        picture = Image.fromarray(noisy).resize((112, 112), Image.Resampling.BICUBIC)
+        (folder / f"p{number // 2}").mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"p{number // 2}" / f"{number}.png")
+    return folder
+
+
+def mobile(path: Path) -> Path:
+    """A small MobileFaceNet as published files are: no names, raw pixels, BatchNorms, steep PReLUs."""
+    rng = np.random.default_rng(3)
+    nodes, values, channels = [], {}, 3
+
+    def layer(x, kind, out, after, **settings):
+        names = []
+        for number, shape in enumerate(after):
+            names.append(f"{x}/{kind}/{number}")
+            fan = np.prod(shape[1:]) if len(shape) > 1 else 1
+            value = rng.normal(0, 1 / np.sqrt(fan), shape) if len(shape) > 1 else rng.uniform(0.5, 3, shape)
+            values[names[-1]] = value.astype(np.float32)
+        nodes.append(helper.make_node(kind, [x, *names], [out], **settings))
+        return out
+
+    values |= {"half": np.float32(127.5), "scale": np.float32(1 / 128)}
+    nodes.append(helper.make_node("Sub", ["x", "half"], ["x0"]))
+    nodes.append(helper.make_node("Mul", ["x0", "scale"], ["x1"]))
+    x = "x1"
+    for number, (width, groups, kernel, stride) in enumerate(
+        [(8, 1, 3, 4), (8, 8, 3, 2), (16, 1, 1, 1), (16, 16, 3, 2)]
+    ):
+        shape = (width, channels // groups, kernel, kernel)
+        settings = {
+            "kernel_shape": [kernel] * 2,
+            "strides": [stride] * 2,
+            "pads": [kernel // 2] * 4,
+            "group": groups,
+        }
+        x = layer(x, "Conv", f"c{number}", [shape], **settings)
+        x = layer(x, "BatchNormalization", f"b{number}", [(width,)] * 4)
+        x, channels = layer(x, "PRelu", f"p{number}", [(width, 1, 1)]), width
+    nodes.append(helper.make_node("Flatten", [x], ["flat"]))
+    x = layer("flat", "Gemm", "g", [(16 * 7 * 7, 8), (8,)])
+    x = layer(x, "BatchNormalization", "y", [(8,)] * 4)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 112, 112])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8])],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The small network's file, its folder of crops, and what an export in int8 gave."""
+    folder = tmp_path_factory.mktemp("int8")
+    data = crops(folder / "crops", 48)
+    out = folder / "net8.onnx"
+    return mobile(folder / "net.onnx"), data, facenas.export_int8(folder / "net.onnx", data, out, tolerance=0.5)
+
+
+def test_the_file_is_an_embedder_near_to_the_float_one(made, tmp_path):
+    source, _, told = made
+    file = Path(told["file"])
+    before, after = open_embedder(source), open_embedder(file)
+    images = np.stack([np.asarray(Image.open(path)) for path in crops(tmp_path, 10).rglob("*.png")])
+    assert cosines(before(images), after(images)).mean() > 0.98
+    assert told["bytes"] == file.stat().st_size < 0.7 * told["float_bytes"]
+    assert (told["images_calibrated"], told["images_compared"], told["threshold_cosine"]) == (24, 12, None)
+    assert 0.975 < told["cosine_least"] <= told["cosine_mean"] <= 1
+    assert after.facts["int8"]["percentile"] == told["percentile"]
+    # It tells its input itself: raw pixels, as the graph of the original begins. BatchNorms are folded.
+    assert (after.facts["mean"], after.facts["std"], after.facts["color_said_by"]) == ([0], [1], "the file")
+    assert after.facts["parameters"] == pytest.approx(before.facts["parameters"], rel=0.05)
+
+
+def test_every_layer_of_the_file_computes_in_int8(made):
+    graph = onnx.load(made[2]["file"]).graph
+    onnx.checker.check_model(onnx.load(made[2]["file"]), full_check=True)
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    read = {
+        node.output[0]: types.get(node.input[0]) for node in graph.node if node.op_type == "DequantizeLinear"
+    }
+    weights = [read[node.input[1]] for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert weights == [TensorProto.INT8] * 5
+    assert not [node for node in graph.node if node.op_type in ("PRelu", "BatchNormalization")]
+    scales = {tensor.name: list(tensor.dims) for tensor in graph.initializer if tensor.name.endswith("_scale")}
+    assert scales["x1/Conv/0_scale"] == [8]
+
+
+def test_the_same_arguments_give_the_same_file_and_a_threshold_is_moved(made, tmp_path):
+    source, data, told = made
+    again = facenas.export_int8(source, data, tmp_path / "b.onnx", tolerance=0.5)
+    assert Path(again["file"]).read_bytes() == Path(told["file"]).read_bytes()
+    moved = facenas.export_int8(source, data, tmp_path / "c.onnx", tolerance=0.5, threshold=0.4)
+    assert moved["threshold_cosine"] == pytest.approx(0.4, abs=0.03)
+    assert open_embedder(tmp_path / "c.onnx").facts["threshold_cosine"] == moved["threshold_cosine"]
+
+
+def test_pairs_are_measured_and_layers_stay_in_float_where_much_is_wanted(made, tmp_path):
+    source, data, _ = made
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    same = [f"{names[i]} {names[i + 1]} 1" for i in range(0, 40, 2)]
+    other = [f"{names[i]} {names[(i + 5) % 48]} 0" for i in range(0, 40, 2)]
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("\n".join(line for both in zip(same, other, strict=True) for line in both) + "\n")
+    told = facenas.export_int8(source, data, tmp_path / "p.onnx", tolerance=0.03, pairs=pairs, pairs_data=data)
+    assert told["pairs"] == 40
+    assert told["float_accuracy"] - told["accuracy"] <= 0.0003
+    assert told["float_layers"], "a cosine of 0.9985 is tried first"
+    assert -1 < told["threshold_cosine"] < 1
+    graph = onnx.load(told["file"]).graph
+    floats = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    assert [n.name for n in graph.node if n.op_type in ("Conv", "Gemm") and n.input[1] in floats]
+
+
+def refused(made, out, error, match, **more):
+    with pytest.raises(error, match=match):
+        facenas.export_int8(more.pop("source", made[0]), more.pop("data", made[1]), out, **more)
+    assert not out.parent.exists() or list(out.parent.iterdir()) == []
+
+
+def test_a_tolerance_that_is_missed_is_told_with_figures_and_nothing_is_written(made, tmp_path):
+    match = (
+        r"loses more in int8 .* of 0\.0001 points \(cosine 0\.\d{4}, the least 0\.\d{4}\).*no file was written"
+    )
+    refused(made, tmp_path / "new" / "a.onnx", SearchStoppedError, match, tolerance=0.0001)
+
+
+def test_faults_of_images_and_files(made, tmp_path):
+    out = tmp_path / "out" / "a.onnx"
+    few = crops(tmp_path / "few", 5)
+    refused(made, out, UserError, "holds 5 images; calibration needs 32 or more", data=few)
+    (tmp_path / "none").mkdir()
+    refused(made, out, UserError, "holds no images", data=tmp_path / "none")
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(made[0].read_bytes()[:900])
+    refused(made, out, UserError, "is no whole ONNX file", source=damaged)
+    refused(made, out, UserError, "tolerance 0: should be above 0", tolerance=0)
+
+
+def test_a_full_disk(made, tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    refused(
+        made, tmp_path / "o" / "a.onnx", SearchStoppedError, "No space left on device.*make room", tolerance=0.5
+    )
+
+
+def test_without_the_extra(made, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    refused(made, tmp_path / "o" / "a.onnx", UserError, r"pip install 'facenas\[onnx\]'")
+
+
+def test_histograms_give_percentiles_of_all_that_was_added():
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(0.5, scale, 50_000).astype(np.float32) for scale in (0.1, 1, 30)]
+    found = Histogram()
+    for part in parts:
+        found.add(part)
+    values = np.concatenate(parts)
+    assert found.counts.sum() == len(values)
+    for percentile in (99.99, 99, 90):
+        cut = (100 - percentile) / 2
+        expected = np.percentile(values, [cut, 100 - cut])
+        np.testing.assert_allclose(found.range(percentile), expected, rtol=0.01, atol=2 * found.width)
+    assert found.range(100) == (values.min(), values.max())
+
+
+def test_what_precedes_the_quantiser_changes_no_result(made):
+    import onnxruntime
+
+    model = onnx.load(made[0])
+    prepared = int8_graph.prepare(model)
+    assert len({node.name for node in prepared.graph.node}) == len(prepared.graph.node)
+    rng = np.random.default_rng(1)
+    peaks = {
+        name: rng.uniform(0.1, 9, len(onnx.numpy_helper.to_array(weights))).astype(np.float32)
+        for chain in int8_graph.chains(prepared)
+        for name in chain.tensors
+        for weights in prepared.graph.initializer
+        if weights.name == chain.first.input[1]
+    }
+    assert len(peaks) == 6, "three pairs of convolutions, before and after the activation"
+    changed = int8_graph.expand_prelu(int8_graph.equalize(prepared, peaks))
+    images = rng.uniform(0, 255, (3, 3, 112, 112)).astype(np.float32)
+    before, after = (
+        onnxruntime.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"x": images}
+        )[0]
+        for one in (model, changed)
+    )
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
