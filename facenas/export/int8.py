@@ -269,7 +269,7 @@ class _Network:
             log.info("%g %% of the activations' values: cosine %.4f", percentile, cosine)
             tried.append((cosine, percentile, self._ranges, quantized))
         self.cosine, self.percentile, self._ranges, self.quantized = max(tried, key=lambda one: one[0])
-        self._least_bytes = self.quantized.ByteSize()
+        self._least_bytes: int = self.quantized.ByteSize()
 
     def _correct_biases(self, means: dict[str, NDArray[np.float64]]) -> None:
         from facenas.export.int8_graph import correct_biases
