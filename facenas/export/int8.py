@@ -212,7 +212,7 @@ class _Network:
         self.in_float: list[str] = []
         read = read_graph(path)
         self.entry, self.takes = entry_of(path, read, open_session(path, read), options)
-        self.float_bytes = read.ByteSize()
+        self.float_bytes: int = read.ByteSize()
         with _guarded(path):
             prepared = graphs.prepare(read)
         if not graphs.layers(prepared):
