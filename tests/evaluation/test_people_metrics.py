@@ -138,12 +138,26 @@ def test_discard_by_plain_loops(scored):
     assert error_versus_discard(wrong, quality, people[same]).verdict == "unclear"
 
 
+def test_groups_of_independent_pairs_are_compared_by_the_chi_square_test():
+    """Where nobody is in two pairs: the score test of two shares is that of the table, without correction."""
+    from scipy.stats import chi2_contingency
+
+    people = np.arange(4000)[:, None].repeat(2, 1)
+    wrong, groups = np.arange(4000) % 40 < 9, np.where(np.arange(4000) % 40 < 20, "a", "b")
+    wrong[:25] = True
+    table = [[(wrong[groups == g] == w).sum() for w in (True, False)] for g in "ab"]
+    rates, _ = compare_groups(wrong, people, groups)
+    assert [one.p for one in rates] == pytest.approx(
+        [chi2_contingency(table, correction=False).pvalue] * 2, rel=0.2
+    )
+
+
 def test_holm_and_groups_that_are_alike():
     assert holm(HOLM[0]) == pytest.approx(HOLM[1])
     alarms = 0
     for seed in range(150):
         scores, same, people = people_of(60, 4, np.random.default_rng([6, seed]))
-        groups = people[same][:, 0] % 4  # of which four are no different
+        groups = people[same][:, 0] % 4  # four that are no different
         rates, gap = compare_groups(scores[same] < 0.35, people[same], groups.astype(str))
         alarms += any(one.differs for one in rates)
         assert gap.difference >= 0
