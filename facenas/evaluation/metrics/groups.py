@@ -46,9 +46,10 @@ def compare_groups(wrong: Bools, people: People, groups: Sequence[str]) -> tuple
 
     wrong (n,) pairs, genuine ones or impostors; groups (n,): of both images of each pair. A group of fewer
     than ten people is told and not ranked. Each ranked group is compared with all others together by the score
-    test of two shares, with one design effect for all (Rao, Scott, "A simple method for the analysis of
-    clustered binary data", 1992) and Student's t; of so many tests, Holm's correction keeps the chance of a
-    single false alarm at 5 %. Groups of images, which may share people, are treated as if they did not.
+    test of two shares, with the design effect of all, or its own where that is larger (Rao, Scott, "A simple
+    method for the analysis of clustered binary data", 1992), and Student's t; of so many tests, Holm's
+    correction keeps the chance of a single false alarm at 5 %. Groups of images, which may share people, are
+    treated as if they did not.
 
     >>> people = np.arange(40)[:, None].repeat(2, 1)
     >>> wrong = np.arange(40) < 12
@@ -96,9 +97,16 @@ def _chance(one: Rate, others: Sequence[Rate], design: float) -> float:
     both = (one.errors + errors) / (one.pairs + pairs)
     if both in (0, 1):
         return 1.0
-    spread = np.sqrt(both * (1 - both) * design * (1 / one.pairs + 1 / pairs))
+    room = 1 / _effective(one, design)
+    room += sum((other.pairs / pairs) ** 2 / _effective(other, design) for other in others)
     free = one.people + sum(other.people for other in others) - 2
-    return float(2 * t.sf(abs(one.value - errors / pairs) / spread, free))
+    return float(2 * t.sf(abs(one.value - errors / pairs) / np.sqrt(both * (1 - both) * room), free))
+
+
+def _effective(rate: Rate, design: float) -> float:
+    """Independent pairs that tell as much: by the design effect of all, or its own where that is larger."""
+    most = rate.pairs / design
+    return min(rate.effective, most) if 0 < rate.value < 1 else most
 
 
 def _gap(rates: Mapping[str, Rate]) -> Gap | None:
