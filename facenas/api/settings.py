@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facenas.config import Config
 from facenas.errors import UserError
 from facenas.runs.callbacks import Callback, Given, build_callbacks, with_names
-from facenas.runs.config import RunConfig
+from facenas.runs.config import BenchConfig, RunConfig
 from facenas.runs.presets import load_run_config
 
 if TYPE_CHECKING:
@@ -117,10 +117,19 @@ def anchored(config: RunConfig) -> RunConfig:
     groups = data.groups and data.groups.expanduser().resolve()
     data = data.model_copy(update={"name": name, "root": root, "groups": groups})
     changes: dict[str, Any] = {"data": data, "latency": latency}
+    changes["bench"] = _anchored(config.bench)
     if distill := getattr(config.recipe, "distill", None):
         distill = distill.model_copy(update={"teacher": distill.teacher.expanduser().resolve()})
         changes["recipe"] = config.recipe.model_copy(update={"distill": distill})
     return config.model_copy(update=changes)
+
+
+def _anchored(bench: BenchConfig | None) -> BenchConfig | None:
+    if bench is None:
+        return None
+    name, own = bench.name, bench.name.endswith((".yaml", ".yml"))
+    name = str(Path(name).expanduser().resolve()) if own else name
+    return BenchConfig(name=name, data=bench.data.expanduser().resolve())
 
 
 def data_facts(config: RunConfig) -> dict[str, Any]:

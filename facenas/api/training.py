@@ -24,7 +24,7 @@ from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.spaces import Architecture, ImageFacts, from_json
 from facenas.spaces.named import NAMED
-from facenas.training.recipes import with_protocol
+from facenas.training.recipes import FaceRecipe, with_protocol
 
 if TYPE_CHECKING:
     from facenas.models.transfer import Beginning
@@ -58,7 +58,7 @@ class TrainResult:
 
 
 def train(
-    target: str | Path | Architecture | SearchResult,
+    target: str | Path | Architecture | SearchResult | None = None,
     *,
     data: Any = None,
     recipe: Any = None,
@@ -66,6 +66,8 @@ def train(
     teacher: str | Path | SearchResult | TrainResult | None = None,
     preset: str | Path | None = None,
     epochs: int | None = None,
+    bench: str | Path | None = None,
+    bench_data: str | Path | None = None,
     pick: int | None = None,
     so_far: bool = False,
     seed: int | None = None,
@@ -84,11 +86,14 @@ def train(
     own, with the settings of the run it comes from (and the protocol that a joint search found), else of
     `preset`. On `data` with other channels, classes or pixels than a run's, its network is adapted to them.
     weights: of the same network, trained, to begin with, except its classifier: a run or a checkpoint as `load`
-    takes them. teacher: see `search`. pick: of a run's Pareto front, the number of the trial to train. so_far:
-    of a search that has not ended, the best until now, as a run of its own. epochs: else the recipe's.
-    callbacks: of a run trained in place for this call alone, beside those that it names. nodes: of the Ray
-    cluster at `address` (HOST:PORT or auto), which train together, in a process a card, else one a node; all
-    see the folder of the run, and the data. The others as in `search`.
+    takes them; the head of faces begins at the mean embeddings. Without a target, the network is that of the
+    weights, and faces are trained by the recipe `finetune-face`. teacher: see `search`. bench, bench_data: of
+    `evaluate`; measured before the first epoch and after the last, to tell what such a training forgets. pick:
+    of a run's Pareto front, the number of the trial to train. so_far: of a search that has not ended, the best
+    until now, as a run of its own. epochs: else the recipe's. callbacks: of a run trained in place for this
+    call alone, beside those that it names. nodes: of the Ray cluster at `address` (HOST:PORT or auto), which
+    train together, in a process a card, else one a node; all see the folder of the run, and the data. The
+    others as in `search`.
 
     Under `torchrun` all processes call this, and all but the first get None. Raises UserError for wrong
     arguments, SearchStoppedError when training diverges or the disk is full.
@@ -98,14 +103,19 @@ def train(
     if address is not None and nodes is None:
         raise UserError(f"address {address}: is of a cluster; say on how many of its nodes to train (nodes)")
     distributed.start()
+    path = None if weights is None else weights_path(weights, runs_dir)
     if isinstance(target, SearchResult):
         target = target.run
+    alone = target is None
+    if target is None:
+        target = _network_of(path)
     name = target if isinstance(target, Architecture) else str(target)
     overrides = {
         "data.name": data_name(data),
         "recipe": recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe,
         "recipe.distill.teacher": teacher_path(teacher, runs_dir),
         "seed": seed,
+        "bench": _bench(bench, bench_data),
     }
     chosen = [preset, run, pick, so_far or None, weights, *overrides.values()]
     changed = bool(settings) or any(value is not None for value in chosen)
@@ -113,11 +123,14 @@ def train(
         opened = open_named(name, runs_dir)
         return _train(opened, epochs, first_alone(opened.config, callbacks), nodes, address)
     arch, base, found_for = _resolve(name, runs_dir, pick, so_far)
+    if alone and arch.task == "face" and preset is None and recipe is None:
+        overrides["recipe"] = "finetune-face"
     config = anchored(configure(preset or base, settings, overrides, callbacks))
+    if weights is None and bench is None:  # that of the run whose settings these are
+        config = config.model_copy(update={"bench": None})
     told = first_alone(config, callbacks)
     label = arch.kind if isinstance(name, Architecture) else name
     origin = command or python_call("train")
-    path = None if weights is None else weights_path(weights, runs_dir)
     made = _shared_run(arch, found_for, path, config, label, run, runs_dir, origin)
     return _train(made, epochs, told, nodes, address)
 
@@ -171,6 +184,40 @@ def _resolve(
         return arch, config, ImageFacts.of(run.about["data"])
 
 
+def _network_of(weights: Path | None) -> str | Architecture:
+    """What is to be trained when nothing but weights is named: their run, else the network in their file."""
+    if weights is None:
+        raise UserError("say what to train: a run, an architecture, a named network, or weights to begin with")
+    if weights.is_dir():
+        return str(weights)
+    from facenas.models.load import load_network
+
+    return load_network(weights).arch
+
+
+def _bench(name: str | Path | None, data: str | Path | None) -> dict[str, str] | None:
+    if (name is None) != (data is None):
+        raise UserError(f"bench {name or data}: a bench and its files go together (bench, bench_data)")
+    return None if name is None else {"name": str(name), "data": str(data)}
+
+
+def _check_bench(config: RunConfig, weights: Path | None) -> None:
+    """Before a run is made: its files are read when the training begins."""
+    from facenas.evaluation.benches import find_bench
+
+    if config.bench is None:
+        return
+    bench = find_bench(config.bench.name)
+    if weights is None or config.recipe.kind != "faces":
+        raise UserError(
+            f"bench {bench.name}: tells what a trained network of faces forgets; begin with one (weights)"
+        )
+    if not config.bench.data.exists():
+        raise UserError(
+            f"{config.bench.data}: there is no such file or folder; the bench {bench.name} needs it"
+        )
+
+
 def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:
     """The architecture of trial number `pick` on the front of `run`."""
     members = {member["id"]: member for member in best.get("front", [])}
@@ -193,9 +240,11 @@ def _shared_run(
 ) -> Run:
     """The new run. Under `torchrun` the first process makes it, the others open it; it needs a name then."""
     from facenas.data import describe
-    from facenas.runs.full_training import beginning_path
+    from facenas.data.faces.store import FaceStore
+    from facenas.runs.full_training import beginning_path, check_freeze
     from facenas.runs.run import counts
     from facenas.training import distributed
+    from facenas.training.faces import summary_of_split
 
     if distributed.world() > 1 and run is None:
         raise UserError("under torchrun the run needs a name that all processes know: give run")
@@ -208,7 +257,13 @@ def _shared_run(
     if found_for:
         arch = _adapted(arch, found_for, ImageFacts.of(facts), label)
     _check_fit(arch, facts, config, label)
+    check_freeze(config.recipe, weights)
+    _check_bench(config, weights)
     beginning = weights and _beginning(weights, arch, ImageFacts.of(facts))
+    if isinstance(data, FaceStore) and isinstance(config.recipe, FaceRecipe) and config.recipe.labelled:
+        log.info(
+            "%s: %s", config.data.name, summary_of_split(data.labels, config.data, config.recipe, config.seed)
+        )
     made = new_run(config, facts, label, run, runs_dir, command)
     best = {"architecture": arch.to_json(), **counts(arch, facts["image_size"])}
     if beginning:

@@ -14,12 +14,12 @@ from facenas.errors import UserError
 
 def train(
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="RUN|ARCH.json|ir18|...",
-            help="A run, an architecture file, or a named network.",
+            help="A run, an architecture file, or a named network; default: that of --from.",
         ),
-    ],
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the recipe's.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A shipped recipe, or a YAML file; default: the preset's.")
@@ -41,6 +41,14 @@ def train(
             metavar="RUN|FILE", help="A trained network of faces whose embeddings it is to give, ONNX too."
         ),
     ] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="stem or body: of the weights, what stays as it is.")
+    ] = None,
+    bench: Annotated[
+        str | None,
+        typer.Option(help="With --from: a bench as for eval, measured before and after: what is forgotten."),
+    ] = None,
+    bench_data: Annotated[Path | None, typer.Option(help="The bench's files.")] = None,
     preset: Annotated[str | None, typer.Option(help="Whose settings to use, if not the run's own.")] = None,
     pick: Annotated[
         int | None, typer.Option(help="Of a run's Pareto front: the number of the trial to train.")
@@ -72,6 +80,7 @@ def train(
         raise UserError(f"--executor {executor}: one network is trained here, or by ray on several nodes")
     if (executor is None) != (nodes is None):
         raise UserError("--executor ray and --nodes go together")
+    own = {"data.root": data_root, "data.image_size": image_size, "recipe.freeze": freeze}
     result = facenas.train(
         target,
         data=data,
@@ -83,7 +92,9 @@ def train(
         pick=pick,
         so_far=so_far,
         seed=seed,
-        settings=[*as_settings({"data.root": data_root, "data.image_size": image_size}), *settings],
+        bench=bench,
+        bench_data=bench_data,
+        settings=[*as_settings(own), *settings],
         run=run,
         runs_dir=runs_dir,
         nodes=nodes,

@@ -18,21 +18,26 @@ from facenas.models.build import skeleton
 from facenas.models.load import TrainedNetwork
 from facenas.models.safe_load import read_tensors
 from facenas.spaces import Architecture, ImageFacts
+from facenas.spaces.base import FACE
 
 Weights = dict[str, Tensor]
+
+CLASS_MEANS = "class means"
 
 
 @dataclass(frozen=True)
 class Beginning:
     """Weights that a training begins with: by name `taken`, of which `fitted` are for other channels.
 
-    source: where they come from; fresh: names of what is drawn, such as the classifier.
+    source: where they come from; fresh: names of what is drawn, such as the classifier; head: of faces, where
+    the columns of the head begin (`facenas.training.class_means`).
     """
 
     source: str
     taken: Weights
     fitted: tuple[str, ...]
     fresh: tuple[str, ...]
+    head: str | None = None
 
     def write(self, path: Path) -> dict[str, Any]:
         """Stores the weights at `path` as safetensors; returns what describes them, as JSON, with a sha256."""
@@ -45,6 +50,7 @@ class Beginning:
             "taken": len(self.taken),
             "fitted": list(self.fitted),
             "fresh": list(self.fresh),
+            **({"head": self.head} if self.head else {}),
         }
 
     def summary(self) -> str:
@@ -52,7 +58,8 @@ class Beginning:
         fitted = f", {', '.join(self.fitted)} fitted to other channels" if self.fitted else ""
         fresh = f"; drawn anew: {', '.join(self.fresh)}" if self.fresh else ""
         tensors = f"{len(self.taken)} of {len(self.taken) + len(self.fresh)} tensors taken"
-        return f"weights of {self.source}: {tensors}{fitted}{fresh}"
+        head = f"; the head begins at the {self.head}" if self.head else ""
+        return f"weights of {self.source}: {tensors}{fitted}{fresh}{head}"
 
 
 def begin_with(source: TrainedNetwork, name: str, arch: Architecture, images: ImageFacts) -> Beginning:
@@ -76,7 +83,8 @@ def begin_with(source: TrainedNetwork, name: str, arch: Architecture, images: Im
             fitted.append(key)
         taken[key] = tensor
     fresh = [key for key in skeleton(arch).state_dict() if key not in taken]
-    return Beginning(name, taken, tuple(fitted), tuple(fresh))
+    head = CLASS_MEANS if arch.task == FACE else None
+    return Beginning(name, taken, tuple(fitted), tuple(fresh), head)
 
 
 def load_beginning(network: nn.Module, path: Path, about: dict[str, Any]) -> nn.Module:

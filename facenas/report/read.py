@@ -208,12 +208,21 @@ class Verification(Record):
     roc: dict[Literal["far", "tar"], tuple[float, ...]]
 
 
+class Measured(Record):
+    """What fine-tuning changes, in percent: verification of held-out people, an old bench by its `measure`."""
+
+    verification: float | None = None
+    bench: float | None = None
+    measure: str = ""
+
+
 class Final(Record):
     """`train.json`: the network trained in full, and its one look at what is kept for testing.
 
     test_accuracy is None for faces of which no identities were kept; identities: that it was trained to tell
     apart. confusion: numbers of test images, a row for each true class and a column for each predicted one,
-    both in the order of `classes` (names, if known).
+    both in the order of `classes` (names, if known). before, after: of a training that began with trained
+    weights, before its first epoch and with the weights that are kept.
     """
 
     architecture: Described
@@ -227,6 +236,8 @@ class Final(Record):
     identities: int | None = None
     head_parameters: int | None = None
     verification: Verification | None = None
+    before: Measured | None = None
+    after: Measured | None = None
     confusion: tuple[tuple[int, ...], ...] = ()
     classes: tuple[Any, ...] | None = None
     seconds: float | None = None

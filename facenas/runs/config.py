@@ -44,12 +44,23 @@ else:
     StrategySettings = choice(STRATEGIES, "strategy", "macro_micro")
 
 
+class BenchConfig(Config):
+    """A bench that a full training with trained weights measures before its first epoch and after its last.
+
+    name: of a shipped one, or the path of a YAML file; data: its files, as for `facenas eval`.
+    """
+
+    name: str
+    data: Path
+
+
 class RunConfig(Config):
     """All settings of one search, as written to `run.yaml`.
 
     evaluate: one's own measure as `module:function`, instead of a training on `data`. latency: what a target
     measured, the `latency.json` of `facenas latency export`, for the objective of that name. callbacks: what is
-    told how search and full training go, `tensorboard` or each as `module:Class`; they decide nothing.
+    told how search and full training go, `tensorboard` or each as `module:Class`; bench: what a full training
+    with trained weights may forget. These two decide nothing.
     """
 
     seed: int = Field(0, ge=0)
@@ -61,6 +72,7 @@ class RunConfig(Config):
     latency: Path | None = None
     execution: ExecutionConfig = ExecutionConfig()
     callbacks: tuple[str, ...] = ()
+    bench: BenchConfig | None = None
 
     @field_validator("callbacks", mode="before")
     @classmethod

@@ -13,13 +13,17 @@ from facenas.data.faces.store import FaceStore
 from facenas.device import pick_device
 from facenas.errors import UserError
 from facenas.files import reading, write_json
-from facenas.models.transfer import load_beginning
+from facenas.models.transfer import CLASS_MEANS, load_beginning
 from facenas.runs import Run
+from facenas.runs.before_after import tell_after, tell_before
 from facenas.runs.callbacks import Callback
 from facenas.runs.evaluator import checked_checkpoint
 from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import fingerprint
 from facenas.training import distributed
+from facenas.training.class_means import begin_head
+from facenas.training.depth import depths_of
+from facenas.training.faces import FaceTask
 from facenas.training.fit import TrainState, fit, kept_threads, save
 from facenas.training.recipes import FaceRecipe, Recipe, with_protocol
 from facenas.training.tasks import TaskContext, build_task
@@ -48,6 +52,7 @@ def train_found(run: Run, epochs: int | None, callback: Callback) -> dict[str, A
     with reading(run.folder / "best.json", "make the run anew"):
         recipe = with_protocol(config.recipe, best.get("protocol", {}).items())
         epochs = epochs or recipe.final_epochs
+        check_freeze(recipe, beginning)
         key = _key(run, arch, recipe, epochs, beginning)
     path = run.folder / "checkpoints" / "training.pt"
     checkpoint = checked_checkpoint(path, key)
@@ -59,7 +64,13 @@ def train_found(run: Run, epochs: int | None, callback: Callback) -> dict[str, A
         facts = arch, data, config.data, recipe, config.seed, seed, device
         context = TaskContext(*facts, final=True, model=model, teacher=run.find_teacher())
         task = build_task(context)
-        trainer = Trainer(task, recipe, epochs, device, config.execution.compile)
+        if beginning and checkpoint is None:
+            means = beginning.get("head") == CLASS_MEANS
+            if means and isinstance(task, FaceTask) and (head := task.network.head) is not None:
+                begin_head(task, head, run.folder / "checkpoints" / "class_means.pt", key)
+            tell_before(run, arch, task)
+        depths = depths_of(task, arch, run.about["data"]["image_size"], recipe)
+        trainer = Trainer(task, recipe, epochs, device, config.execution.compile, depths=depths)
         state = TrainState(trainer, path, key)
         with reading(path, "remove it to train anew"):
             state.restore(checkpoint)
@@ -83,6 +94,7 @@ def _conclude(
     if state.best_epoch is not None:  # the weights of the best epoch, not of the last
         saved = torch.load(_model_path(run), map_location="cpu", weights_only=True)
         trainer.task.model.load_state_dict(saved["model"])
+    tested = trainer.task.test()
     result = {
         "architecture": arch.to_json(),
         "parameters": arch.count_parameters(),
@@ -92,7 +104,8 @@ def _conclude(
         "train_accuracy": state.history[-1]["train_accuracy"],
         "best_epoch": state.best_epoch,
         **_agreement(state),
-        **trainer.task.test(),
+        **tested,
+        **tell_after(run, arch, trainer.task, tested),
         "seconds": round(state.seconds, 3),
         "threads": torch.get_num_threads(),
         "processes": distributed.world(),
@@ -123,6 +136,14 @@ def _key(run: Run, arch: Architecture, recipe: Recipe | FaceRecipe, epochs: int,
     if beginning:  # `facenas.models.transfer`: weights that are not drawn
         settings["beginning"] = beginning["fingerprint"]
     return fingerprint(settings)
+
+
+def check_freeze(recipe: Recipe | FaceRecipe, beginning: Any) -> None:
+    """Raises UserError where drawn weights would stay as they are."""
+    if recipe.freeze and not beginning:
+        raise UserError(
+            f"recipe.freeze {recipe.freeze}: keeps weights as they are; begin with trained ones (weights)"
+        )
 
 
 def beginning_path(run: Run) -> Path:

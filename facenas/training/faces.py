@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,6 +23,7 @@ from facenas.data.faces.loader import FaceLoader, decode_to, to_input
 from facenas.data.faces.splits import (
     draw_pairs,
     hold_out_identities,
+    least_held_out,
     relabelled,
     stratified_subset,
     subset_of_identities,
@@ -79,9 +82,8 @@ class FaceTask:
         assert isinstance(store, FaceStore)
         assert isinstance(recipe, FaceRecipe)
         self.store, self.seed, self.device = store, context.seed, context.device
-        config, split_seed = context.data_config, context.split_seed
-        if context.final and not recipe.hold_out:
-            config = config.model_copy(update={"validation_fraction": 0.0})
+        split_seed = context.split_seed
+        config = _held_out(context.data_config, recipe) if context.final else context.data_config
         known = store.labels if recipe.labelled else np.zeros(len(store), np.int32)
         train = self._split(known, recipe, config, split_seed)
         if not context.final:
@@ -321,9 +323,28 @@ def split_faces(
     There are no pairs where the fraction to hold out for them is 0.
     """
     rest, judged, tested = held_out(labels, config, seed)
-    tests = draw_pairs(labels, tested, config.pairs, seed) if config.test_fraction else None
-    choices = draw_pairs(labels, judged, config.pairs, seed) if config.validation_fraction else None
+    tests = choices = None
+    if config.test_fraction:
+        with _fraction_told("test_fraction", labels, config, seed):
+            tests = draw_pairs(labels, tested, config.pairs, seed)
+    if config.validation_fraction:
+        others = labels[np.concatenate([rest, judged])]
+        with _fraction_told("validation_fraction", others, config, seed + 1):
+            choices = draw_pairs(labels, judged, config.pairs, seed)
     return rest, choices, tests
+
+
+@contextmanager
+def _fraction_told(setting: str, labels: NDArray[np.int32], config: DataConfig, seed: int) -> Iterator[None]:
+    """Where too few of these identities are held out, the sentence says what fraction would do."""
+    try:
+        yield
+    except UserError as error:
+        needed, of = least_held_out(labels, seed), np.count_nonzero(np.bincount(labels))
+        would = f"{math.ceil(100 * needed / of) / 100:g} would do, and " if needed else ""
+        raise UserError(
+            f"data.{setting} {getattr(config, setting):g}: {error}; {would}0 holds out none"
+        ) from None
 
 
 def check_groups(store: FaceStore, config: DataConfig, seed: int) -> None:
@@ -338,9 +359,11 @@ def held_out(labels: NDArray[np.int32], config: DataConfig, seed: int) -> tuple[
     rest = np.arange(len(labels))
     judged = tested = rest[:0]
     if config.test_fraction:
-        rest, tested = hold_out_identities(labels, config.test_fraction, seed)
+        with _fraction_told("test_fraction", labels, config, seed):
+            rest, tested = hold_out_identities(labels, config.test_fraction, seed)
     if config.validation_fraction:
-        train, held = hold_out_identities(labels[rest], config.validation_fraction, seed + 1)
+        with _fraction_told("validation_fraction", labels[rest], config, seed + 1):
+            train, held = hold_out_identities(labels[rest], config.validation_fraction, seed + 1)
         rest, judged = rest[train], rest[held]
     return rest, judged, tested
 
@@ -356,3 +379,21 @@ def split_crops(images: int, config: DataConfig, seed: int) -> tuple[Indices, In
     if len(held) < _FEWEST:
         raise UserError(f"{config.name}: {len(held)} of {images} crops are too few to choose on; hold out more")
     return train, np.sort(np.random.default_rng(seed).permutation(held)[: config.pairs])
+
+
+def summary_of_split(labels: NDArray[np.int32], config: DataConfig, recipe: FaceRecipe, seed: int) -> str:
+    """Who is to be trained on and who is held out, in words; raises UserError where they cannot be held out."""
+    train, *held = split_faces(labels, _held_out(config, recipe), seed)
+    each = np.bincount(labels[train])
+    single = f" ({(each == 1).sum():,} of one image)" if (each == 1).any() else ""
+    told = [f"{len(train):,} images of {(each > 0).sum():,} people to train on{single}"]
+    for pairs, why in zip(held, ("choose", "test"), strict=True):
+        if pairs is not None:
+            people = len(np.unique(labels[pairs[0]]))
+            told.append(f"{people:,} held out to {why} on, by {len(pairs[0]):,} pairs")
+    return "; ".join(told)
+
+
+def _held_out(config: DataConfig, recipe: FaceRecipe) -> DataConfig:
+    """What a final training holds out."""
+    return config if recipe.hold_out else config.model_copy(update={"validation_fraction": 0.0})

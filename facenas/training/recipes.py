@@ -31,6 +31,8 @@ class Optimization(Config):
     `accumulate`: a batch is worked off in so many parts, for GPUs whose memory does not hold it at once. The
     step is that of the whole batch, and so are the norm statistics of AdaFace; those of BatchNorm are of each
     part.
+    `layer_decay`, `freeze`: of a full training alone. The rate of each stage is that of the one behind it times
+    `layer_decay`; and the stem, or all of the body, stays as it is.
     """
 
     batch_size: int = Field(64, ge=2)
@@ -48,6 +50,8 @@ class Optimization(Config):
     accumulate: Annotated[int, ADDED, Field(ge=1)] = 1
     peak: Annotated[float, ADDED, Field(gt=0, lt=1)] = 0.23
     nesterov: Annotated[bool, ADDED] = False
+    layer_decay: Annotated[float, ADDED, Field(gt=0, le=1)] = 1.0
+    freeze: Annotated[Literal["stem", "body"] | None, ADDED] = None
 
     @field_validator("accumulate")
     @classmethod
@@ -67,8 +71,8 @@ class Optimization(Config):
     def deciding(self, final: bool = False) -> dict[str, Any]:
         """What decides the weights of a candidate, or of the `final` network, as JSON for their keys."""
         tree = deciding(self)
-        if not final:
-            tree.pop("hold_out", None)  # no candidate reads it
+        for name in () if final else _UNREAD:
+            tree.pop(name, None)
         return tree
 
 
@@ -185,7 +189,8 @@ def with_protocol(recipe: Recipe | FaceRecipe, protocol: Iterable[tuple[str, Any
     return validate(type(recipe), tree, "protocol")
 
 
-_OF_FINAL = ("final_epochs", "hold_out")
+_UNREAD = ("hold_out", "layer_decay", "freeze")  # by candidates
+_OF_FINAL = ("final_epochs", *_UNREAD)
 
 
 def check_protocol(recipe: Recipe | FaceRecipe, protocol: Mapping[str, Iterable[Any]]) -> None:

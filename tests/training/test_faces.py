@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from facenas.errors import UserError
 from facenas.models.dropout import shift_dropout
 from facenas.spaces import IRArchitecture
 from facenas.training import distributed
-from facenas.training.faces import FaceTask, split_faces
+from facenas.training.class_means import class_means
+from facenas.training.depth import depths_of
+from facenas.training.faces import FaceTask, split_faces, summary_of_split
 from facenas.training.recipes import FaceRecipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
@@ -26,6 +29,7 @@ from facenas.training.trainer import Trainer
 ARCH = IRArchitecture.uniform(2, (1, 1, 1, 1), embedding=16)
 DATA = DataConfig(validation_fraction=0.3, test_fraction=0.2, pairs=20)
 RECIPE = FaceRecipe(batch_size=15)
+TUNED = {"freeze": "stem", "layer_decay": 0.5}
 
 
 def build(store: Path, final: bool = False, seed: int = 5, **data: object) -> FaceTask:
@@ -44,6 +48,24 @@ def test_identities_to_train_choose_and_test_on_are_apart(faces):
     for seed in (0, 1):
         again = split_faces(labels, DATA, seed)
         assert np.array_equal(again[0], train) == (seed == 0)
+
+
+def test_people_of_one_image_train_and_a_fraction_that_would_do_is_told():
+    """20 people with 1 to 3 images: a tenth of them make too few pairs, the fraction that is told does not."""
+    labels = np.repeat(np.arange(20, dtype=np.int32), np.arange(20) % 3 + 1)
+    config = DataConfig(validation_fraction=0.1)
+    with pytest.raises(
+        UserError, match=r"data\.validation_fraction 0\.1: .* 0\.\d+ would do, and 0 holds"
+    ) as told:
+        summary_of_split(labels, config, RECIPE, 0)
+    enough = float(re.search(r"([\d.]+) would do", str(told.value))[1])
+    train, judged, _ = split_faces(labels, config.model_copy(update={"validation_fraction": enough}), 0)
+    assert set(np.flatnonzero(np.bincount(labels) == 1)) <= set(labels[train])
+    assert len(judged[0]) == 20
+    words = summary_of_split(labels, config.model_copy(update={"validation_fraction": enough}), RECIPE, 0)
+    assert f"{len(train)} images of {len(set(labels[train]))} people to train on (7 of one image)" in words
+    with pytest.raises(UserError, match=r"0\.1: [^;]*; hold out more identities; 0 holds out none"):
+        summary_of_split(labels[:4], config, RECIPE, 0)
 
 
 def test_a_candidate_sees_its_fraction_and_the_final_network_all(faces):
@@ -109,12 +131,16 @@ def test_same_seed_same_bits_and_a_resumed_training_goes_on(faces, tmp_path):
     assert not torch.equal(weights(other), weights(Trainer(build(faces), RECIPE, 2, pick_device())))
 
 
-def losses_in_double(store: Path) -> list[float]:
+def losses_in_double(store: Path, **recipe: object) -> list[float]:
     """Joint losses of one epoch's steps. In float64: float32's rounding would grow from step to step."""
-    task = build(store)
+    task, tuned = build(store), RECIPE.model_copy(update=recipe)
+    if recipe:
+        task.network.head.begin_at(class_means(task, 16))
     task.model.double()
-    training = Trainer(task, RECIPE, 1, task.device)
+    training = Trainer(task, tuned, 1, task.device, depths=depths_of(task, ARCH, 112, tuned))
     training.network.train()
+    for part in training.still:
+        part.eval()
     found = []
     for batch in task.batches(0):
         images, labels = task.prepare(*batch)
@@ -129,16 +155,19 @@ def losses_in_double(store: Path) -> list[float]:
 def one_rank(rank: int, store: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    found = losses_in_double(store)
+    found = [*losses_in_double(store), *losses_in_double(store, **TUNED)]
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 def test_two_processes_train_as_one(faces, tmp_path):
-    """Loss of every step, running statistics and the head's: 15 images a batch, shared 7 and 8."""
+    """Loss of every step, running statistics and the head's: 15 images a batch, shared 7 and 8.
+
+    And so they do with a head at the class means, rates by depth and a frozen stem.
+    """
     mp.spawn(one_rank, (faces, tmp_path), nprocs=2)
     together = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    alone = losses_in_double(faces)
+    alone = [*losses_in_double(faces), *losses_in_double(faces, **TUNED)]
     assert len(alone) > 10
     for rank in (0, 1):
         np.testing.assert_allclose(together[rank], alone, rtol=1e-4)

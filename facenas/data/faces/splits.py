@@ -37,6 +37,16 @@ def hold_out_identities(labels: Labels, held: float, seed: int) -> tuple[Indices
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
+def least_held_out(labels: Labels, seed: int, folds: int = 10) -> int | None:
+    """How many identities `hold_out_identities` has to hold out for `draw_pairs`; None: there are too few."""
+    counts = np.bincount(labels)
+    able = np.random.default_rng(seed).permutation(np.flatnonzero(counts >= 2))
+    each = counts[able]
+    genuine, impostor = (each * (each - 1) // 2).cumsum(), (each * (each.cumsum() - each)).cumsum()
+    enough = np.flatnonzero((genuine >= folds) & (impostor >= folds))
+    return int(enough[0]) + 1 if len(enough) and enough[0] + 1 < np.count_nonzero(counts) else None
+
+
 def stratified_subset(labels: Labels, indices: Indices, fraction: float, seed: int) -> Indices:
     """Sorted part of `indices`: `fraction` in (0, 1] of every identity's images, rounded, at least one.
 

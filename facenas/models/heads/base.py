@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from facenas.config import ADDED, Config
+from facenas.errors import UserError
 from facenas.models.dropout import hashed
 from facenas.models.heads import HEADS
 
@@ -97,6 +98,17 @@ class Head(nn.Module, ABC):
         if self._placed is None:
             raise RuntimeError("a head that is sampled or split needs `place` before each batch")
         return self._placed
+
+    def begin_at(self, columns: Tensor) -> None:
+        """Unit columns (embedding, identities) for the kernel, not drawn ones; a split head takes its own.
+
+        A head whose kernel is of another shape has to override this.
+        """
+        own = columns if self.share is None else self.share.part(columns)
+        if own.shape != self.kernel.shape:
+            shapes = f"{tuple(self.kernel.shape)}, not {tuple(own.shape)}"
+            raise UserError(f"head {self.settings.owner.name}: its kernel is {shapes}; override begin_at")
+        self.kernel.data.copy_(own)
 
     @property
     def size(self) -> int:
