@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from facenas.cli.model_options import ModelOptions, with_model
 from facenas.cli.output import Json, show, table
 from facenas.errors import UserError
+
+if TYPE_CHECKING:
+    from facenas.evaluation.embedders import Embedder
 
 data_app = typer.Typer(no_args_is_help=True, help="Stores of images: import, generate, look, check.")
 
@@ -72,7 +77,7 @@ def import_(
         typer.Argument(
             metavar="SRC",
             help="A folder with train.rec, a .rec; a folder or .zip of <identity>/<image>; "
-            "a .csv of path,identity. With --classes: what --data of a search takes.",
+            "a .csv of path,identity; a store of faces. With --classes: what --data of a search takes.",
         ),
     ],
     out: Annotated[str, typer.Argument(metavar="OUT.zarr", help="The store to write: a folder, or a URL.")],
@@ -88,6 +93,10 @@ def import_(
     overwrite: Overwrite = False,
     workers: Workers = None,
     spread: Spread = None,
+    drop: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Of a store as SRC: the findings of its check, to leave images out."),
+    ] = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
@@ -105,6 +114,8 @@ def import_(
             "--classes: images keep their size and are stored as JPEG; leave out --layout, --resize"
         )
     disks = [Path(folder.strip()) for folder in (spread or "").split(",") if folder.strip()]
+    if classes and drop:
+        raise UserError("--classes: findings to drop are those of faces; leave out --drop")
     if classes and (disks or is_url(out)):
         raise UserError(
             f"{out}: images by class are written to one folder, OUT.zarr; any tool may copy it elsewhere"
@@ -112,7 +123,7 @@ def import_(
     if classes:
         told = import_classes(source, Path(out), overwrite, workers)
     else:
-        told = import_faces(source, out, kept_as, resize, overwrite, workers, disks)
+        told = import_faces(source, out, kept_as, resize, overwrite, workers, disks, drop)
     show(told, as_json)
     if strict:
         refuse_skipped(str(source), told["skipped"], f"{out}/{SKIPPED}")
@@ -147,16 +158,85 @@ def info(
     show(datasets.describe(datasets.open_data(datasets.prepare(config))), as_json)
 
 
-@data_app.command(epilog="Example: facenas data check casia.zarr")
-def check(store: Store, workers: Workers = None, as_json: Json = False) -> None:
-    """Decode every image of a store and verify its fingerprint; exit code 2 at the first fault."""
+@data_app.command(epilog="Example: facenas data check casia.zarr --duplicates --labels --model final")
+@with_model
+def check(
+    store: Store,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Of faces: find photographs that are there twice.")
+    ] = False,
+    labels: Annotated[
+        bool,
+        typer.Option("--labels", help="Of faces: find images of others, two people as one, one as two."),
+    ] = False,
+    overlap: Annotated[
+        Path | None,
+        typer.Option(metavar="OTHER", help="Of faces: find whom and what a store, folder or .zip has too."),
+    ] = None,
+    model: ModelOptions | None = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for findings.csv and check.html; default: checks/STORE.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the findings of an earlier check.")
+    ] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Decode every image of a store and verify its fingerprint; exit code 2 at the first fault.
+
+    With --model look at the faces too; `facenas data import STORE OUT.zarr --drop findings.csv` cleans up.
+    """
     from facenas.data.classes.store import check_images, is_image_store
     from facenas.data.faces.store import check as check_store
     from facenas.data.remote import folder_of
 
-    with folder_of(store) as path:
-        told = check_images(path, workers) if is_image_store(path) else check_store(path, workers)
+    wanted = {"--duplicates": duplicates, "--labels": labels, "--overlap": overlap}
+    asked = [option for option, given in wanted.items() if given]
+    if asked and model is None:
+        raise UserError(f"{asked[0]}: needs a network that tells people apart; give --model")
+    if model is not None and not asked:
+        raise UserError("--model: nothing to look for; give --duplicates, --labels or --overlap OTHER")
+    folder = out or Path("checks") / Path(store).stem
+    if asked:
+        _check_folder(folder, overwrite)
+    with folder_of(store) as path, model.open() if model else nullcontext() as embedder:
+        by_class = is_image_store(path)
+        if by_class and asked:
+            raise UserError(f"{store}: is a store of images by class; {asked[0]} is for stores of faces")
+        told = check_images(path, workers) if by_class else check_store(path, workers)
+        if embedder is not None:
+            told |= _check_faces(embedder, path, folder, duplicates, labels, overlap, workers)
     show(told | {"store": store}, as_json)
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """Findings that a person may have edited are not lost by chance."""
+    from facenas.files import check_place
+
+    check_place(folder)
+    if (folder / "findings.csv").exists() and not overwrite:
+        raise UserError(f"{folder / 'findings.csv'}: is there already; overwrite says to replace it")
+
+
+def _check_faces(
+    embedder: Embedder,
+    path: Path,
+    folder: Path,
+    duplicates: bool,
+    labels: bool,
+    overlap: Path | None,
+    workers: int | None,
+) -> dict[str, Any]:
+    from facenas.evaluation.data_check import check_faces
+    from facenas.report.check_page import write_check
+
+    options: dict[str, Any] = {"duplicates": duplicates, "labels": labels, "overlap": overlap}
+    found = check_faces(embedder, path, workers=workers, **options)
+    write_check(folder, found)
+    for sentence in found.warnings:
+        typer.echo(f"facenas: {sentence}", err=True)
+    return {**found.to_json(), "findings": str(folder / "findings.csv"), "report": str(folder / "check.html")}
 
 
 @data_app.command(epilog="Example: facenas data demo demo.zarr --identities 20 --images 8")

@@ -107,17 +107,24 @@ class ModelOptions:
 
 
 def with_model(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with all options of `ModelOptions` in place of its parameter `model`, as typer reads them."""
+    """The command with all options of `ModelOptions` in place of its parameter `model`, as typer reads them.
+
+    Where that is `ModelOptions | None`, the network may be left out, and is then None.
+    """
     keyword = inspect.Parameter.KEYWORD_ONLY
     signature = inspect.signature(ModelOptions, eval_str=True)
     shared = [one.replace(kind=keyword) for one in signature.parameters.values()]
+    parameters = inspect.signature(command, eval_str=True).parameters
+    if parameters["model"].annotation == ModelOptions | None:
+        metadata = shared[0].annotation.__metadata__
+        shared[0] = shared[0].replace(default=None, annotation=Annotated[str | None, *metadata])
 
     def run(**given: Any) -> None:
-        model = ModelOptions(**{one.name: given.pop(one.name) for one in shared})
-        command(model=model, **given)
+        told = {one.name: given.pop(one.name) for one in shared}
+        command(model=ModelOptions(**told) if told["model"] is not None else None, **given)
 
     options: list[inspect.Parameter] = []
-    for one in inspect.signature(command, eval_str=True).parameters.values():
+    for one in parameters.values():
         options += shared if one.name == "model" else [one.replace(kind=keyword)]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__annotations__ = {one.name: one.annotation for one in options}

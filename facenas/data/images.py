@@ -388,6 +388,13 @@ def decode_image(data: bytes) -> Pixels:
         return to_pixels(image)
 
 
+def to_png(pixels: Pixels) -> bytes:
+    """A PNG file of (h, w, 3) uint8 RGB pixels."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "png", compress_level=1)
+    return stream.getvalue()
+
+
 def resize(image: Image.Image, size: int) -> Image.Image:
     """The whole image as size x size pixels (bilinear, smoothed when it shrinks)."""
     if image.size == (size, size):

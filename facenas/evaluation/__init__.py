@@ -68,6 +68,9 @@ if TYPE_CHECKING:
     from facenas.evaluation.benches.result import PeopleResult as PeopleResult
     from facenas.evaluation.benches.result import RankResult as RankResult
     from facenas.evaluation.benches.result import TemplateResult as TemplateResult
+    from facenas.evaluation.data_check import DataCheck as DataCheck
+    from facenas.evaluation.data_check import Finding as Finding
+    from facenas.evaluation.data_check import check_faces as check_faces
     from facenas.evaluation.embedders import Embedder as Embedder
     from facenas.evaluation.embedders import InputOptions as InputOptions
     from facenas.evaluation.embedders import embedder_of as embedder_of
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
 # Where torch or pydantic is behind it: seconds to import, which the metrics are spared.
 _LATER = {
     "runner": ("HqResult", "evaluate", "evaluate_hq"),
+    "data_check": ("DataCheck", "Finding", "check_faces"),
     "embedders": ("Embedder", "InputOptions", "embedder_of", "open_embedder"),
     "benches.result": ("BenchResult", "PairResult", "PeopleResult", "RankResult", "TemplateResult"),
 }

@@ -52,6 +52,7 @@ def import_faces(
     overwrite: bool = False,
     workers: int | None = 1,
     disks: Sequence[Path] = (),
+    drop: Path | None = None,
 ) -> dict[str, Any]:
     """Writes the faces at `source` (see `open_source`) to the store `out`, a folder or a URL.
 
@@ -59,6 +60,7 @@ def import_faces(
     skipped or, with `resize`, resized. Skipped images are listed with the reason in `out`/skipped.csv.
     workers: processes that decode; None: one for each core when there are many images. The store is the same,
     byte for byte, for any number of them. disks: folders on other disks, over which its images are spread.
+    drop: where the source is a store, the findings.csv of its check, whose images to drop are left out.
 
     Returns the store, its images and identities, how many images were skipped, encoded and resized, and the
     seconds it took. Raises UserError when the source is damaged as a whole, none of its images can be
@@ -66,7 +68,7 @@ def import_faces(
     """
     started = time.perf_counter()
     place_of(out, disks)  # told before the source is listed
-    faces = open_source(source)
+    faces = open_source(source, drop)
     workers = workers_for(faces.total, workers)
     items = faces.items() if faces.apart or workers == 1 else map(read_here, faces.items())
     prepare = partial(_prepare, layout=layout, resize=resize)
@@ -76,8 +78,11 @@ def import_faces(
         if not writer.images:
             fault = f"none of its {counts.skipped} images can be used (the first, {counts.first})"
             none = "holds no images; give <identity>/<image> files, a list of them, or train.rec"
+            if faces.dropped:
+                none = f"would lose all its images by {drop}; correct the actions in it"
             raise UserError(f"{source}: {fault if counts.skipped else none}")
     _tell(writer, out, counts)
+    told = {"dropped": faces.dropped} if drop is not None else {}
     return {
         "store": str(out),
         "images": writer.images,
@@ -86,6 +91,7 @@ def import_faces(
         "encoded": counts.encoded,
         "resized": counts.resized,
         "seconds": round(time.perf_counter() - started, 3),
+        **told,
     }
 
 

@@ -1,7 +1,7 @@
 """What an import reads, one image after the other, each with its identity.
 
-A folder or .zip by identity, a list (`facenas.data.lists`), or InsightFace's RecordIO (images 1..N, then
-identities, record 0 says where;
+A folder or .zip by identity, a list (`facenas.data.lists`), a store, or InsightFace's RecordIO (images 1..N,
+then identities, record 0 says where;
 `deepinsight/insightface:recognition/arcface_mxnet/common/rec_builder.py`).
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from facenas.data.faces.drops import image_name, read_drops
 from facenas.data.faces.record_io import Index, Record, RecordFile
-from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files
+from facenas.data.faces.store import FaceStore, is_store, open_store
+from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files, to_png
 from facenas.data.lists import LISTS, Row, read_list, read_listed, refuse_repeated
 from facenas.data.parts import check_folder, class_name, people, refuse_parts
 from facenas.errors import UserError
@@ -43,7 +45,7 @@ class FaceSource(NamedTuple):
     """`total` images; every call of `items` lists them anew, in a fixed order, and may raise UserError.
 
     title: what it is, in words; numbered: how many identities there are when they are the numbers from 0
-    on, as text; apart: whether other processes can call `load`.
+    on, as text; apart: whether other processes can call `load`; dropped: how many more there would have been.
     """
 
     title: str
@@ -51,10 +53,19 @@ class FaceSource(NamedTuple):
     items: Callable[[], Iterator[Item]]
     numbered: int | None = None
     apart: bool = True
+    dropped: int = 0
 
 
-def open_source(path: Path) -> FaceSource:
-    """What lies at `path`, told by its name; raises UserError when it is nothing that can be imported."""
+def open_source(path: Path, drop: Path | None = None) -> FaceSource:
+    """What lies at `path`, told by its name; raises UserError when it is nothing that can be imported.
+
+    drop: of a store, the list of images to leave out (see `read_drops`).
+    """
+    if path.is_dir() and is_store(path):
+        store = open_store(path)
+        return _open_stored(store, read_drops(drop, store) if drop is not None else frozenset())
+    if drop is not None:
+        raise UserError(f"{drop}: lists images of a store; give the store that was checked in place of {path}")
     if path.is_dir():
         if any((path / name).exists() for name in ("train.rec", "train.idx")):
             return open_records(path / "train.rec")
@@ -163,6 +174,26 @@ def _refuse(reason: str) -> NoReturn:
 
 def _fail(error: Exception) -> NoReturn:
     raise error
+
+
+def _open_stored(store: FaceStore, dropped: Set[int]) -> FaceSource:
+    """The images of a store but those dropped, byte for byte; pixels of the layout raw stay the same."""
+
+    def items() -> Iterator[Item]:
+        for number, label in enumerate(store.labels.tolist()):
+            if number not in dropped:
+                identity = store.names[label]
+                yield Item(image_name(store, number), identity, partial(_read_stored, store, number, identity))
+
+    title = f"store {store.path.resolve().name}" + (f", {len(dropped)} images dropped" if dropped else "")
+    # Each process would open the store anew for every image.
+    return FaceSource(title, len(store) - len(dropped), items, apart=False, dropped=len(dropped))
+
+
+def _read_stored(store: FaceStore, number: int, identity: str) -> tuple[str, bytes]:
+    if store.layout == "jpeg":
+        return identity, store.encoded(number).tobytes()
+    return identity, to_png(store.read(np.array([number]))[0])
 
 
 def _open_list(path: Path) -> FaceSource:

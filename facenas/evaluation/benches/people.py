@@ -9,7 +9,6 @@ quality.csv   `image,<column>,...`: numbers, the higher the better; empty or NaN
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from facenas.data.faces.splits import draw_spread_pairs
-from facenas.data.faces.store import FaceStore, is_store, open_store
+from facenas.data.faces.store import is_store, open_store
 from facenas.data.images import image_names, open_files
 from facenas.errors import UserError
 from facenas.evaluation.benches import PROTOCOLS, Bench, Extract, Protocol
-from facenas.evaluation.benches.images import EncodedImages, Images, file_images
+from facenas.evaluation.benches.images import EncodedImages, Images, StoreImages, file_images
 from facenas.evaluation.benches.pairs import listed_images, mistake
 from facenas.evaluation.benches.people_tables import ListedPair, Table, read_own_pairs, read_table
 from facenas.evaluation.benches.result import Calibrated, GroupTable, PeopleResult, QualityColumn
@@ -200,7 +199,7 @@ class PeopleProtocol(Protocol):
         images: Images
         if is_store(data):
             store = open_store(data)
-            images, identities = _StoreImages(store), [store.names[label] for label in store.labels.tolist()]
+            images, identities = StoreImages(store), [store.names[label] for label in store.labels.tolist()]
             names = [f"{identity}/{number}" for number, identity in enumerate(identities)]
         else:
             files = open_files(data)
@@ -237,20 +236,6 @@ class PeopleProtocol(Protocol):
         general = np.arange(len(pairs)) < len(genuine) + len(impostors)
         same = np.arange(len(pairs)) < len(genuine)
         return _replace(found, pairs=pairs[first], same=same[first], general=general[first])
-
-
-class _StoreImages:
-    """All images of a store, as `Images`."""
-
-    def __init__(self, store: FaceStore) -> None:
-        self.store = store
-        self.fingerprint = hashlib.sha256(f"store {store.fingerprint}".encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def read(self, numbers: Indices) -> NDArray[np.uint8]:
-        return self.store.read(numbers)
 
 
 def _replace(found: PeopleData, **changes: Any) -> PeopleData:
