@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from facenas.errors import SearchStoppedError, UserError
 from facenas.files import write_atomically
 from facenas.models.load import TrainedNetwork, read_trained
+from facenas.models.onnx_weights import FOLDED, folded
 
 Floats = NDArray[np.float32]
 # (n, c, h, w) normalized images -> (n, outputs).
@@ -104,7 +105,8 @@ def encode_onnx(trained: TrainedNetwork) -> bytes:
         for entry in part:
             del entry.metadata_props[:]
     del graph.metadata_props[:]
-    onnx.helper.set_model_props(model, trained.metadata())
+    lost = folded(model, trained.network.state_dict())
+    onnx.helper.set_model_props(model, {**trained.metadata(), FOLDED: lost})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 

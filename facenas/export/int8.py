@@ -33,6 +33,7 @@ from facenas.export.calibration import Histogram, channel_means, channel_peaks, 
 from facenas.export.files import encode_onnx, make_room
 from facenas.files import scratch_folder, write_atomically, write_bytes
 from facenas.models.load import load_network
+from facenas.models.onnx_weights import FOLDED
 
 if TYPE_CHECKING:  # of the extra
     from onnx import ModelProto
@@ -328,7 +329,7 @@ class _Network:
 
     def metadata(self) -> dict[str, str]:
         """What the file says of its input, as `TrainedNetwork.metadata` does."""
-        said = {item.key: item.value for item in self.quantized.metadata_props}
+        said = {item.key: item.value for item in self.quantized.metadata_props if item.key != FOLDED}
         if "facenas_version" in said:
             return said
         return said | {

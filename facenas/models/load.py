@@ -19,6 +19,7 @@ from facenas.errors import UserError
 from facenas.files import reading
 from facenas.models.import_layouts import Color
 from facenas.models.import_weights import load_foreign
+from facenas.models.onnx_weights import read_onnx
 from facenas.models.safe_load import read_tensors
 from facenas.spaces import Architecture, from_json
 from facenas.spaces.base import FACE, FACE_SIZE
@@ -109,7 +110,7 @@ class TrainedNetwork(nn.Module):
 
 
 def load_network(path: str | Path, color: Color | None = None, prefix: str | None = None) -> TrainedNetwork:
-    """The network of a run's folder, its `checkpoints/model.pt`, an export as safetensors, or of others.
+    """The network of a run's folder, its `checkpoints/model.pt`, an export of ours, or of others.
 
     color: order of the channels of a checkpoint of another project that does not tell it; prefix: which of its
     networks, if it has several. Raises UserError when
@@ -120,6 +121,9 @@ def load_network(path: str | Path, color: Color | None = None, prefix: str | Non
         return read_trained(path)
     if path.parent.name == "checkpoints" and (path.parents[1] / "run.yaml").is_file():
         return read_trained(path.parents[1])
+    if path.suffix.lower() == ".onnx":
+        with _remedied(path, "export it again"):
+            return _of_export(path, *read_onnx(path), "facenas onnx")
     if path.name == "model.pt" and _is_ours(path):  # brought here without its run
         return _read_model(path, "bring it again")
     return _read_exported(path) or _imported(path, color, prefix)
@@ -175,9 +179,14 @@ def _read_exported(path: Path) -> TrainedNetwork | None:
             return None  # told by who reads it as a checkpoint of another project
         if "facenas_version" not in said:
             return None
-        listed = ("architecture", "mean", "std", "classes")
-        facts = {key: json.loads(text) if key in listed else text for key, text in said.items()}
-        return _filled(path, facts, read_tensors(path), format="facenas safetensors")
+        return _of_export(path, said, read_tensors(path), "facenas safetensors")
+
+
+def _of_export(path: Path, said: dict[str, str], weights: dict[str, Tensor], format: str) -> TrainedNetwork:
+    """With what `TrainedNetwork.metadata` said."""
+    listed = ("architecture", "mean", "std", "classes")
+    facts = {key: json.loads(text) if key in listed else text for key, text in said.items()}
+    return _filled(path, facts, weights, format=format)
 
 
 def _imported(path: Path, color: Color | None, prefix: str | None) -> TrainedNetwork:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
 import pytest
 import torch
 from trained_runs import face_network, make_run, plain_network
@@ -10,6 +13,7 @@ from facenas.errors import UserError
 from facenas.evaluation.network import Network
 from facenas.export import export_run
 from facenas.models.load import load_network
+from facenas.models.onnx_weights import FOLDED
 from facenas.spaces import IRArchitecture
 
 NETWORKS = {"ir": face_network(), "plain": plain_network()}
@@ -67,3 +71,32 @@ def test_what_is_no_network_is_told(tmp_path):
         load_network(tmp_path)
     with pytest.raises(UserError, match=r"nothing\.pt: cannot be read"):
         load_network(tmp_path / "nothing.pt")
+
+
+def test_an_onnx_export_gives_the_weights_back(tmp_path):
+    """BatchNorm is folded in it; what lies in the metadata undoes that, also of a channel that it scaled by 0."""
+    network = face_network()
+    with torch.no_grad():
+        network.input_layer[1].weight[1] = 0
+    file = export_run(make_run(tmp_path / "run", "ir", network), "onnx")["file"]
+    found = load_network(file)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(found.network.state_dict()[name], value, rtol=1e-6, atol=0)
+    assert found.metadata() == load_network(tmp_path / "run").metadata()
+
+
+def test_another_onnx_file_is_refused_with_the_reason(tmp_path):
+    file = Path(export_run(make_run(tmp_path / "run", "plain", NETWORKS["plain"]), "onnx")["file"])
+    model = onnx.load(file)
+    entries = {entry.key: entry for entry in model.metadata_props}
+    for removed, told in (
+        (FOLDED, "lacks the weights that were folded"),
+        ("facenas_version", "was not exported by"),
+    ):
+        model.metadata_props.remove(entries[removed])
+        onnx.save(model, file)
+        with pytest.raises(UserError, match=rf"run\.onnx: {told}"):
+            load_network(file)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is no whole ONNX file"):
+        load_network(file)
