@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from facenas.errors import CandidateError, SearchStoppedError, StoppedError, UserError, first_line
 
@@ -187,15 +187,16 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def read_npy(path: Path, dtype: Any, ndim: int) -> NDArray[Any]:
+def read_npy(path: Path, dtype: Any, ndim: int, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
     """The array of a .npy file, mapped and read-only; raises UserError when it is damaged or another kind.
 
+    mode: "c" for torch, which takes no array that is read-only: what is written to it stays in memory.
     Objects are never unpickled, and the size that its header tells is compared with the file's.
     """
     import numpy as np
 
     with reading(path):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
         if not isinstance(array, np.ndarray) or (array.dtype, array.ndim) != (np.dtype(dtype), ndim):
             raise ValueError(f"it should hold {np.dtype(dtype)} in {ndim} dimensions")
         return array

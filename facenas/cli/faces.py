@@ -129,6 +129,9 @@ def enroll(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the gallery when the new one is whole.")
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="In int8: a quarter of the memory, and searched faster.")
+    ] = False,
     detector: Detector = None,
     download: Download = False,
     as_json: Json = False,
@@ -144,6 +147,7 @@ def enroll(
             overwrite=overwrite,
             model=model.model,
             detector=detector,
+            int8=int8,
         )
     facts = {
         "gallery": str(gallery),

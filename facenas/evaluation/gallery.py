@@ -1,15 +1,16 @@
 """A gallery of known people, and the exact search for who is most like a face.
 
 A gallery is a folder: `templates.npy` (one row an identity) and `embeddings.npy` (one row an image, by
-identity), float32 rows of unit length, and `gallery.json`. Plain .npy files are memory-mapped, so a command
-that looks up one face does not read 2 GB of a million identities first; within an .npz they cannot be.
+identity), float32 rows of unit length, and `gallery.json`. In int8, these hold int8, and `templates_steps.npy`
+and `embeddings_steps.npy` what makes a row of them one of unit length. Plain .npy files are memory-mapped, so a
+command that looks up one face does not read 2 GB of a million identities first; within an .npz they cannot be.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +21,7 @@ from pydantic import Field
 
 from facenas.config import Config, validate
 from facenas.errors import UserError
+from facenas.evaluation.int8_rows import Int8Rows, as_int8, int8_rows
 from facenas.evaluation.metrics.checks import unit_rows
 from facenas.files import publish_folder, read_json, read_npy
 
@@ -28,6 +30,7 @@ Floats = NDArray[np.float32]
 _TOLD = 5  # pairs of images
 _ROWS = 16_384  # of the gallery compared at once: with 1,024 probes, 64 MiB of scores
 _PROBES = 1024
+_SPARE = 16  # candidates of an int8 search beyond the k wanted, which exact cosines then put in order
 _PAIRS_AT_ONCE = 1_000_000
 _PAIRS = 5_000_000_000  # of images compared at most, to find those that two people share
 NEARLY_ONE = 0.9  # cosine; see `shared_images`
@@ -45,7 +48,7 @@ class Gallery:
 
     path: Path
     identities: tuple[str, ...]
-    templates: Floats
+    templates: Floats | Int8Rows
     images: tuple[int, ...]
     model: str
     fingerprint: str
@@ -156,23 +159,30 @@ def _spread(count: int, most: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
-def search(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
+def search(templates: Floats | Int8Rows, probes: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
     """The k rows of `templates` most like each probe: (cosines (m, k), numbers (m, k)), best first.
 
-    templates: (p, E), probes: (m, E), both unit rows. Exact; among equal scores the lower number wins; k is
-    at most p. The gallery is passed once for every 1,024 probes, in blocks, so memory does not grow.
-    Raises ValueError for an empty gallery, another width, and what is not finite.
+    templates: (p, E), probes: (m, E), both unit rows. Exact; among equal scores the lower number wins; k is at
+    most p. The gallery is passed once for every 1,024 probes, in blocks, so memory does not grow. In int8 the
+    probes are rounded too, to find k + 16 candidates; these are ordered by the cosines of the probes
+    themselves. Raises ValueError for an empty gallery, another width, and what is not finite.
     """
-    if not len(templates):
+    if not templates.shape[0]:
         raise ValueError("the gallery is empty")
     if probes.ndim != 2 or probes.shape[1] != templates.shape[1]:
         raise ValueError(f"probes of shape {probes.shape} for a gallery of {templates.shape}")
     if not np.isfinite(probes).all():
         raise ValueError("a probe is not finite")
-    k = min(k, len(templates))
-    parts = [_search(templates, probes[start : start + _PROBES], k) for start in range(0, len(probes), _PROBES)]
-    empty = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
-    scores, numbers = zip(*(parts or [empty]), strict=True)
+    k = min(k, templates.shape[0])
+    scores, numbers = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
+    for start in range(0, len(probes), _PROBES):
+        some = probes[start : start + _PROBES]
+        if isinstance(templates, Int8Rows):
+            found = _search_int8(templates, some, k)
+        else:
+            found = _search_floats(templates, some, k)
+        scores.append(found[0])
+        numbers.append(found[1])
     return np.concatenate(scores), np.concatenate(numbers)
 
 
@@ -185,10 +195,11 @@ def write_gallery(
     fingerprint: str,
     overwrite: bool = False,
     images: Sequence[str] = (),
+    int8: bool = False,
 ) -> Gallery:
     """A gallery of raw or unit embeddings (n, E) with ascending labels (n,), indices into `identities`.
 
-    images: their n names, for warnings.
+    images: their n names, for warnings; int8: in a quarter of the bytes.
     It appears under its name when it is whole. Raises UserError when `path` is there (with `overwrite`: when
     it is no gallery) or cannot be written, and ValueError for no images, labels in another order, identities
     without an image, and embeddings that are zero or not finite.
@@ -212,11 +223,14 @@ def write_gallery(
         "identities": identities,
         "images": counts.tolist(),
         "threshold": threshold,
-    }
+    } | ({"precision": "int8"} if int8 else {})
 
     def write(folder: Path) -> None:
-        np.save(folder / "templates.npy", templates)
-        np.save(folder / "embeddings.npy", rows)
+        for name, unit in (("templates", templates), ("embeddings", rows)):
+            found = int8_rows(unit) if int8 else None
+            np.save(folder / f"{name}.npy", unit if found is None else found.values)
+            if found is not None:
+                np.save(folder / f"{name}_steps.npy", found.steps)
         (folder / "gallery.json").write_text(json.dumps(about), encoding="utf-8")
 
     publish_folder(path, write)
@@ -271,16 +285,27 @@ def open_gallery(path: Path) -> Gallery:
         raise UserError(f"{path}: is no gallery; make one by `facenas enroll FOLDER {path}`")
     try:
         about = validate(_About, read_json(path / "gallery.json"), str(path))
-        templates = read_npy(path / "templates.npy", np.float32, 2)
+        templates = _read_templates(path, about.precision)
     except UserError:
         raise _damaged(path) from None
     if not about.identities:
         raise UserError(f"{path}: is an empty gallery; enroll people into a new one")
-    if not len(templates) == len(about.identities) == len(about.images):
+    if not templates.shape[0] == len(about.identities) == len(about.images):
         raise _damaged(path)
     return Gallery(
         *(path, about.identities, templates, about.images, about.model, about.fingerprint, about.threshold)
     )
+
+
+def _read_templates(path: Path, precision: str) -> Floats | Int8Rows:
+    if precision == "float32":
+        rows: Floats = read_npy(path / "templates.npy", np.float32, 2)
+        return rows
+    values = read_npy(path / "templates.npy", np.int8, 2, "c")
+    steps = read_npy(path / "templates_steps.npy", np.float32, 1, "c")
+    if len(steps) != len(values):
+        raise _damaged(path)
+    return Int8Rows(values, steps)
 
 
 class _About(Config):
@@ -293,6 +318,7 @@ class _About(Config):
     identities: tuple[str, ...]
     images: tuple[Annotated[int, Field(ge=1)], ...]
     threshold: Annotated[float, Field(ge=-1, le=1)] | None
+    precision: Literal["float32", "int8"] = "float32"
 
 
 def is_gallery(path: Path) -> bool:
@@ -310,18 +336,40 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise UserError(f"{path}: is no gallery, so it is not overwritten; choose another name")
 
 
-def _search(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
-    """`search` for a few probes: what a block has above a probe's k-th score so far is merged with its best.
+def _search_floats(templates: Floats, probes: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
+    def block(start: int) -> Floats:
+        with np.errstate(invalid="ignore", over="ignore"):
+            found: Floats = probes @ templates[start : start + _ROWS].T
+        return found
+
+    return _search(block, len(templates), len(probes), k)
+
+
+def _search_int8(templates: Int8Rows, probes: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
+    people, asked = templates.shape[0], as_int8(probes)
+    _, numbers = _search(
+        lambda start: templates.scores(asked, start, min(start + _ROWS, people)),
+        *(people, len(probes), min(k + _SPARE, people)),
+    )
+    scores = np.matmul(templates.floats(numbers), probes[:, :, None])[:, :, 0]
+    order = np.lexsort((numbers, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(numbers, order, 1)
+
+
+def _search(
+    scores_from: Callable[[int], Floats], people: int, count: int, k: int
+) -> tuple[Floats, NDArray[np.int64]]:
+    """`search` for `count` probes: what a block has above a probe's k-th score so far is merged with its best.
+
+    scores_from: the scores (count, rows) of the block that begins at a row.
 
     torch.topk of each block takes as long for one probe and 1.5 times as long for 1,024, and leaves it open
     which of equal scores it gives.
     """
-    count = len(probes)
     scores = np.full((count, k), -np.inf, np.float32)
-    numbers = np.full((count, k), len(templates), np.int64)
-    for start in range(0, len(templates), _ROWS):
-        with np.errstate(invalid="ignore", over="ignore"):
-            block = probes @ templates[start : start + _ROWS].T
+    numbers = np.full((count, k), people, np.int64)
+    for start in range(0, people, _ROWS):
+        block = scores_from(start)
         if not np.isfinite(block.sum()):
             raise ValueError("a row of the gallery is not finite")
         least = scores[:, -1:]

@@ -171,12 +171,14 @@ def enroll(
     overwrite: bool = False,
     model: str | None = None,
     detector: Path | None = None,
+    int8: bool = False,
 ) -> Gallery:
     """Writes a gallery of the people in `folder`, or a .zip: `<person>/.../<image>`.
 
-    model: what to call the network in it. The gallery's `warnings` name images that two people share, and whom
-    its threshold would turn away. Raises UserError when an image lies in no person's folder or gives no
-    face, and for a `gallery` that is there already or cannot be written.
+    model: what to call the network in it; int8: a quarter of the bytes, searched faster. The gallery's
+    `warnings` name images that two people share, and whom its threshold would turn away. Raises UserError when
+    an image lies in no person's folder or gives no face, and for a `gallery` that is there already or cannot be
+    written.
     """
     check_target(gallery, overwrite)
     check_place(gallery.parent)
@@ -198,6 +200,7 @@ def enroll(
                 ),
                 overwrite=overwrite,
                 images=faces.names,
+                int8=int8,
             )
         except ValueError as error:
             raise UserError(f"{folder}: {error}; check the network and its input options") from None

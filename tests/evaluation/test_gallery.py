@@ -19,6 +19,7 @@ from facenas.evaluation.gallery import (
     search,
     write_gallery,
 )
+from facenas.evaluation.int8_rows import int8_rows
 
 
 def unit(seed, rows, size=16):
@@ -293,3 +294,35 @@ def test_a_threshold_above_genuine_similarities_is_told(tmp_path):
     told = found.warnings[-1]
     assert "by it, 1 of 450 enrolled images would not be recognized" in told
     assert f"least of all 31.jpg ({genuine:.4f})" in told
+
+
+def test_a_gallery_in_int8_finds_the_same_people(tmp_path):
+    templates, probes = unit(4, 20_000, 128), unit(4, 100, 128) + 0.6 * unit(5, 100, 128)
+    probes /= np.linalg.norm(probes, axis=1, keepdims=True)
+    rows = int8_rows(templates)
+    scores, numbers = search(rows, probes, 3)
+    expected = search(templates, probes, 3)
+    np.testing.assert_array_equal(numbers[:, 0], expected[1][:, 0])
+    assert (numbers == expected[1]).mean() > 0.97, "next to each other are strangers, nearly alike"
+    np.testing.assert_allclose(scores, expected[0], atol=0.004)
+    dequantised = rows.floats(np.arange(len(templates)))
+    np.testing.assert_allclose(np.linalg.norm(dequantised, axis=1), 1, atol=1e-5)
+    by_hand = np.einsum("mke,me->mk", dequantised[numbers], probes)
+    np.testing.assert_allclose(scores, by_hand, atol=1e-6)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_an_int8_gallery_is_a_quarter_and_opens_as_any(tmp_path):
+    rows, labels = unit(1, 200, 64), np.repeat(np.arange(100), 2)
+    people = [f"p{number}" for number in range(100)]
+    whole, small = (
+        write_gallery(tmp_path / name, people, rows, labels, "net", "f", int8=int8)
+        for name, int8 in (("whole", False), ("small", True))
+    )
+    sizes = [sum(f.stat().st_size for f in one.path.glob("templates*.npy")) for one in (whole, small)]
+    assert sizes[1] < 0.3 * sizes[0], sizes
+    assert (small.threshold, small.images, small.templates.shape) == (whole.threshold, whole.images, (100, 64))
+    np.testing.assert_array_equal(search(small.templates, rows, 1)[1], search(whole.templates, rows, 1)[1])
+    (small.path / "templates_steps.npy").unlink()
+    with pytest.raises(UserError, match="damaged"):
+        open_gallery(small.path)
