@@ -375,7 +375,7 @@ def _search(
         least = scores[:, -1:]
         if np.isneginf(least).any() and block.shape[1] > k:  # else all of the first block is merged
             least = np.nextafter(np.partition(block, -k, axis=1)[:, [-k]], np.float32(-np.inf))
-        rows, columns = np.nonzero(block > least)
+        rows, columns = np.divmod(np.flatnonzero(block > least), block.shape[1])  # 4 times faster than nonzero
         all_rows = np.concatenate([np.repeat(np.arange(count), k), rows])
         all_scores = np.concatenate([scores.ravel(), block[rows, columns]])
         all_numbers = np.concatenate([numbers.ravel(), start + columns])
