@@ -83,6 +83,14 @@ def big_benches(home: Path) -> None:  # noqa: F811
     write(home / "tinyface_root", part_files("tinyface/aligned_pad_0.1_pad_high/"))
 
 
+def own_pairs(home: Path) -> None:  # noqa: F811
+    """A list of each image with the next two, in the form of a table."""
+    names = sorted(path.relative_to(home / "people/").as_posix() for path in (home / "people/").rglob("*.jpg"))
+    pairs = [(a, b) for step in (1, 20) for a, b in zip(names, names[step:], strict=False)]
+    rows = [f"{a},{b},{int(a.split('/')[0] == b.split('/')[0])}" for a, b in pairs]
+    (home / "pairs.csv").write_text("\n".join(["image1,image2,same", *rows]))
+
+
 def photographs(home: Path) -> None:  # noqa: F811
     """Faces in front of a grey wall, where the detector is at hand; the crops else."""
     if not (YUNET.exists() and LFW.exists()):
@@ -102,6 +110,9 @@ def photographs(home: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_runs(python, page, home, faces, lfw):  # noqa: F811
     furnish(home, faces, lfw)
+    if page == "docs/own-people.md":
+        trained_networks(home)
+        own_pairs(home)
     if page in ("docs/evaluation.md", "docs/identification.md"):
         trained_networks(home)
         big_benches(home)

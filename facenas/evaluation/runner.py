@@ -34,12 +34,13 @@ def evaluate(
     112) float RGB in [-1, 1], an object with a method `embed`, or a function of (n, 112, 112, 3) uint8 RGB
     that gives (n, E). bench: the name of a shipped one, the path of a YAML file, or `benches.Pairs("mine",
     "pairs.txt")`; data: its files, e.g. a folder or .zip of crops of 112x112 pixels; settings: keys of the
-    bench's YAML, such as `pairs` of a bench of pairs, or `fusion`, `keep_norm` and `use_detector_score` of
-    IJB-B and IJB-C. flip: add the mirror image's embedding; batch_size: images at a time, by default 64, on a
-    GPU 512, and fewer when its memory is too small; workers: threads that read and embed; device: of a file;
-    precision: fp32, or bf16, faster on a GPU but with figures of its own (`open_embedder`); input: what the
-    network takes, if its file does not say; cache: where embeddings of files are kept. The process is left as
-    it was. Raises UserError, in one sentence, for whatever is missing, damaged or cannot be measured.
+    bench's YAML, such as `pairs` of a bench of pairs, `groups` and `quality` of one's own people, or `fusion`,
+    `keep_norm` and `use_detector_score` of IJB-B and IJB-C. flip: add the mirror image's embedding; batch_size:
+    images at a time, by default 64, on a GPU 512, and fewer when its memory is too small; workers: threads that
+    read and embed; device: of a file; precision: fp32, or bf16, faster on a GPU but with figures of its own
+    (`open_embedder`); input: what the network takes, if its file does not say; cache: where embeddings of files
+    are kept. The process is left as it was. Raises UserError, in one sentence, for whatever is missing, damaged
+    or cannot be measured.
 
     >>> evaluate("net.onnx", "lfw", "lfw_112x112.zip").accuracy  # doctest: +SKIP
     0.9937

@@ -75,7 +75,7 @@ def test_all_that_is_told(home, drawn):
     assert drawn.fmr.value <= 0.1
     point = drawn.points[1]
     assert (point.wanted, point.carried, point.fmr.errors) == (1e-4, False, 0)
-    assert "FMR of 0.0001 cannot be shown by 276 pairs of two people" in drawn.warnings[0]
+    assert "an FMR of 0.0001 cannot be shown: of 276 pairs of different people" in drawn.warnings[0]
     assert drawn.calibration.cllr[drawn.calibration.method] < 0.7
     told = json.loads(json.dumps(drawn.to_json()))
     assert told["points"][0]["fnmr"]["high"] == drawn.points[0].fnmr.high
@@ -111,6 +111,18 @@ def test_a_list_of_ones_own_is_the_same_as_all_drawn(home, drawn):
     assert listed.threshold_cosine == drawn.threshold_cosine
     given = facenas.evaluate(embed, "pairs", home / "crops", pairs=home / "pairs.csv", threshold=0.5)
     assert given.threshold_cosine == 0.5
+
+
+def test_a_store_of_faces_and_groups_of_images(home, faces, tmp_path):
+    found = facenas.evaluate(embed, "pairs", faces, impostors=500)
+    assert (found.images, found.people, found.genuine, found.impostors) == (112, 14, 14 * 28, 500)
+    names = [f"p{person:02}/{number}.png" for person in range(PEOPLE) for number in range(SHOTS)]
+    rows = [f"{name},{'front' if name[4] < '2' else 'side'}" for name in names]
+    (tmp_path / "views.csv").write_text("\n".join(["image,view", *rows]))
+    (table,) = facenas.evaluate(embed, "pairs", home / "crops", groups=tmp_path / "views.csv").groups
+    (front,) = table.fnmr  # of `side` everybody has one image
+    assert (front.group, front.rate.pairs, table.fnmr_gap) == ("front", PEOPLE, None)
+    assert [(one.group, one.rate.people) for one in table.fmr] == [("front", PEOPLE), ("side", PEOPLE)]
 
 
 def test_draws_are_spread_and_repeat(home):

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from facenas.evaluation.metrics import calibration as cal
-from facenas.evaluation.metrics.discard import error_versus_discard
+from facenas.evaluation.metrics.discard import error_versus_discard, rank_correlation
 from facenas.evaluation.metrics.groups import compare_groups, holm
 from facenas.evaluation.metrics.people import Z, error_rate, operating_points, variance, wilson
 
-# Published: Holm's own procedure by hand, smallest first times 4, 3, 2, 1, never falling.
+_SPEC = importlib.util.spec_from_file_location("simulate_intervals", ROOT / "tools" / "simulate_intervals.py")
+tool = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tool)
+
+# Holm's own procedure by hand, smallest first times 4, 3, 2, 1, never falling.
 HOLM = [0.01, 0.02, 0.03, 0.005], [0.03, 0.04, 0.04, 0.02]
-
-
-def people_of(count: int, shots: int, rng: np.random.Generator, harder: float = 0.5):
-    """(scores, same, people) of all genuine pairs, and of one impostor pair of every two: some are harder."""
-    centers = rng.normal(size=(count, 1, 16))
-    x = centers + np.exp(rng.normal(0, harder, (count, 1, 1))) * 0.5 * rng.normal(size=(count, shots, 16))
-    x /= np.linalg.norm(x, axis=2, keepdims=True)
-    i, j = np.triu_indices(shots, 1)
-    own = (x[:, i] * x[:, j]).sum(2)
-    a, b = np.triu_indices(count, 1)
-    k, m = rng.integers(shots, size=(2, len(a)))
-    others = (x[a, k] * x[b, m]).sum(1)
-    who = np.concatenate([np.repeat(np.arange(count), len(i))[:, None].repeat(2, 1), np.stack([a, b], 1)])
-    return np.append(own.ravel(), others), np.arange(len(who)) < own.size, who
 
 
 @pytest.fixture(scope="module")
 def scored():
-    return people_of(30, 4, np.random.default_rng(0))
+    return tool.people_of(30, np.random.default_rng(0))
 
 
 def test_variance_is_the_sum_over_pairs_that_share_somebody():
@@ -43,13 +36,13 @@ def test_variance_is_the_sum_over_pairs_that_share_somebody():
 
 
 def test_intervals_over_people_hold_what_they_promise():
-    """Of 95 %: 300 simulated benches of 40 people; figures of more in docs/own-people.md."""
-    scores, same, _ = people_of(1500, 4, np.random.default_rng(2))
+    """Of 95 %: 300 simulated benches of 40 people; more by `tools/simulate_intervals.py`."""
+    scores, same, _ = tool.people_of(1500, np.random.default_rng(2))
     threshold = np.quantile(scores[~same], 0.99)
     truth = {True: np.mean(scores[same] <= threshold), False: np.mean(scores[~same] > threshold)}
     held, naive = {True: 0, False: 0}, 0
     for seed in range(300):
-        scores, same, people = people_of(40, 4, np.random.default_rng([3, seed]))
+        scores, same, people = tool.people_of(40, np.random.default_rng([3, seed]))
         wrong = (scores > threshold) != same
         for kind in (True, False):
             found = error_rate(wrong[same == kind], people[same == kind])
@@ -59,6 +52,16 @@ def test_intervals_over_people_hold_what_they_promise():
     assert held[True] >= 0.88 * 300
     assert held[False] >= 0.92 * 300
     assert naive < 0.8 * 300  # pairs as if they were independent
+
+
+def test_the_tool_tells_it_of_every_method(capsys):
+    truth = tool.people_of(200, np.random.default_rng(2))
+    tool.coverage(20, 0.01, truth, benches=3)
+    tool.false_alarms(20, 2, truth, benches=3)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all(f"{method} " in lines[0] for method in tool.METHODS)
+    assert lines[3].startswith("2 groups of 10 people, all alike: false alarms in FNMR ")
 
 
 def test_without_an_error_people_count_and_not_pairs():
@@ -152,11 +155,18 @@ def test_groups_of_independent_pairs_are_compared_by_the_chi_square_test():
     )
 
 
+def test_rank_correlation_is_that_of_scipy():
+    from scipy.stats import spearmanr
+
+    first, second = np.random.default_rng(8).integers(0, 9, (2, 50)).astype(float)
+    assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second)[0])
+
+
 def test_holm_and_groups_that_are_alike():
     assert holm(HOLM[0]) == pytest.approx(HOLM[1])
     alarms = 0
     for seed in range(150):
-        scores, same, people = people_of(60, 4, np.random.default_rng([6, seed]))
+        scores, same, people = tool.people_of(60, np.random.default_rng([6, seed]))
         groups = people[same][:, 0] % 4  # four that are no different
         rates, gap = compare_groups(scores[same] < 0.35, people[same], groups.astype(str))
         alarms += any(one.differs for one in rates)

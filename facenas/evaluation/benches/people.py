@@ -29,7 +29,7 @@ from facenas.evaluation.benches.people_tables import ListedPair, Table, read_own
 from facenas.evaluation.benches.result import Calibrated, GroupTable, PeopleResult, QualityColumn
 from facenas.evaluation.metrics import calibration
 from facenas.evaluation.metrics.checks import Floats, checked_pairs
-from facenas.evaluation.metrics.discard import error_versus_discard
+from facenas.evaluation.metrics.discard import error_versus_discard, rank_correlation
 from facenas.evaluation.metrics.groups import compare_groups
 from facenas.evaluation.metrics.people import OperatingPoint, distinct, error_rate, operating_points
 from facenas.evaluation.metrics.roc import auc, eer, tar_at_fars, worst_mistakes
@@ -119,7 +119,7 @@ class PeopleProtocol(Protocol):
             auc=auc(scores, kinds),
             calibration=_calibrated(scores, kinds, people[of], self.bench.seed),
             quality=tuple(self._qualities(found, wrong, norms)),
-            groups=tuple(_group_tables(found, wrong)),
+            groups=tuple(_group_tables(found, wrong, self.bench.groups)),
             warnings=(*found.warnings, *warnings),
             scores=scores,
             same=kinds,
@@ -131,13 +131,13 @@ class PeopleProtocol(Protocol):
 
     def _judged_at(self, points: list[OperatingPoint], impostors: Indices) -> tuple[OperatingPoint, list[str]]:
         """The point that all else is judged at, and which wanted FMRs so many impostors cannot show."""
-        two = distinct(impostors)
-        said = [
-            f"an FMR of {point.wanted:g} cannot be shown by {two:,} pairs of two people: without a single "
-            f"false match it would be known to be below {3 / two:.2g} (rule of three)"
-            for point in points
-            if not point.carried
-        ]
+        two, said = distinct(impostors), []
+        if small := [f"{point.wanted:g}" for point in points if not point.carried]:
+            said.append(
+                f"an FMR of {' or '.join(small)} cannot be shown: of {two:,} pairs of different people, "
+                "without a single false match, it would only be known to be below "
+                f"{min(1, 3 / two):.2g} (rule of three)"
+            )
         able = [point for point in points if point.carried] or points[:1]
         chosen = min(able, key=lambda point: abs(np.log(point.wanted / self.bench.fmr)))
         if self.bench.threshold is None and chosen.wanted != self.bench.fmr:
@@ -146,8 +146,6 @@ class PeopleProtocol(Protocol):
 
     def _qualities(self, found: PeopleData, wrong: NDArray[np.bool_], norms: Floats) -> Iterator[QualityColumn]:
         """Of genuine pairs; the norm's too, and how it goes with each other column."""
-        from scipy.stats import spearmanr
-
         for name, values in {NORM: norms, **found.quality}.items():
             lowest = values[found.pairs].min(axis=1)
             judged = found.general & found.same & np.isfinite(lowest)
@@ -158,7 +156,7 @@ class PeopleProtocol(Protocol):
             )
             known = np.isfinite(values)
             varied = name != NORM and np.ptp(values[known]) > 0
-            with_norm = float(spearmanr(values[known], norms[known])[0]) if varied else None
+            with_norm = rank_correlation(values[known], norms[known]) if varied else None
             yield QualityColumn(name, discard, int(judged.sum()), int((~known).sum()), with_norm)
 
     def read(self, data: Path) -> PeopleData:
@@ -333,7 +331,9 @@ def _calibrated(scores: Floats, same: NDArray[np.bool_], people: Indices, seed: 
     )
 
 
-def _group_tables(found: PeopleData, wrong: NDArray[np.bool_]) -> Iterator[GroupTable]:
+def _group_tables(
+    found: PeopleData, wrong: NDArray[np.bool_], groups_file: Path | None
+) -> Iterator[GroupTable]:
     for column, groups in found.columns.items():
         left, right = groups[found.pairs].T
         alike = (left == right) & (left != "")
@@ -341,5 +341,5 @@ def _group_tables(found: PeopleData, wrong: NDArray[np.bool_]) -> Iterator[Group
         for kind, of in (("fnmr", alike & found.same), ("fmr", alike & ~found.same)):
             told[kind] = compare_groups(wrong[of], found.people[found.pairs[of]], left[of].tolist())
         if not any(rates for rates, _ in told.values()):
-            raise UserError(f"{column}: no pair has both images in one of its groups")
+            raise UserError(f"{groups_file}: {column}: no pair has both images in one of its groups")
         yield GroupTable(column, tuple(told["fnmr"][0]), told["fnmr"][1], tuple(told["fmr"][0]), told["fmr"][1])

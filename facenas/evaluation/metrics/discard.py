@@ -69,6 +69,21 @@ def error_versus_discard(
     return Discard(starts / len(wrong), errors / left, float(reached / len(wrong)), change)
 
 
+def rank_correlation(first: Floats, second: Floats) -> float:
+    """Spearman's, of two values of each image; equal values share their mean rank.
+
+    >>> round(rank_correlation(np.array([1.0, 2.0, 2.0, 3.0]), np.array([10.0, 20.0, 20.0, 9.0])), 3)
+    -0.333
+    """
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values: Floats) -> NDArray[np.float64]:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks
+
+
 def _change(wrong: Bools, kept: Bools, people: People, draws: int, seed: int) -> tuple[float, float, float]:
     names, places = np.unique(people, return_inverse=True)
     first, second = places.reshape(-1, 2).T

@@ -91,7 +91,7 @@ def _design_effect(rates: Sequence[Rate]) -> float:
 
 def _chance(one: Rate, others: Sequence[Rate], design: float) -> float:
     """The p-value of the difference of a rate to that of all others together."""
-    from scipy.stats import t
+    from scipy.special import stdtr  # Student's t; scipy.stats takes a second to import
 
     errors, pairs = sum(other.errors for other in others), sum(other.pairs for other in others)
     both = (one.errors + errors) / (one.pairs + pairs)
@@ -100,7 +100,7 @@ def _chance(one: Rate, others: Sequence[Rate], design: float) -> float:
     room = 1 / _effective(one, design)
     room += sum((other.pairs / pairs) ** 2 / _effective(other, design) for other in others)
     free = one.people + sum(other.people for other in others) - 2
-    return float(2 * t.sf(abs(one.value - errors / pairs) / np.sqrt(both * (1 - both) * room), free))
+    return float(2 * stdtr(free, -abs(one.value - errors / pairs) / np.sqrt(both * (1 - both) * room)))
 
 
 def _effective(rate: Rate, design: float) -> float:
