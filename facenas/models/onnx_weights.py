@@ -1,8 +1,8 @@
 """Trained weights out of the ONNX files that `facenas export` writes.
 
-torch's exporter folds BatchNorm into the convolution or linear layer before it, and the graph holds the products
-alone. So the file's metadata carry what is lost: the vectors of these layers, and by what each channel was scaled
-(nothing: it was not).
+torch's exporter folds BatchNorm into the convolution or linear layer before it; the graph holds the products
+alone. So the file's metadata carry what is lost: the vectors of these layers, and by what each channel was
+scaled (nothing: it was not).
 """
 
 from __future__ import annotations
@@ -57,21 +57,22 @@ def read_onnx(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         said = {item.key: item.value for item in model.metadata_props}
         if "facenas_version" not in said:
             raise UserError(
-                f"{path}: was not exported by facenas, and a graph alone does not say which network its weights "
-                "are of; give the checkpoint that it was exported from"
+                f"{path}: was not exported by facenas, and a graph alone does not say which network its "
+                "weights are of; give the checkpoint that it was exported from"
             )
         if FOLDED not in said:
             raise UserError(
-                f"{path}: lacks the weights that were folded into others when it was exported, as files in int8 "
-                "do; give the run, its checkpoint, or its export in float32, made anew"
+                f"{path}: lacks the weights that were folded into others when it was exported, as files in "
+                "int8 do; give the run, its checkpoint, or its export in float32, made anew"
             )
         kept = safetensors.torch.load(base64.b64decode(said.pop(FOLDED), validate=True))
         there = _initializers(model)
-        scaled = {name.removeprefix(_SCALE): scale for name, scale in kept.items() if name.startswith(_SCALE)}
-        state = {name: tensor for name, tensor in kept.items() if not name.startswith(_SCALE)}
-        return said, state | {
-            name: torch.from_numpy(_unscaled(there[name], s.numpy())) for name, s in scaled.items()
-        }
+        state = {}
+        for key, tensor in kept.items():
+            name = key.removeprefix(_SCALE)
+            whole = key == name
+            state[name] = tensor if whole else torch.from_numpy(_unscaled(there[name], tensor.numpy()))
+        return said, state
 
 
 def _initializers(model: Any) -> dict[str, NDArray[Any]]:

@@ -74,7 +74,7 @@ def test_what_is_no_network_is_told(tmp_path):
 
 
 def test_an_onnx_export_gives_the_weights_back(tmp_path):
-    """BatchNorm is folded in it; what lies in the metadata undoes that, also of a channel that it scaled by 0."""
+    """BatchNorm is folded in it; the metadata undo that, also of a channel that it scaled by 0."""
     network = face_network()
     with torch.no_grad():
         network.input_layer[1].weight[1] = 0
@@ -89,10 +89,8 @@ def test_another_onnx_file_is_refused_with_the_reason(tmp_path):
     file = Path(export_run(make_run(tmp_path / "run", "plain", NETWORKS["plain"]), "onnx")["file"])
     model = onnx.load(file)
     entries = {entry.key: entry for entry in model.metadata_props}
-    for removed, told in (
-        (FOLDED, "lacks the weights that were folded"),
-        ("facenas_version", "was not exported by"),
-    ):
+    faults = {FOLDED: "lacks the weights that were folded", "facenas_version": "was not exported by facenas"}
+    for removed, told in faults.items():
         model.metadata_props.remove(entries[removed])
         onnx.save(model, file)
         with pytest.raises(UserError, match=rf"run\.onnx: {told}"):
