@@ -145,13 +145,24 @@ def find_data(config: RunConfig) -> TrainingData:
     """The images, decoded; raises UserError when they do not fit the recipe."""
     from facenas.data import ImageSet, open_data, prepare
     from facenas.data.cache import crop_side
-    from facenas.data.datasets import HOW_TO_GET_FACES
+    from facenas.data.datasets import DEMO, HOW_TO_GET_FACES, known_name, names_store
     from facenas.data.faces.store import FaceStore
     from facenas.training.recipes import FaceRecipe
 
     faces = isinstance(config.recipe, FaceRecipe)
     if faces and not config.data.name:
         raise UserError(f"this preset needs a store of faces: {HOW_TO_GET_FACES}")
+    path = Path(config.data.name).expanduser()
+    if (
+        faces
+        and path.exists()
+        and config.data.name != DEMO
+        and not (known_name(config.data.name) or names_store(path))
+    ):
+        raise UserError(
+            f"{config.data.name}: faces are trained from a store: facenas data import {path} {path.stem}.zarr, "
+            "with --unlabeled if nobody has told the people apart (recipe.distill.labels false)"
+        )
     data = open_data(prepare(config.data), config.data.image_size)
     if faces != isinstance(data, FaceStore):
         what = "a set of image classes" if faces else "a store of faces"

@@ -90,6 +90,9 @@ def import_(
     resize: Annotated[
         bool, typer.Option("--resize", help="Of faces: resize what is not 112x112; else skip it.")
     ] = False,
+    unlabeled: Annotated[
+        bool, typer.Option("--unlabeled", help="Of faces: crops that nobody has told apart, for a teacher.")
+    ] = False,
     overwrite: Overwrite = False,
     workers: Workers = None,
     spread: Spread = None,
@@ -109,9 +112,10 @@ def import_(
     if layout not in ("jpeg", "raw"):
         raise UserError(f"--layout {layout}: should be jpeg or raw")
     kept_as: Literal["jpeg", "raw"] = "raw" if layout == "raw" else "jpeg"
-    if classes and (resize or kept_as == "raw"):
+    if classes and (resize or unlabeled or kept_as == "raw"):
         raise UserError(
-            "--classes: images keep their size and are stored as JPEG; leave out --layout, --resize"
+            "--classes: images keep their size and their classes and are stored as JPEG; leave out --layout, "
+            "--resize, --unlabeled"
         )
     disks = [Path(folder.strip()) for folder in (spread or "").split(",") if folder.strip()]
     if classes and drop:
@@ -123,7 +127,7 @@ def import_(
     if classes:
         told = import_classes(source, Path(out), overwrite, workers)
     else:
-        told = import_faces(source, out, kept_as, resize, overwrite, workers, disks, drop)
+        told = import_faces(source, out, kept_as, resize, overwrite, workers, disks, drop, unlabeled)
     show(told, as_json)
     if strict:
         refuse_skipped(str(source), told["skipped"], f"{out}/{SKIPPED}")

@@ -246,10 +246,12 @@ def chart_plot(chart: Chart) -> Figure:
 # Trainings.
 
 
-def training_plot(epochs: Sequence[Epoch], best: Epoch | None = None) -> Figure:
+def training_plot(
+    epochs: Sequence[Epoch], best: Epoch | None = None, judged_by: str = "verification accuracy"
+) -> Figure:
     """What was measured at every epoch, one scale above the other; the `best` epoch is marked on the first."""
     measured = (
-        ("accuracy", "verification accuracy", " %", GREEN),
+        ("accuracy", judged_by, " %", GREEN),
         ("train_accuracy", "training accuracy", " %", BLUE),
         ("train_loss", "training loss", "", ORANGE),
     )

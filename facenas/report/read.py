@@ -293,6 +293,19 @@ class RunFolder:
         return self.about.data.get("identities") is not None
 
     @property
+    def by_agreement(self) -> bool:
+        """Whether accuracies are agreements with a teacher, on crops of which none is right or wrong."""
+        distill = self.about.group("recipe").get("distill") or {}
+        return bool(distill.get("agreement") or distill.get("labels") is False)
+
+    @property
+    def judged_by(self) -> str:
+        """What accuracies are, in words."""
+        if self.by_agreement:
+            return "agreement with the teacher"
+        return "verification accuracy" if self.faces else "selection accuracy"
+
+    @property
     def image_size(self) -> int | None:
         """Pixels of an image's side."""
         return self.about.data.get("image_size") or self.about.group("data").get("image_size")

@@ -122,7 +122,7 @@ def _render(
         csv_address=f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}",
         confusion=read_confusion(final) if final and final.confusion else None,
         groups=list(_groups(run)),
-        sure=_sure(run, expected(run)),
+        sure=[] if run.by_agreement else _sure(run, expected(run)),
         written=datetime.now().astimezone() if live else None,
     )
 
@@ -136,15 +136,17 @@ def _figures(
         name = run.strategy if beside else "this search"
         yield "hypervolume", plots.hypervolume_plot(front.growth, beside, name)
     elif run.trials and not front:
-        accuracy = "verification accuracy" if run.faces else "selection accuracy"
-        yield "course", plots.course_plot(run.trials, accuracy)
+        yield "course", plots.course_plot(run.trials, run.judged_by)
         yield from _trends(run)
     if check and check.ranked:
         yield "ranks", plots.rank_plot(check)
     if run.supernet_epochs:
         yield "supernet", plots.training_plot(run.supernet_epochs)
     if run.epochs:
-        yield "training", plots.training_plot(run.epochs, run.best_epoch)
+        yield (
+            "training",
+            plots.training_plot(run.epochs, run.best_epoch, *([run.judged_by] if run.faces else [])),
+        )
     if final and final.verification:
         yield "roc", plots.verification_roc(final.verification)
     if final and final.confusion:
@@ -300,6 +302,7 @@ def _best_tiles(run: RunFolder) -> Iterator[Tile]:
         yield "Best accuracy", fmt.MISSING, "no trial yet"
         return
     hint = "ten-fold verification; " if run.faces else ""
+    hint = "agreement with the teacher; " if run.by_agreement else hint
     hint += f"trial {best[0].trial}, {fmt.many(best[0].epochs, 'epoch')}"
     for one in best[1:]:
         epochs = fmt.many(one.epochs, "epoch")

@@ -42,16 +42,21 @@ PUBLISHED_RANGE = (76.11, 94.65)
 BY_SIZE = "parameters and dynamic"
 CHOICES = 30  # of as many networks as epochs, out of each sample of the networks
 Numbers = NDArray[np.int64]
+Pair = tuple[Interval, Interval]  # Spearman's and Kendall's
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Networks trained in full: (n, epochs) accuracies in percent after each epoch, (n,) sizes and shapes."""
+    """Networks trained in full: (n, epochs) accuracies in percent after each epoch, (n,) sizes and shapes.
+
+    agreements: (n, epochs) with a teacher, in percent, where they had one.
+    """
 
     accuracies: Floats
     parameters: Floats
     macs: Floats
     shapes: tuple[str, ...] = ()
+    agreements: Floats | None = None
 
     @property
     def final(self) -> Floats:
@@ -90,17 +95,25 @@ def read_trained(run: Run) -> Trained:
     kept = [(line, result) for line, result in zip(lines, results, strict=True) if result.status == "ok"]
     if len(kept) < 4:
         raise UserError(f"{run.folder}: {len(kept)} trainings succeeded, too few to rank; look at its failures")
+    histories = [result.history for _, result in kept]
+    taught = all("agreement" in epoch for history in histories for epoch in history)
     return Trained(
-        np.array([[epoch["accuracy"] for epoch in result.history] for _, result in kept]),
+        # With a teacher, pairs tell how accurate a network is also where it is judged by agreement.
+        np.array(
+            [[epoch.get("verification", epoch["accuracy"]) for epoch in history] for history in histories]
+        ),
         np.array([float(line["parameters"]) for line, _ in kept]),
         np.array([float(line["macs"]) for line, _ in kept]),
         tuple(from_json(line).summary() for line, _ in kept),
+        np.array([[epoch["agreement"] for epoch in history] for history in histories]) if taught else None,
     )
 
 
 def findings(trained: Trained, draws: int, seed: int) -> Findings:
     """Correlations of every ranking with the final one, as tables, charts and sentences."""
     by_epoch = [correlation(trained, scores, draws, seed) for scores in trained.accuracies.T[:-1]]
+    agreements = () if trained.agreements is None else trained.agreements.T
+    by_agreement = [correlation(trained, scores, draws, seed) for scores in agreements]
     sizes = {
         "parameters": correlation(trained, trained.parameters, draws, seed),
         "MACs": correlation(trained, trained.macs, draws, seed),
@@ -116,20 +129,33 @@ def findings(trained: Trained, draws: int, seed: int) -> Findings:
             f"Spearman's correlation with the final accuracy: after one epoch {first} (paper 0.65), of the "
             f"parameters {sizes['parameters'][0]} (0.49), of the dynamic ranking {dynamic['dynamic'][0]} "
             f"(0.85); of parameters with the dynamic accuracies {dynamic['parameters and dynamic'][0]} (0.91).",
+            *_agreement_told(by_epoch, by_agreement),
         ),
-        tables=(_table(by_epoch, sizes, dynamic), _networks(trained)),
-        charts=_charts(trained, by_epoch, dynamic),
+        tables=(_table(by_epoch, by_agreement, sizes, dynamic), _networks(trained)),
+        charts=_charts(trained, by_epoch, by_agreement),
         values={
             "networks": count,
             "epochs": epochs,
             "accuracies": [low, high],
             "static": [_json(*one) for one in by_epoch],
+            **({"agreement": [_json(*one) for one in by_agreement]} if by_agreement else {}),
             **{name: _json(*one) for name, one in {**sizes, **dynamic}.items()},
         },
     )
 
 
-Pair = tuple[Interval, Interval]  # Spearman's and Kendall's
+def _agreement_told(by_epoch: list[Pair], by_agreement: list[Pair]) -> list[str]:
+    """Beside the accuracy after as many epochs, half of all."""
+    if not by_agreement:
+        return []
+    middle = len(by_epoch) // 2
+    epochs, accuracy = counted(middle + 1, "epoch"), by_epoch[middle][0]
+    return [
+        f"Of the agreement with the teacher after {epochs} {by_agreement[middle][0]} (of the accuracy then: "
+        f"{accuracy}); after the last one {by_agreement[-1][0]}."
+    ]
+
+
 Measure = Callable[[Floats, Floats], Any]
 
 
@@ -179,8 +205,11 @@ def _json(rho: Interval, tau: Interval) -> dict[str, Any]:
     return {"spearman": rho.to_json(), "kendall": tau.to_json()}
 
 
-def _table(by_epoch: list[Pair], sizes: dict[str, Pair], dynamic: dict[str, Pair]) -> Table:
+def _table(
+    by_epoch: list[Pair], by_agreement: list[Pair], sizes: dict[str, Pair], dynamic: dict[str, Pair]
+) -> Table:
     named = {f"accuracy after epoch {n}": one for n, one in enumerate(by_epoch, start=1)}
+    named |= {f"agreement after epoch {n}": one for n, one in enumerate(by_agreement, start=1)}
     named |= sizes | {"dynamic: the k-th by parameters after k epochs": dynamic["dynamic"]}
     named |= {"parameters, with the dynamic accuracies": dynamic["parameters and dynamic"]}
     published = {
@@ -208,19 +237,9 @@ def _networks(trained: Trained) -> Table:
     return Table("networks", "All networks, the most accurate first", columns, tuple(rows))
 
 
-def _charts(trained: Trained, by_epoch: list[Pair], dynamic: dict[str, Pair]) -> tuple[Chart, ...]:
-    epochs = tuple(float(n) for n in range(1, trained.epochs))
-    curves = tuple(
-        Series(
-            name,
-            epochs,
-            tuple(pair[kind].value for pair in by_epoch),
-            "line",
-            tuple(pair[kind].ends[0] for pair in by_epoch),
-            tuple(pair[kind].ends[1] for pair in by_epoch),
-        )
-        for kind, name in enumerate(("Spearman", "Kendall"))
-    )
+def _charts(trained: Trained, by_epoch: list[Pair], by_agreement: list[Pair]) -> tuple[Chart, ...]:
+    curves = [_curve("Spearman", by_epoch, 0), _curve("Kendall", by_epoch, 1)]
+    curves += [_curve("Spearman, agreement", by_agreement, 0)] if by_agreement else []
     paper = Series("paper (CIFAR-10), after epoch 1", (1.0,), (PUBLISHED["epoch 1"],))
     final = tuple(trained.final.tolist())
     text = trained.shapes or tuple(f"network {n}" for n in range(len(final)))
@@ -232,3 +251,11 @@ def _charts(trained: Trained, by_epoch: list[Pair], dynamic: dict[str, Pair]) ->
         Chart("parameters", "Size and accuracy", "parameters", last, (sized,), log_x=True),
         Chart("early", "The first epoch and the last", "accuracy after epoch 1, %", last, (early,)),
     )
+
+
+def _curve(name: str, by_epoch: list[Pair], kind: int) -> Series:
+    """One of the correlations of each pair, epoch by epoch, with its interval."""
+    found = [pair[kind] for pair in by_epoch]
+    epochs = tuple(float(n) for n in range(1, len(found) + 1))
+    low, high = zip(*(one.ends for one in found), strict=True)
+    return Series(name, epochs, tuple(one.value for one in found), "line", low, high)

@@ -251,7 +251,7 @@ class FaceTask:
         return {
             "test_accuracy": verification["accuracy"] if verification and tested else None,
             "head_parameters": self._head.size if self._head else 0,
-            "identities": self.identities,
+            "identities": self.identities if self._head else None,
             "verification": verification,
         }
 

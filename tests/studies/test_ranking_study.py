@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from scipy import stats
 from facenas.errors import UserError
 from facenas.report.plots import chart_plot
 from facenas.report.study_page import write_study
+from facenas.spaces import PlainArchitecture
+from facenas.strategies import TrialResult
 from facenas.studies.findings import (
     Chart,
     Findings,
@@ -25,7 +29,7 @@ from facenas.studies.findings import (
     mean_interval,
     spearman,
 )
-from facenas.studies.ranking import Trained, correlation, dynamic_ranking, findings
+from facenas.studies.ranking import Trained, correlation, dynamic_ranking, findings, read_trained
 
 ABOUT = {"name": "s", "study": {"kind": "ranking"}, "config": {"data": {"name": "digits"}}}
 SCORES = st.lists(st.integers(0, 9), min_size=3, max_size=30)
@@ -96,6 +100,30 @@ def test_findings_are_plain_json_and_tell_each_epoch():
     assert len(told.values["static"]) == 5
     assert told.tables[0].rows[0][-1] == 0.65
     assert [chart.name for chart in told.charts] == ["static", "parameters", "early"]
+
+
+def test_agreement_with_a_teacher_is_ranked_beside_the_accuracy(tmp_path):
+    """Also where candidates are judged by agreement: pairs tell how accurate they are."""
+    rng = np.random.default_rng(1)
+    lines, history = [], []
+    for n in range(8):
+        network = PlainArchitecture.uniform(3, 4 + n, 1, 10)
+        about = {"parameters": 1000 + n, "macs": 100 + n, "trial": n, "decision": "kept", "search_seconds": 0}
+        lines.append(network.to_json() | asdict(TrialResult(key=f"{n}")) | about)
+        for epoch in (1, 2):
+            told = {"agreement": 10.0 * n, "accuracy": 10.0 * n, "verification": 50 + n + rng.normal()}
+            history.append({"trial": n, "key": f"{n}", "epoch": epoch, **told})
+    for name, rows in (("trials.jsonl", lines), ("metrics.jsonl", history)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trained = read_trained(SimpleNamespace(folder=tmp_path))
+    told = findings(trained, 20, 0)
+    finals = [row["verification"] for row in history if row["epoch"] == 2]
+    expected = stats.spearmanr(range(8), finals).statistic
+    assert [pair["spearman"][0] for pair in told.values["agreement"]] == pytest.approx([expected] * 2)
+    assert "Of the agreement with the teacher after 1 epoch" in told.summary[-1]
+    names = [row[0] for row in told.tables[0].rows]
+    assert names[:3] == ["accuracy after epoch 1", "agreement after epoch 1", "agreement after epoch 2"]
+    assert told.charts[0].series[2].name == "Spearman, agreement"
 
 
 def test_the_intervals_of_the_dynamic_ranking_are_about_its_value_and_shrink_with_more_networks():

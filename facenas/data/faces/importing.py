@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from facenas.data.faces.sources import Item, open_source, read_here
+from facenas.data.faces.sources import Item, open_crops, open_source, read_here
 from facenas.data.faces.store import SIDE, Layout, is_face_jpeg, open_store
 from facenas.data.faces.writer import StoreWriter, as_kept
 from facenas.data.found import SKIPPED, told_of_identities
@@ -53,6 +53,7 @@ def import_faces(
     workers: int | None = 1,
     disks: Sequence[Path] = (),
     drop: Path | None = None,
+    unlabeled: bool = False,
 ) -> dict[str, Any]:
     """Writes the faces at `source` (see `open_source`) to the store `out`, a folder or a URL.
 
@@ -61,6 +62,8 @@ def import_faces(
     workers: processes that decode; None: one for each core when there are many images. The store is the same,
     byte for byte, for any number of them. disks: folders on other disks, over which its images are spread.
     drop: where the source is a store, the findings.csv of its check, whose images to drop are left out.
+    unlabeled: all images are of one identity (`open_crops`), for a training whose teacher alone tells what to
+    learn.
 
     Returns the store, its images and identities, how many images were skipped, encoded and resized, and the
     seconds it took. Raises UserError when the source is damaged as a whole, none of its images can be
@@ -68,7 +71,9 @@ def import_faces(
     """
     started = time.perf_counter()
     place_of(out, disks)  # told before the source is listed
-    faces = open_source(source, drop)
+    if unlabeled and drop is not None:
+        raise UserError(f"{drop}: lists images of a store, whose identities are told; leave out unlabeled")
+    faces = open_crops(source) if unlabeled else open_source(source, drop)
     workers = workers_for(faces.total, workers)
     items = faces.items() if faces.apart or workers == 1 else map(read_here, faces.items())
     prepare = partial(_prepare, layout=layout, resize=resize)

@@ -19,12 +19,13 @@ import numpy as np
 from facenas.data.faces.drops import image_name, read_drops
 from facenas.data.faces.record_io import Index, Record, RecordFile
 from facenas.data.faces.store import FaceStore, is_store, open_store
-from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files, to_png
+from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files, open_files, to_png
 from facenas.data.lists import LISTS, Row, read_list, read_listed, refuse_repeated
 from facenas.data.parts import check_folder, class_name, people, refuse_parts
 from facenas.errors import UserError
 from facenas.files import open_regular
 
+UNLABELED = "unlabeled"  # the one identity of images that nobody has told apart
 _EXACT = 1 << 24  # from here on, float32 leaves out whole numbers
 
 
@@ -82,6 +83,28 @@ def open_source(path: Path, drop: Path | None = None) -> FaceSource:
     raise UserError(
         f"{path}: is neither a folder nor a .rec, .zip, .csv, .txt, .tsv or .lst file, so there is nothing to "
         "import"
+    )
+
+
+def open_crops(path: Path) -> FaceSource:
+    """All images of a folder or .zip, however they are arranged, as images of one identity.
+
+    Raises UserError when it is something else, which tells people apart.
+    """
+    if is_store(path) or (path.is_file() and path.suffix.lower() != ".zip"):
+        raise UserError(f"{path}: tells identities of its own; leave out unlabeled")
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    files = open_files(path)
+    names, left_out, _ = list_files(files)
+
+    def items() -> Iterator[Item]:
+        for name, reason in left_out:
+            yield Item(name, UNLABELED, partial(_refuse, f"it {reason}"))
+        yield from (Item(name, UNLABELED, partial(_read, files, name, UNLABELED)) for name in names)
+
+    return FaceSource(
+        f"unlabeled crops {path.resolve().name}", len(names) + len(left_out), items, apart=path.is_dir()
     )
 
 

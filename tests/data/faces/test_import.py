@@ -265,3 +265,12 @@ def test_people_that_lose_all_their_images_and_links_are_told(tmp_path, out, cap
     assert import_faces(root, out)["skipped"] == 2
     assert skipped(out) == {"again": "it is a link to a, which is read", "zoe/0.jpg": "it is no image"}
     assert "out: 1 identities lost all their images (zoe the first)" in caplog.messages
+
+
+def test_crops_of_nobody_known_are_of_one_identity_however_they_lie(source, out):
+    files = {"a.jpg": jpeg(1), "video/b.jpg": jpeg(2), "video/more/c.png": b"no image"}
+    told = import_faces(write(source, files), out, unlabeled=True)
+    assert (told["images"], told["identities"], told["skipped"]) == (2, 1, 1)
+    (out.parent / "list.csv").write_text("a.jpg,x")
+    with pytest.raises(UserError, match="tells identities of its own"):
+        import_faces(out.parent / "list.csv", out, unlabeled=True)
