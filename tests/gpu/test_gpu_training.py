@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "training")]
 
 from conftest import SMALL_SEARCH
+from teachers import teacher_of, write_teacher
 
 from facenas.data import ImageSet
 from facenas.data.config import DataConfig
@@ -30,7 +31,7 @@ from facenas.models.heads import HEADS
 from facenas.spaces import SPACES, ImageFacts, IRArchitecture
 from facenas.training import trainer as training
 from facenas.training.capture import CapturedSteps, side_stream
-from facenas.training.recipes import FaceRecipe, Recipe
+from facenas.training.recipes import Distill, FaceRecipe, Recipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
 
@@ -39,6 +40,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use"),
 ]
 KINDS = [*((kind, None) for kind in ("plain", "cells", "graph")), *(("face", head) for head in HEADS.names())]
+KINDS += [("taught", by) for by in ("cosine", "relational", "online")]
 
 
 def float32(kind="cuda"):
@@ -56,7 +58,19 @@ def images(number=3200):
     )
 
 
+def taught(context, by, faces):
+    """The same with a teacher, whose embeddings are kept or, online, made in the step."""
+    folder = faces.parent / "teacher"
+    if not folder.exists():
+        write_teacher(folder)
+    settings = {"online": True} if by == "online" else {"kind": by}
+    recipe = context.recipe.model_copy(update={"distill": Distill(teacher=folder, **settings)})
+    return replace(context, recipe=recipe, teacher=teacher_of(folder, context.data, **settings))
+
+
 def context_of(kind, head, device, faces, residency="auto"):
+    if kind == "taught":
+        return taught(context_of("face", "adaface", device, faces, residency), head, faces)
     if kind == "face":
         arch = IRArchitecture.uniform(4, (1, 1, 1, 1), embedding=32)
         config = DataConfig.model_validate({"validation_fraction": 0.3, "pairs": 20, "residency": residency})
