@@ -243,7 +243,7 @@ def create_run(runs_dir: Path, name: str, config: RunConfig, data: dict[str, Any
     if distill := getattr(config.recipe, "distill", None):
         from facenas.training.teachers import find_teacher  # needs torch
 
-        facts["teacher"] = find_teacher(distill).facts
+        facts["teacher"] = find_teacher(distill, tell=True).facts
     about = origin(name, config, data, command) | facts
     create_folder(folder, {"run.yaml": as_yaml(about).encode(), **kept})
     return Run(folder, config, about)

@@ -78,7 +78,7 @@ class Teacher:
 
     def open(self, device: str | None = None, precision: str = "fp32") -> Embedder:
         """The network."""
-        return open_embedder(self.file, _options(self.settings), device, precision)
+        return open_embedder(self.file, _options(self.settings), device, precision, tell=False)
 
     def embeddings(self, store: FaceStore) -> KeptEmbeddings:
         """Those that are kept. Raises UserError when they are missing or damaged."""
@@ -93,10 +93,13 @@ class Teacher:
         return KeptEmbeddings(kept, len(images), self.size).fused(np.arange(len(images)))
 
 
-def find_teacher(settings: Distill) -> Teacher:
-    """The teacher that a recipe names. Raises UserError when it is missing, damaged or no network of faces."""
+def find_teacher(settings: Distill, tell: bool = False) -> Teacher:
+    """The teacher that a recipe names; `tell`: says what is assumed of its input.
+
+    Raises UserError when it is missing, damaged or no network of faces.
+    """
     path = settings.teacher.expanduser()
-    opened = open_embedder(path, _options(settings))
+    opened = open_embedder(path, _options(settings), tell=tell)
     file = path / "checkpoints" / "model.pt" if path.is_dir() else path
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256")

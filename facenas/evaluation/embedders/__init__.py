@@ -23,13 +23,14 @@ def open_embedder(
     options: InputOptions | None = None,
     device: str | None = None,
     precision: str = "fp32",
+    tell: bool = True,
 ) -> Embedder:
     """The network in a run's folder, or in a file: .onnx, .ckpt, .pth, .pt or .safetensors.
 
     Checkpoints are those of AdaFace, CVLface and arcface_torch. What is said neither by the file nor by
-    `options` is assumed, and a warning says so. precision: fp32, with which figures and fingerprint are the
-    same on every device, or bf16 by autocast, faster on GPUs that compute in it; ONNX computes as it was
-    exported. Raises UserError when the file is missing, damaged or no network of faces of 112x112 pixels.
+    `options` is assumed, and a warning says so (`tell`). precision: fp32, with which figures and fingerprint
+    are the same on every device, or bf16 by autocast, faster on GPUs that compute in it; ONNX computes as it
+    was exported. Raises UserError when the file is missing, damaged or no network of faces of 112x112 pixels.
     """
     path, options, bf16 = Path(model).expanduser(), options or InputOptions(), is_bf16(precision)
     if not path.exists():
@@ -47,7 +48,8 @@ def open_embedder(
         from facenas.evaluation.embedders.module import open_checkpoint
 
         opened = open_checkpoint(path, options, replace(named_device(device), bf16=bf16))
-    _tell_assumed(path, opened.facts)
+    if tell:
+        _tell_assumed(path, opened.facts)
     return opened
 
 
