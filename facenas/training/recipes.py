@@ -138,7 +138,7 @@ class Distill(Config):
     """
 
     teacher: Path
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(64.0, gt=0)
     kind: Literal["cosine", "squared", "relational"] = "cosine"
     labels: bool = True
     online: bool = False

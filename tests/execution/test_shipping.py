@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from facenas.data import DataConfig
 from facenas.execution import FunctionEvaluator, SupernetPath, SupernetRef, TrainAlone, shipping
 from facenas.execution.shipping import leave, look, pack, stamp, unpack
-from facenas.training.recipes import Recipe
+from facenas.training.recipes import Distill, Recipe
+from facenas.training.teachers import Teacher
 
 
 @pytest.fixture
@@ -74,7 +76,14 @@ def test_evaluators_name_what_they_read_and_read_it_elsewhere():
     alone = TrainAlone(Path("data"), *told)
     path = SupernetPath(Path("data"), *told, supernet=SupernetRef(Path("supernet.pt"), "", None, 1))
     assert [alone.files(), path.files()] == [(Path("data"),), (Path("data"), Path("supernet.pt"))]
-    for evaluator in (alone, path):
+    teacher = Teacher(Distill(teacher="run"), Path("model.pt"), "", 8)
+    taught = [
+        replace(one, teacher=replace(teacher, kept=kept))
+        for one in (alone, path)
+        for kept in (None, Path("rows"))
+    ]
+    assert [one.files()[1] for one in taught] == [Path("model.pt"), Path("rows")] * 2
+    for evaluator in (alone, path, *taught):
         elsewhere = tuple(Path("there", file) for file in evaluator.files())
         assert evaluator.reading(elsewhere).files() == elsewhere
         assert evaluator.files() != elsewhere

@@ -100,6 +100,15 @@ def test_a_network_that_turns_into_its_teacher_has_no_loss(kind):
     assert (float(loss) < 1e-6) == (kind == "relational")
 
 
+def test_every_path_of_a_supernet_has_the_rows_of_the_batch():
+    z, teacher = batch_of(n=8)
+    module = Distillation(Distill(teacher="t", weight=2), 5, 5, seed=0)
+    module.place(teacher[:4], 0, 4)
+    loss, _ = module(z)
+    one, other = (cosine_loss(part, teacher[:4]) for part in z.split(4))
+    torch.testing.assert_close(loss, one + other)
+
+
 def one_rank(rank: int, folder: Path, start: int, stop: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
