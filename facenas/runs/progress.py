@@ -118,7 +118,9 @@ class TrainingProgress(Callback):
             self._bar = tqdm(total=self._epochs, initial=done, desc="train", unit="epoch", disable=None)
         told = f"loss {metrics['train_loss']:.4f}, train {metrics['train_accuracy']:.2f} %"
         if "accuracy" in metrics:  # of faces: on identities held out
-            told += f", verification {metrics['accuracy']:.2f} %"
+            shown = {name: metrics[name] for name in ("verification", "agreement") if name in metrics}
+            for name, value in (shown or {"verification": metrics["accuracy"]}).items():
+                told += f", {name} {value:.2f} %"
         self._bar.set_postfix_str(told)
         self._bar.update()
         if self._bar.disable:
