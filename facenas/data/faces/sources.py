@@ -19,7 +19,16 @@ import numpy as np
 from facenas.data.faces.drops import image_name, read_drops
 from facenas.data.faces.record_io import Index, Record, RecordFile
 from facenas.data.faces.store import FaceStore, is_store, open_store
-from facenas.data.images import ENDINGS, Files, FolderFiles, ZipFiles, image_names, list_files, open_files, to_png
+from facenas.data.images import (
+    ENDINGS,
+    Files,
+    FolderFiles,
+    ZipFiles,
+    image_names,
+    list_files,
+    open_files,
+    to_png,
+)
 from facenas.data.lists import LISTS, Row, read_list, read_listed, refuse_repeated
 from facenas.data.parts import check_folder, class_name, people, refuse_parts
 from facenas.errors import UserError
