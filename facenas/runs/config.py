@@ -126,6 +126,8 @@ class RunConfig(Config):
         return self
 
     def _looks_at_no_labels(self) -> None:
+        if self.data.groups:
+            raise ValueError("data.groups: is of identities, and recipe.distill.labels false looks at none")
         for name, usual in (("test_fraction", 0.0), ("subset_of", "images")):
             if getattr(self.data, name) != usual:
                 raise ValueError(
