@@ -395,5 +395,6 @@ def summary_of_split(labels: NDArray[np.int32], config: DataConfig, recipe: Face
 
 
 def _held_out(config: DataConfig, recipe: FaceRecipe) -> DataConfig:
-    """What a final training holds out."""
+    """What a final training holds out. Its groups are told by `facenas eval --bench pairs`."""
+    config = config.model_copy(update={"groups": None})
     return config if recipe.hold_out else config.model_copy(update={"validation_fraction": 0.0})
