@@ -146,6 +146,8 @@ def told_of_identities(labels: NDArray[np.integer], identities: int) -> tuple[st
     sentence = (
         f"{identities:,} identities, {len(labels):,} images, of one identity {each.min():,} to {each.max():,}"
     )
+    if identities == 1:  # crops that nobody has told apart, as a rule
+        sentence = f"{len(labels):,} images of one identity"
     warnings = []
     if (each == 0).any():
         warnings.append(

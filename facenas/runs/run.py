@@ -120,6 +120,10 @@ class Run:
             return None
         from facenas.training.teachers import find_teacher  # needs torch
 
+        if not distill.teacher.exists():
+            raise UserError(
+                f"{distill.teacher}: the teacher of run {self.name} is gone; put it back, or start a new run"
+            )
         found = find_teacher(distill)
         if found.facts != self.about.get("teacher"):
             raise UserError(
