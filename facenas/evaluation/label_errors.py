@@ -51,14 +51,16 @@ class Limits:
     """Cosines. nearest: only 1 % of images with the right label have more to any other identity's mean.
 
     unlike: 99 % of the pairs of two people have less, so who has no more to the own identity is as a stranger
-    to it; names: above it the means of two identities are those of one person; genuine: median of the cosines
-    of images to the mean of their identity's others, None when no identity has two images.
+    to it; names: only one in a thousand identities has more between its mean and any other's; shared: the same
+    beside another set; genuine: median of the cosines of images to the mean of their identity's others, None
+    when no identity has two images.
     """
 
     nearest: float
     unlike: float
     names: float
     genuine: float | None
+    shared: float | None = None
 
     @property
     def telling(self) -> bool:
@@ -229,16 +231,31 @@ def same_people(rows: Floats, labels: Indices, means: Means, limits: Limits) -> 
     return _agreed(found, (rows, labels, means), (rows, labels, means), limits.nearest)
 
 
+def shared_limit(left: Means, right: Means) -> float:
+    """The cosine that the means of two people, one in each of two sets, reach by chance, as `Limits.names`.
+
+    The lower of two estimates: from the most alike between the sets, seen from the larger, which people who are
+    in both raise; and from those within `left`, as if of so many identities as `right` has.
+    """
+    larger, smaller = sorted((left, right), key=lambda means: -int((means.counts > 0).sum()))
+    there = np.flatnonzero(larger.counts)
+    best = [
+        _most_alike(larger.templates[some], np.full(len(some), -1), smaller)[0]
+        for some in np.split(there, range(_ROWS, len(there), _ROWS))
+    ]
+    ours, theirs = (int((means.counts > 0).sum()) for means in (left, right))
+    between = level(np.concatenate(best), NAME_CHANCE * ours / len(there))
+    return min(between, level(most_alike_means(left), NAME_CHANCE, theirs / ours))
+
+
 def shared_people(
     left: tuple[Floats, Indices, Means], right: tuple[Floats, Indices, Means], limits: Limits
 ) -> list[tuple[float, int, int]]:
     """`same_people` of two sets of (rows, labels, means): which identity of `left` is which of `right`.
 
-    limits: of `left`; to be the most alike of more identities, or of fewer, changes them (see `level`).
+    limits: of `left`, with that of `shared_limit`.
     """
-    one, two = ((part[2].counts > 0).sum() for part in (left, right))
-    best = most_alike_means(left[2])
-    names = level(best, NAME_CHANCE, two / one)
+    names = limits.names if limits.shared is None else limits.shared
     found = list(_similar_means(left[2], right[2], names, one_set=False))
     return _agreed(found, left, right, limits.nearest)
 

@@ -168,16 +168,18 @@ def _rules(found: DataCheck) -> Iterator[tuple[str, str]]:
             "largest of many scores, by the Gumbel distribution that fits the lower half of those found here",
         )
         yield f"unlike {fixed(limits.unlike)}", f"99{NBSP}% of pairs of two people of this store have less"
-    if {"labels", "overlap"} & set(found.asked):
-        yield (
-            f"names {fixed(limits.names)}",
-            "one in a thousand identities reaches it with another's mean, by the same distribution; and more "
-            "than half of either one's images must be nearer than chance",
-        )
+    of_names = {"names": limits.names if "labels" in found.asked else None, "both sets": limits.shared}
+    for name, limit in of_names.items():
+        if limit is not None:
+            yield (
+                f"{name} {fixed(limit)}",
+                "the mean of one in a thousand identities has as much to another's, by the same distribution; "
+                "and more than half of either one's images must be nearer than chance",
+            )
     if {"duplicates", "overlap"} & set(found.asked):
         yield (
             f"photograph {fixed(NEAR_PIXELS)}",
-            f"correlation of fine pixels at small shifts, of pairs with {fixed(NEAR_COSINE)} or more",
+            f"correlation of fine pixels at small shifts, where the cosine is {fixed(NEAR_COSINE)} or more",
         )
     if limits.genuine is not None:
         yield (
