@@ -308,7 +308,7 @@ class _Check:
             yield Finding("one_person", self.people.names[few], self._images(few), *found)
 
     def _mislabeled(self, number: int, who: int) -> Finding:
-        """To drop where others tell which label is wrong; not where one of two images stands against a single."""
+        """To drop where others tell which label is wrong, not where one of two images stands against one."""
         label = int(self.people.labels[number])
         told = self.means.counts[label] > 2 or self.means.counts[who] > 1
         return Finding(
