@@ -101,7 +101,7 @@ def eval(
         return
     from facenas.cli.evaluation_table import print_results
 
-    print_results(measured)
+    print_results(measured, results["network"])
     print(results["report"])
 
 
@@ -111,6 +111,7 @@ def _write(
     """`results.json` and `evaluation.html`; gives what the former holds."""
     from facenas.files import write_json
     from facenas.report import write_evaluation_page
+    from facenas.report.nearest import nearest
 
     network = {
         "name": embedder.name,
@@ -118,7 +119,8 @@ def _write(
         **embedder.facts,
         "fingerprint": embedder.fingerprint,
     }
-    results = {**figures, "network": network, "report": str(folder / "evaluation.html")}
+    peers = [peer.to_json() for peer in nearest(measured, network)]
+    results = {**figures, "network": network, "nearest": peers, "report": str(folder / "evaluation.html")}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
     write_evaluation_page(folder, network, measured)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from facenas.evaluation.benches.result import BenchResult, PeopleResult
 from facenas.report import people
 from facenas.report.evaluation_results import Measure, Published, average, measures, rates, rows
+from facenas.report.format import NBSP, short
+from facenas.report.nearest import nearest, sentences
 
+_SETS = (
+    "The train set moves a network more than its design: compare within one. MACs are as published, where some "
+    "are twice as many, or counted by the authors' code."
+)
 _CAPTION = """In percent; diff.: ours less the best published. TAR: share of genuine pairs
 accepted; FAR: share of impostors accepted, the nearest to it or (≤) at most it."""
 
 
-def print_results(results: Sequence[BenchResult]) -> None:
-    """What was measured, in percent, each beside the best published value; fits 80 columns."""
+def print_results(results: Sequence[BenchResult], network: dict[str, Any]) -> None:
+    """What was measured, in percent, each beside the best published value, then networks of nearly its size.
+
+    network: its `parameters` and `macs`, as far as known. Fits 80 columns.
+    """
     for result in results:
         if isinstance(result, PeopleResult):
             _print_people(result)
@@ -33,6 +43,42 @@ def print_results(results: Sequence[BenchResult]) -> None:
     if (mean := average(results)) is not None:
         table.add_row("average", "of the five", f"{mean:.2f}")
     Console().print(table)
+    _print_nearest(results, network)
+
+
+def _print_nearest(results: Sequence[BenchResult], network: dict[str, Any]) -> None:
+    """Ours, then published networks by train set; then what to know of the figures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    peers, console = nearest(results, network), Console(highlight=False)
+    if peers:
+        benches = [one.bench.name for one in results if any(one.bench.name in peer.values for peer in peers)]
+        table = Table(title="Published networks of nearly this size, and what they were trained on")
+        table.add_column("network, train set")
+        for heading in ("params", "MACs", *benches):
+            table.add_column(heading, justify="right", no_wrap=True)
+        ours = {one.bench.name: row.measure.value for one in results for row in list(rows(one))[:1]}
+        table.add_row("this one", *_sizes(network), *(_cell(ours.get(name)) for name in benches))
+        for peer in peers:
+            table.add_section()
+            values = (_cell(peer.values.get(name)) for name in benches)
+            table.add_row(f"{peer.model}\n{peer.trained_on}", *_sizes(vars(peer)), *values)
+        console.print(table)
+        console.print(_SETS, markup=False)
+    for sentence in sentences(results, peers):
+        console.print(sentence, markup=False)
+
+
+def _sizes(network: dict[str, Any]) -> Iterator[str]:
+    """Parameters and MACs."""
+    for key in ("parameters", "macs"):
+        value = network.get(key)
+        yield "-" if value is None else short(value).replace(NBSP, " ")
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _print_people(found: PeopleResult) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from facenas.evaluation.benches.result import BenchResult, PeopleResult
 from facenas.files import write_text
 from facenas.report import evaluation_results as results
-from facenas.report import people, plots
+from facenas.report import nearest, people, plots
 from facenas.report.format import count, fact, short
 from facenas.report.html import Tile, render
 
@@ -36,6 +36,8 @@ def write_evaluation_page(folder: Path, model: dict[str, Any], measured: Sequenc
     the disk is full.
     """
     figures = {f"{one.bench.name}-{kind}": made for one in measured for kind, made in _figures(one)}
+    peers = nearest.nearest(measured, model)
+    names = [one.bench.name.upper().replace("_", "-") for one in measured]
     shown = {key: fact(one) for key, one in model.items() if key not in _IN_TILES and one is not None}
     text = render(
         "evaluation.html.j2",
@@ -45,6 +47,9 @@ def write_evaluation_page(folder: Path, model: dict[str, Any], measured: Sequenc
         facts=shown.items(),
         benches=[_bench(one) for one in measured],
         average=results.average(measured),
+        nearest=peers,
+        nearest_heads=("Network", "Trained on", ">Parameters", ">MACs", *(f">{name}" for name in names)),
+        notes=list(nearest.sentences(measured, peers)),
     )
     write_text(folder / "evaluation.html", text)
     return folder / "evaluation.html"

@@ -127,5 +127,5 @@ def _published(result: BenchResult, measure: Measure) -> tuple[Published, ...]:
     rows = [row for row in result.bench.published if measure.key in row.values]
     found = [(row, 100 * row.values[measure.key]) for row in rows]
     comparable = not result.warnings
-    listed = [Published(row.model, row.source, v, measure.value - v, comparable) for row, v in found]
+    listed = [Published(row.name, row.source, v, measure.value - v, comparable) for row, v in found]
     return tuple(sorted(listed, key=lambda one: -one.value))

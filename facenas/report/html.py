@@ -12,7 +12,7 @@ from facenas.report.plots import color
 Tile = tuple[str, str, str]  # a key figure at the head of a page: label, value, hint
 
 _FILTERS = {one.__name__: one for one in (brief, color, draw, special)}
-_WORDS = "amount capitalized count duration exactly fixed label listed many moment percent rate value"
+_WORDS = "amount capitalized count duration exactly fixed label listed many moment percent rate short value"
 
 
 def render(template: str, figures: dict[str, dict[str, Any]], **shown: Any) -> str:

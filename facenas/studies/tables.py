@@ -376,8 +376,9 @@ _NEAR = {"parameters": "parameters", "macs": "MACs"}
 
 
 def nearest(networks: Sequence[dict[str, Any]], measure: str, value: float) -> list[dict[str, Any]]:
-    """Those that differ least by factor."""
-    return sorted(networks, key=lambda one: abs(math.log(one[measure] / value)))[:NEAREST]
+    """Those that differ least by factor; of which that is not known, none."""
+    known = [one for one in networks if one[measure]]
+    return sorted(known, key=lambda one: abs(math.log(one[measure] / value)))[:NEAREST]
 
 
 def _charts(shown: Sequence[Table]) -> Iterator[Chart]:

@@ -43,7 +43,7 @@ def test_results_stand_beside_published_ones(tmp_path: Path) -> None:
     assert f"{100 * best:.2f} | −{100 * best - 99.45:.2f}" in text
     assert "nearest published: R50 ArcFace, CASIA-WebFace | 99.45 | +0.00" in text
     listed = text[text.index("published figures") :]
-    assert all(row.model in listed for row in find_bench("lfw").published)
+    assert all(row.name in listed for row in find_bench("lfw").published)
     assert listed.index("| 99.47") < listed.index("This model") < listed.index("| 99.42")
 
 

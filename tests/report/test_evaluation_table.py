@@ -14,9 +14,9 @@ from facenas.evaluation.benches.result import BenchResult
 def lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Prints outcomes and gives the lines back, their cells separated by single bars."""
 
-    def printed(outcomes: list[BenchResult]) -> list[str]:
+    def printed(outcomes: list[BenchResult], **network: float) -> list[str]:
         monkeypatch.setenv("COLUMNS", "80")
-        print_results(outcomes)
+        print_results(outcomes, network)
         shown = capsys.readouterr().out.splitlines()
         assert max(map(len, shown)) <= 80
         return ["|".join(cell.strip() for cell in line.split("│")) for line in shown]
@@ -43,3 +43,30 @@ def test_all_kinds_fit(lines) -> None:
 def test_without_published_figures(lines) -> None:
     table = lines([BenchResult(bench=Pairs("own", "pairs.txt"), accuracy=0.5)])
     assert "|own|accuracy|50.00|-|-|-|" in table
+
+
+def test_networks_of_nearly_its_size_by_train_set(lines) -> None:
+    table = lines([pair_outcome(bench) for bench in HQ], parameters=1.2e6, macs=200e6)
+    shown = table[next(i for i, line in enumerate(table) if "of nearly this size" in line) :]
+    assert any(line.startswith("|this one|1.2 M|200 M|91.00|") for line in shown)
+    starts = [line.split("|")[2] for line in shown if line.count("|") == 9 and line.split("|")[2]]
+    named = [line.split("|")[1] for line in shown if line.count("|") == 9]
+    sets = [name for name in named if name.startswith(("CASIA", "MS"))]
+    assert sets[:3] == ["CASIA-WebFace"] * 3
+    assert "CASIA-WebFace" not in sets[3:]
+    assert len(sets) == 6
+    assert starts[1:4] == ["1 M", "24 M", "24 M"]
+    said = " ".join(line.strip() for line in shown)
+    assert "MS1MV2 contains 46.93 % of the identities of Labeled Faces in the Wild" in said
+    assert "compare within one" in said
+
+
+def test_both_families_of_ijbc_on_casia(lines) -> None:
+    text = "\n".join(lines([template_outcome(2000)], parameters=43e6, macs=6.3e9))
+    assert text.count("|CASIA-WebFace|") == 3
+    assert {"52.97", "87.22"} <= set(text.replace("\n", "|").split("|"))
+    assert "37 to 53 % (CVLface) and 85 to 87 %" in " ".join(text.split())
+
+
+def test_of_unknown_size_no_neighbours_are_told(lines) -> None:
+    assert not any("nearly this size" in line for line in lines([pair_outcome()]))

@@ -8,8 +8,9 @@ measured is a `Protocol`, found by the YAML's `kind`: `pairs`, `people`, `templa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,18 +38,35 @@ class Published(Config):
     """A row of somebody's table: the model, fractions by metric, and where it stands (`owner/name:path`).
 
     Metrics are called `accuracy`, `tar_at_nearest_far@1e-4`, `rank_1`, ..., as `BenchResult` has them.
+    trained_on: the name of its train set; parameters, macs: millions, of the backbone alone.
     """
 
     model: str
     values: dict[str, float]
     source: str = Field(pattern=r"^[\w.-]+/[\w.-]+:.+")
+    trained_on: str = ""
+    parameters: float | None = Field(None, gt=0)
+    macs: float | None = Field(None, gt=0)
+
+    @property
+    def name(self) -> str:
+        """Of the network, and what it was trained on."""
+        return f"{self.model}, {self.trained_on}" if self.trained_on else self.model
+
+
+class Overlap(Config):
+    """What part of a bench's identities a train set is known to contain, and where that stands."""
+
+    share: float = Field(gt=0, le=1)
+    source: str
 
 
 class Bench(Config):
     """What is known of a bench of any kind; each protocol's `Settings` add what its files need.
 
     files: names under which it is looked for in a folder of benches, the first that is there; counts:
-    official sizes; formula: what exactly is measured, where projects differ.
+    official sizes; formula: what exactly is measured, where projects differ; note: what to know of published
+    figures; contained: by train set, what it is known to have in common with the bench.
     """
 
     name: str
@@ -57,6 +75,8 @@ class Bench(Config):
     counts: dict[str, PositiveInt] = Field(default_factory=dict)
     formula: str = ""
     published: tuple[Published, ...] = ()
+    note: str = ""
+    contained: dict[str, Overlap] = Field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -135,7 +155,7 @@ def find_bench(bench: str | Path | Bench, **settings: Any) -> Bench:
     elif str(bench).endswith((".yaml", ".yml")):
         found = _load(Path(bench).expanduser())
     elif bench in bench_names():
-        found = _load(shipped("eval_protocols") / f"{bench}.yaml")
+        found = _load(shipped("eval_protocols") / f"{bench}.yaml", _networks(str(bench)))
     else:
         known = ", ".join(bench_names())
         raise UserError(f"bench {bench}: is unknown; there are {known}, or give a YAML file of one's own")
@@ -159,8 +179,37 @@ def Pairs(name: str, pairs: str | Path, **more: Any) -> Bench:  # noqa: N802  (r
     return found
 
 
-def _load(path: Path) -> Bench:
+def _networks(bench: str) -> list[dict[str, Any]]:
+    """Rows of `eval_protocols/tables/light.yaml`, which has a network a row and a bench a column."""
+    table = _light()
+    measure = "accuracy" if bench in HQ else "tar_at_nearest_far@1e-4"
+    networks = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    return [
+        {
+            "model": one["network"],
+            "trained_on": one["trained on"],
+            **{size: one[size] for size in ("parameters", "macs")},
+            "values": {measure: round(one[bench] / 100, 6)},
+            "source": one["source"],
+        }
+        for one in networks
+        if one.get(bench) is not None
+    ]
+
+
+@cache
+def _light() -> dict[str, Any]:
+    return read_yaml(shipped("eval_protocols") / "tables" / "light.yaml")
+
+
+def _load(path: Path, networks: Sequence[dict[str, Any]] = ()) -> Bench:
+    """The bench of a YAML file, with more rows of published networks that it does not have itself."""
     tree = {"name": path.stem, **read_yaml(path)}
+    if networks and isinstance(own := tree.get("published", []), list):
+        # AdaFace's IR-18 and IR-50 stand in both.
+        known = [(row["trained_on"], row["values"], row["source"]) for row in own]
+        more = [row for row in networks if (row["trained_on"], row["values"], row["source"]) not in known]
+        tree["published"] = [*own, *more]
     kind = tree.pop("kind", "pairs")
     try:
         settings: Any = PROTOCOLS.get(kind).Settings
