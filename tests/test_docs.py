@@ -110,6 +110,10 @@ def photographs(home: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_runs(python, page, home, faces, lfw):  # noqa: F811
     furnish(home, faces, lfw)
+    if page == "docs/networks.md":
+        from test_import_light import saved
+
+        saved("EdgeFace-XS(0.6)", home).rename(home / "edgeface_xs_gamma_06.pt")
     if page == "docs/own-people.md":
         own_pairs(home)
     if page.removeprefix("docs/") in ("evaluation.md", "identification.md", "distillation.md", "own-people.md"):

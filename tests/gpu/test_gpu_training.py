@@ -29,6 +29,7 @@ from facenas.data.faces.store import open_store
 from facenas.device import Device, pick_device
 from facenas.models.heads import HEADS
 from facenas.spaces import SPACES, ImageFacts, IRArchitecture
+from facenas.spaces.named import NAMED
 from facenas.training import trainer as training
 from facenas.training.capture import CapturedSteps, side_stream
 from facenas.training.recipes import Distill, FaceRecipe, Recipe
@@ -40,6 +41,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use"),
 ]
 KINDS = [*((kind, None) for kind in ("plain", "cells", "graph")), *(("face", head) for head in HEADS.names())]
+KINDS += [("named", name) for name in ("mobilefacenet", "ghostfacenet_1.3_2", "edgeface_xs")]
 KINDS += [("taught", by) for by in ("cosine", "relational", "online")]
 
 
@@ -71,8 +73,10 @@ def taught(context, by, faces):
 def context_of(kind, head, device, faces, residency="auto"):
     if kind == "taught":
         return taught(context_of("face", "adaface", device, faces, residency), head, faces)
-    if kind == "face":
+    if kind in ("face", "named"):
         arch = IRArchitecture.uniform(4, (1, 1, 1, 1), embedding=32)
+        if kind == "named":
+            arch, head = NAMED[head].scaled(width=0.25, embedding=32), "adaface"
         config = DataConfig.model_validate({"validation_fraction": 0.3, "pairs": 20, "residency": residency})
         recipe = FaceRecipe(batch_size=16, lr=0.01, head={"kind": head})
         return TaskContext(arch, open_store(faces), config, recipe, 0, 5, device)
