@@ -215,7 +215,7 @@ def test_data_without_people(tmp_path):
 
 def test_page_and_terminal_say_the_same(drawn, tmp_path, capsys):
     page = write_evaluation_page(tmp_path, {"name": "cells"}, [drawn]).read_text(encoding="utf-8")
-    print_results([drawn])
+    print_results([drawn], {})
     shown = " ".join(capsys.readouterr().out.split())
     (parity, _, _), (one, (part, *_), _) = people.page(drawn)["groups"]
     assert (parity, one) == ("parity", "one")
