@@ -211,6 +211,8 @@ def check(
         told = check_images(path, workers) if by_class else check_store(path, workers)
         if embedder is not None:
             told |= _check_faces(embedder, path, folder, duplicates, labels, overlap, workers)
+    if not as_json:
+        told |= told.pop("found", {})  # people see a line for each kind
     show(told | {"store": store}, as_json)
 
 
