@@ -71,6 +71,7 @@ def test_a_search_by_agreement_knows_the_teacher_wherever_it_lies(facenas, teach
     )
     assert [trial["key"] for trial in here] == [trial["key"] for trial in there]
     assert [trial["accuracy"] for trial in here] == [trial["accuracy"] for trial in there]
+    assert "agreement with the teacher" in (tmp_path / "runs" / "here" / "report.html").read_text()
     assert all(0 <= trial["accuracy"] < 100 and trial["validated"] == 0 for trial in here)
 
 

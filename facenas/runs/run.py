@@ -122,7 +122,8 @@ class Run:
 
         if not distill.teacher.exists():
             raise UserError(
-                f"{distill.teacher}: the teacher of run {self.name} is gone; put it back, or start a new run"
+                f"{distill.teacher}: the teacher of run {self.name} is gone; put it back, or resume with "
+                "recipe.distill.teacher where it lies now"
             )
         found = find_teacher(distill)
         if found.facts != self.about.get("teacher"):
