@@ -45,6 +45,8 @@ def scaled_down(words: list[str]) -> list[str]:
         return ["--threshold", "0.3"]  # a gallery of few people has none of its own
     if words[:2] == ["latency", "export"]:
         return [*scaled_preset(words[2]), "--networks", "5", "--draws", "20"]
+    if words[0] == "export" and "--int8" in words:
+        return ["--tolerance", "5"]  # patterns are no faces
     if words[:2] == ["data", "demo"]:
         return ["--identities", "4", "--images", "2"]
     if words[0] == "align":

@@ -116,7 +116,8 @@ def test_every_block_of_a_page_runs(python, page, home, faces, lfw):  # noqa: F8
         saved("EdgeFace-XS(0.6)", home).rename(home / "edgeface_xs_gamma_06.pt")
     if page == "docs/own-people.md":
         own_pairs(home)
-    if page.removeprefix("docs/") in ("evaluation.md", "identification.md", "distillation.md", "own-people.md"):
+    trained = ("evaluation.md", "identification.md", "distillation.md", "own-people.md", "int8.md")
+    if page.removeprefix("docs/") in trained:
         trained_networks(home)
     if page in ("docs/evaluation.md", "docs/identification.md"):
         big_benches(home)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def crops(folder: Path, count: int) -> Path:
     return folder
 
 
-def mobile(path: Path) -> Path:
+def mobile(path: Path, blocks: int = 4) -> Path:
     """A small MobileFaceNet as published files are: no names, raw pixels, BatchNorms, steep PReLUs."""
     rng = np.random.default_rng(3)
     nodes, values, channels = [], {}, 3
@@ -51,9 +52,10 @@ def mobile(path: Path) -> Path:
     nodes.append(helper.make_node("Sub", ["x", "half"], ["x0"]))
     nodes.append(helper.make_node("Mul", ["x0", "scale"], ["x1"]))
     x = "x1"
-    for number, (width, groups, kernel, stride) in enumerate(
-        [(8, 1, 3, 4), (8, 8, 3, 2), (16, 1, 1, 1), (16, 16, 3, 2)]
-    ):
+    convolutions = [(8, 1, 3, 4), (8, 8, 3, 2), (16, 1, 1, 1), (16, 16, 3, 2)][:blocks]
+    side = 112
+    for number, (width, groups, kernel, stride) in enumerate(convolutions):
+        side //= stride
         shape = (width, channels // groups, kernel, kernel)
         settings = {
             "kernel_shape": [kernel] * 2,
@@ -65,7 +67,7 @@ def mobile(path: Path) -> Path:
         x = layer(x, "BatchNormalization", f"b{number}", [(width,)] * 4)
         x, channels = layer(x, "PRelu", f"p{number}", [(width, 1, 1)]), width
     nodes.append(helper.make_node("Flatten", [x], ["flat"]))
-    x = layer("flat", "Gemm", "g", [(16 * 7 * 7, 8), (8,)])
+    x = layer("flat", "Gemm", "g", [(channels * side**2, 8), (8,)])
     x = layer(x, "BatchNormalization", "y", [(8,)] * 4)
     graph = helper.make_graph(
         nodes,
@@ -140,6 +142,11 @@ def test_pairs_are_measured_and_layers_stay_in_float_where_much_is_wanted(made, 
     graph = onnx.load(told["file"]).graph
     floats = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
     assert [n.name for n in graph.node if n.op_type in ("Conv", "Gemm") and n.input[1] in floats]
+
+
+def test_a_network_without_two_convolutions_in_a_row(made, tmp_path):
+    told = facenas.export_int8(mobile(tmp_path / "a.onnx", 1), made[1], tmp_path / "b.onnx", tolerance=1)
+    assert (told["float_layers"], told["cosine_mean"] > 0.95) == ([], True)
 
 
 def refused(made, out, error, match, **more):
@@ -221,3 +228,29 @@ def test_what_precedes_the_quantiser_changes_no_result(made):
         for one in (model, changed)
     )
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
+
+
+def test_the_command_and_its_exit_codes(made, tmp_path, capsys):
+    from facenas.cli import main
+
+    source, data, out = str(made[0]), str(made[1]), str(tmp_path / "a.onnx")
+
+    def export(*words):
+        with pytest.raises(SystemExit) as done:
+            main(["export", source, "--runs-dir", str(tmp_path), *words])
+        return done.value.code or 0, capsys.readouterr()
+
+    code, told = export(
+        "--int8", "--calibrate", data, "--out", out, "--tolerance", "0.5", "--input-color", "rgb", "--json"
+    )
+    assert (code, json.loads(told.out)["bytes"]) == (0, Path(out).stat().st_size)
+    assert "assumed" not in told.err
+    code, told = export("--int8", "--out", str(tmp_path / "b.onnx"))
+    assert (code, "add --calibrate DATA" in told.err) == (2, True)
+    code, told = export("--calibrate", data)
+    assert (code, "add --int8" in told.err) == (2, True)
+    code, told = export(
+        "--int8", "--calibrate", data, "--out", str(tmp_path / "b.onnx"), "--tolerance", "0.0001"
+    )
+    assert (code, "no file was written" in told.err) == (1, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx"]
