@@ -330,14 +330,13 @@ class _Network:
     def metadata(self) -> dict[str, str]:
         """What the file says of its input, as `TrainedNetwork.metadata` does."""
         said = {item.key: item.value for item in self.quantized.metadata_props if item.key != FOLDED}
-        if "facenas_version" in said:
-            return said
+        if "facenas_version" not in said:
+            said["facenas_version"] = __version__
+            said["output"] = "embedding, not normalised: divide it by its L2 norm before you compare"
         return said | {
-            "facenas_version": __version__,
             "mean": json.dumps([value / 255 for value in self.takes.mean]),
             "std": json.dumps([value / 255 for value in self.takes.std]),
             "colour": self.takes.color.upper(),
-            "output": "embedding, not normalised: divide it by its L2 norm before you compare",
         }
 
 

@@ -218,7 +218,8 @@ def quantized_tensors(model: ModelProto) -> list[str]:
 
 def quantize(model: ModelProto, ranges: Ranges, in_float: Collection[str] = ()) -> ModelProto:
     """The network in QDQ form by onnxruntime's quantiser, but for the layers named by `in_float`."""
-    from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
+    from onnxruntime.quantization import QDQQuantizer, QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 
     chosen = [node.name for node in _quantized_nodes(model, in_float)]
     found = {
