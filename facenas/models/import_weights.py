@@ -45,10 +45,11 @@ def load_foreign(path: Path, untold: Color | None = None, wanted: str | None = N
     tensors, prefix, layout = _chosen(path, read_states(path), wanted)
     color = _color(path, prefix, layout, untold)
     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    weights = layout.renamed(path, {k: v.float() if v.is_floating_point() else v for k, v in found.items()})
+    floats = {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
     try:
+        weights = layout.renamed(path, floats)
         arch = layout.architecture(path, weights)
-    except (KeyError, ValueError, IndexError):
+    except (KeyError, ValueError, IndexError, RuntimeError, StopIteration):  # of shapes that fit nothing
         raise UserError(f"{path}: its network lacks weights; fetch it again") from None
     _check(path, arch, weights)
     if color == "BGR":

@@ -127,3 +127,14 @@ def test_a_network_that_lacks_something(name, lost, words, tmp_path, monkeypatch
     monkeypatch.setitem(FOREIGN[name], "tensors", {key: shape for key, shape in shapes.items() if key != lost})
     with pytest.raises(UserError, match=words):
         load_network(saved(name, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["arcface_torch", "EdgeFace-XXS", "GhostFaceNetV1-1.3-2"])
+def test_tensors_of_odd_shapes_are_told_in_a_sentence(name, tmp_path):
+    shapes, path = FOREIGN[name]["tensors"], tmp_path / "weights.safetensors"
+    for odd in [*list(shapes)[:: len(shapes) // 4], list(shapes)[-5]]:
+        changed = shapes | {odd: [] if shapes[odd] else [2]}
+        tensors = {key: torch.zeros(shape) for key, shape in changed.items()}
+        safetensors.torch.save_file(tensors, path)
+        with pytest.raises(UserError, match=r"weights\.safetensors: .*(should be|lacks weights)"):
+            load_network(path)
