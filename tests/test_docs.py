@@ -73,6 +73,15 @@ def trained_networks(home: Path) -> None:  # noqa: F811
     torch.save(lightning(trained(AdaFaceNet(8, SMALL, 8))), home / "adaface_ir50_casia.ckpt")
 
 
+def own_photographs(home: Path) -> None:  # noqa: F811
+    """What `align` would write, other people, and a network that teaches."""
+    from onnx_files import summing
+
+    summing(home / "net.onnx", before=[("Sub", 127.5), ("Div", 127.5)])
+    for name in ("crops", "visitors"):
+        (home / name).symlink_to(home / "faces_webface_112x112")
+
+
 def big_benches(home: Path) -> None:  # noqa: F811
     """IJBC and TinyFace in the official layouts."""
     from bench_files import write
@@ -114,6 +123,8 @@ def test_every_block_of_a_page_runs(python, page, home, faces, lfw):  # noqa: F8
         from test_import_light import saved
 
         saved("EdgeFace-XS(0.6)", home).rename(home / "edgeface_xs_gamma_06.pt")
+    if page == "README.md":
+        own_photographs(home)
     if page == "docs/own-people.md":
         own_pairs(home)
     trained = ("evaluation.md", "identification.md", "distillation.md", "own-people.md", "int8.md")
@@ -134,6 +145,7 @@ def test_every_block_of_a_page_runs(python, page, home, faces, lfw):  # noqa: F8
         PAGE_FACES=str(faces),
         PAGE_YUNET=str(YUNET),
     )
+    print(done.stderr)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
