@@ -165,7 +165,8 @@ def main() -> int:
             Path(step["title"]).write_text(step["text"])
         elif step["language"] == "sh":
             for words in commands(step["text"]):
-                print(f"-- {time.process_time():.0f} s, {where}: {shlex.join(words)}", file=sys.stderr, flush=True)
+                told = f"-- {time.process_time():.0f} s, {where}: {shlex.join(words)}"
+                print(told, file=sys.stderr, flush=True)
                 if run_command(words):
                     return 1
         else:
