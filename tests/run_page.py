@@ -130,7 +130,7 @@ def commands(text: str) -> list[list[str]]:
 
 def shrink_calls() -> None:
     """`facenas.search` and `study` of a shipped preset, and `train`, small as on the command line."""
-    from test_configs import scaled, scaled_study
+    from test_configs import FEW_OWN, scaled, scaled_study
 
     import facenas
     from facenas import api
@@ -146,8 +146,9 @@ def shrink_calls() -> None:
                 given.setdefault("data", FACES)
         return search(preset, **{"executor": "serial", **given})
 
-    def small_train(target, **given):
-        return train(target, **{**given, "epochs": 1})
+    def small_train(target=None, **given):
+        few = {} if target else {"settings": FEW_OWN}
+        return train(target, **{**few, **given, "epochs": 1})
 
     def small_study(name, **given):
         return study(name, **{"executor": "serial", "settings": scaled_study(name), **given})
