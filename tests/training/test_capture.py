@@ -20,6 +20,7 @@ from facenas.models.heads import HEADS
 from facenas.spaces import SPACES, ImageFacts, IRArchitecture
 from facenas.training import trainer as training
 from facenas.training.capture import WARM_UP, CapturedSteps, HostOperations
+from facenas.training.depth import depths_of
 from facenas.training.recipes import FaceRecipe, Recipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
@@ -103,19 +104,24 @@ def test_a_resumed_training_is_captured_anew_and_goes_on(card, digits, tmp_path)
     assert moved.optimizer.param_groups[0]["capturable"] is False
 
 
-def test_rates_of_each_batch_reach_a_replay(card, digits):
-    """By a tensor that stays where it is; on a CPU a number of the same value gives the same losses."""
+@pytest.mark.parametrize("tuned", [{}, {"layer_decay": 0.5, "freeze": "stem"}], ids=["usual", "by depth"])
+def test_rates_of_each_batch_reach_a_replay(card, digits, tuned):
+    """By tensors that stay where they are; on a CPU numbers of the same values give the same losses."""
     context = context_of("plain", card, digits)
-    changes = {"schedule": "triangular", "nesterov": True}
-    recipe = RECIPE.model_copy(update=changes)
-    captured = Trainer(build_task(context), recipe, WARM_UP + 1, card)
-    usual = Trainer(build_task(replace(context, device=pick_device())), recipe, WARM_UP + 1, pick_device())
+    recipe = RECIPE.model_copy(update={"schedule": "triangular", "nesterov": True, **tuned})
+
+    def trainer(context):
+        task = build_task(context)
+        depths = depths_of(task, context.arch, GREY.image_size, recipe)
+        return Trainer(task, recipe, WARM_UP + 1, context.device, depths=depths)
+
+    captured, usual = trainer(context), trainer(replace(context, device=pick_device()))
+    groups = captured.optimizer.param_groups
     places, rates = set(), []
 
     def noted(*batch):
-        (group,) = captured.optimizer.param_groups
-        places.add(group["lr"].data_ptr())
-        rates.append(group["lr"].clone())
+        places.update(group["lr"].data_ptr() for group in groups)
+        rates.append(groups[0]["lr"].clone())
         Trainer.step(captured, *batch)
 
     captured.step = noted
@@ -123,7 +129,7 @@ def test_rates_of_each_batch_reach_a_replay(card, digits):
         found = captured.run_epoch(epoch)["train_loss"]
         assert usual.run_epoch(epoch)["train_loss"] == pytest.approx(found, rel=1e-3)
     assert captured.steps.graphs == 2
-    assert len(places) == 1
+    assert (len(places), len(groups) > 1) == (len(groups), bool(tuned))
     assert len(torch.stack(rates).unique()) == len(rates)
 
 

@@ -20,10 +20,11 @@ def test_keys_are_those_of_the_recorded_searches():
         assert fingerprint(Recipe().deciding(final)) == IMAGES
 
 
-def test_holding_nothing_out_decides_the_final_training_alone():
-    usual, whole = FaceRecipe(), FaceRecipe(hold_out=False)
-    assert whole.deciding() == usual.deciding()
-    assert whole.deciding(final=True) == usual.deciding(final=True) | {"hold_out": False}
+@pytest.mark.parametrize("of_final", [{"hold_out": False}, {"layer_decay": 0.7}, {"freeze": "body"}])
+def test_what_no_candidate_reads_decides_the_final_training_alone(of_final):
+    usual, other = FaceRecipe(), FaceRecipe(**of_final)
+    assert other.deciding() == usual.deciding()
+    assert other.deciding(final=True) == usual.deciding(final=True) | of_final
 
 
 @pytest.mark.parametrize(
