@@ -25,7 +25,7 @@ from facenas.data.faces.store import FaceStore, is_store, open_store
 from facenas.data.images import image_names, open_files
 from facenas.errors import UserError
 from facenas.evaluation import label_errors as errors
-from facenas.evaluation.benches.images import Images, StoreImages, file_images
+from facenas.evaluation.benches.images import Images, file_images
 from facenas.evaluation.embedders import Embedder, embedder_of
 from facenas.evaluation.embedders.cache import extract
 from facenas.evaluation.metrics.checks import check_embeddings, unit_rows
@@ -197,7 +197,7 @@ def open_people(path: Path) -> People:
 
 def _people_of(store: FaceStore) -> People:
     labels, names = store.labels.astype(np.int64), [store.names[i] for i in range(store.identities)]
-    return People(store.path, StoreImages(store), labels, names, _StoreNames(store))
+    return People(store.path, store, labels, names, _StoreNames(store))
 
 
 class _StoreNames(Sequence[str]):
@@ -244,7 +244,7 @@ class _Check:
             yield (
                 "the network hardly tells these people apart: the median cosine of images to their own "
                 f"identity is {limits.genuine or 0:.2f}, and strangers reach "
-                f"{max(limits.nearest, limits.unlike):.2f}; check it and its input options"
+                f"{min(1.0, max(limits.nearest, limits.unlike)):.2f}; check it and its input options"
             )
 
     def duplicates(self) -> Iterator[Finding]:

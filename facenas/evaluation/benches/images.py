@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from facenas.data.faces.store import SIDE, FaceStore, decode_jpeg
+from facenas.data.faces.store import SIDE, decode_jpeg
 from facenas.data.images import Files, is_turned, open_image, reason_of, to_pixels, upright_size
 from facenas.errors import UserError
 
@@ -76,21 +76,6 @@ class EncodedImages:
         elif not reason.startswith(("it is ", "it has ")):
             reason = f"it is damaged ({reason})"
         return f"{self.where}: {name}: {reason}"
-
-
-class StoreImages:
-    """All images of a store, as `Images`."""
-
-    def __init__(self, store: FaceStore) -> None:
-        self.store = store
-        self.fingerprint = hashlib.sha256(f"store {store.fingerprint}".encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """See `Images`."""
-        return self.store.read(numbers)
 
 
 def file_images(files: Files, names: Sequence[str]) -> EncodedImages:

@@ -23,7 +23,7 @@ from facenas.data.faces.store import is_store, open_store
 from facenas.data.images import image_names, open_files
 from facenas.errors import UserError
 from facenas.evaluation.benches import PROTOCOLS, Bench, Extract, Protocol
-from facenas.evaluation.benches.images import EncodedImages, Images, StoreImages, file_images
+from facenas.evaluation.benches.images import EncodedImages, Images, file_images
 from facenas.evaluation.benches.pairs import listed_images, mistake
 from facenas.evaluation.benches.people_tables import ListedPair, Table, read_own_pairs, read_table
 from facenas.evaluation.benches.result import Calibrated, GroupTable, PeopleResult, QualityColumn
@@ -197,7 +197,7 @@ class PeopleProtocol(Protocol):
         images: Images
         if is_store(data):
             store = open_store(data)
-            images, identities = StoreImages(store), [store.names[label] for label in store.labels.tolist()]
+            images, identities = store, [store.names[label] for label in store.labels.tolist()]
             names = [f"{identity}/{number}" for number, identity in enumerate(identities)]
         else:
             files = open_files(data)
