@@ -36,6 +36,8 @@ def write_atomically(
     Raises SearchStoppedError, with `remedy`, when it cannot be written, UserError when the place is at fault
     (`is_place`); then `path` is as it was.
     """
+    if path.exists() and not path.is_file():  # renaming would put a file in place of /dev/null
+        raise UserError(f"{path}: is no file that could be replaced; {_OTHER_PLACE}")
     temporary = temporary_for(path)
     try:
         write(temporary)

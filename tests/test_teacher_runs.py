@@ -44,10 +44,15 @@ def test_a_network_is_trained_by_its_teacher_and_refuses_another(facenas, teache
     saved = torch.load(run / "checkpoints" / "model.pt", weights_only=True)
     assert saved["model"].keys() == ARCH.build(0).state_dict().keys()
     (run / "train.json").unlink()
-    shutil.rmtree(teacher)
+    moved = shutil.move(teacher, tmp_path / "elsewhere") / Path(FILE).relative_to(teacher.name)
     write_teacher(teacher, seed=2)
     done = facenas("train", "taught", "--epochs", "1")
     assert (done.returncode, "the teacher has changed since run taught began" in done.stderr) == (2, True)
+    wrong = Path(shutil.copytree(teacher, tmp_path / "wrong")) / "checkpoints" / "model.pt"
+    for place, code in ((wrong, 2), (moved, 0)):
+        done = facenas("resume", "taught", "--set", f"recipe.distill.teacher={place}")
+        assert done.returncode == code, done.stderr
+    assert facenas("train", "taught", "--epochs", "1").returncode == 0
 
 
 def test_a_search_by_agreement_knows_the_teacher_wherever_it_lies(facenas, teacher, faces, tmp_path):

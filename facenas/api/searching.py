@@ -55,7 +55,7 @@ class SearchResult:
 
     run: Path
     architecture: Architecture | None
-    accuracy: float
+    accuracy: float | None
     parameters: int | None
     macs: int | None
     trials: int
@@ -247,6 +247,8 @@ def search_run(run: Run, stop: StopRule, reuse: list[OtherRun], given: Sequence[
             run.study or run.name,
             run.called,
         )
+    elif "trials" not in found:
+        log.warning("%s: trains a given network; `facenas train %s` goes on", run.name, run.called)
     elif "tau" in found and (warning := rank_warning(found["tau"])):
         log.warning("%s", warning)
     return result
@@ -257,10 +259,10 @@ def _search_result(run: Run, found: dict[str, Any]) -> SearchResult:
         return SearchResult(
             run=run.folder,
             architecture=None if found["architecture"] is None else from_json(found["architecture"]),
-            accuracy=found["accuracy"],
+            accuracy=found.get("accuracy"),
             parameters=found.get("parameters"),
             macs=found.get("macs"),
-            trials=found["trials"],
+            trials=found.get("trials", 0),
             front=tuple(found.get("front", ())),
             finished=run.best() is not None,
             report=write_report(run),

@@ -49,6 +49,8 @@ def extend(run: Run, config: RunConfig, command: str) -> Run:
         return run
     if "latency" in changes:
         raise UserError(f"{run.name}: keeps the table of latencies it began with; start a new run with another")
+    if "recipe.distill.teacher" in changes:  # the same, elsewhere
+        replace(run, config=config).check_teacher()
     lines = read_journal(run.folder / "trials.jsonl")
     known = lines or read_early_results(run.folder)
     if known and changes.get("search.inherit", [1])[0] is None:
@@ -242,7 +244,8 @@ def _refused(run: Run, number: int, line: dict[str, Any], what: str) -> UserErro
     )
 
 
-_WITHOUT_EFFECT = ("execution.", "callbacks")  # on results
+# On results: a teacher that lies elsewhere is known by its fingerprint.
+_WITHOUT_EFFECT = ("execution.", "callbacks", "recipe.distill.teacher")
 
 
 def _check_extensible(run: Run, lines: list[dict[str, Any]]) -> None:

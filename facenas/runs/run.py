@@ -111,7 +111,12 @@ class Run:
         return {"teacher": self.about["teacher"]} if "teacher" in self.about else {}
 
     def find_teacher(self) -> Teacher | None:
-        """The teacher, with its embeddings of the images made; None without one.
+        """The teacher, with its embeddings of the images made; None without one. Raises as `check_teacher`."""
+        found = self.check_teacher()
+        return found and found.keep(self.open_data())
+
+    def check_teacher(self) -> Teacher | None:
+        """The teacher; None without one.
 
         Raises UserError when it is missing, or not the one that the run began with.
         """
@@ -126,12 +131,14 @@ class Run:
                 "recipe.distill.teacher where it lies now"
             )
         found = find_teacher(distill)
-        if found.facts != self.about.get("teacher"):
+        if "teacher" not in self.about:
+            raise UserError(f"{self.name}: began without a teacher; start a new run with one")
+        if found.facts != self.about["teacher"]:
             raise UserError(
                 f"{distill.teacher}: the teacher has changed since run {self.name} began; restore it, or start "
                 "a new run"
             )
-        return found.keep(self.open_data())
+        return found
 
     def best(self) -> dict[str, Any] | None:
         """What the search found, or None while it has not ended."""

@@ -119,8 +119,9 @@ class FaceTask:
         self._targets: Targets | None = None
         self._distillation: Distillation | None = None
         if teacher := context.teacher:
+            assert recipe.distill, "the recipe names its teacher"
             self._targets = Targets(teacher, store, self._looked_at, self.device)
-            self._distillation = Distillation(teacher.settings, arch.embedding, teacher.size, self.seed)
+            self._distillation = Distillation(recipe.distill, arch.embedding, teacher.size, self.seed)
             self.device.place(self._distillation)
         self.capturable = self._targets is None or self._targets.capturable
         self.restart(context.model or arch.build(self.seed), self.seed)

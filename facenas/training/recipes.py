@@ -201,6 +201,8 @@ def check_protocol(recipe: Recipe | FaceRecipe, protocol: Mapping[str, Iterable[
     for name in protocol:
         if name in _OF_FINAL:
             raise UserError(f"protocol: {name} is of the full training alone: no candidate tells its worth")
+        if name.startswith("distill.") and name != "distill.weight":
+            raise UserError(f"protocol: {name} is one for all candidates; distill.weight alone may vary")
         group, last = _place(recipe, recipe.model_dump(mode="json"), name)
         if not isinstance(group[last], int | float):
             raise UserError(f"protocol: {name} is {group[last]!r} in the recipe; make it a number there first")

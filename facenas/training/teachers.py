@@ -104,7 +104,7 @@ def find_teacher(settings: Distill, tell: bool = False) -> Teacher:
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256")
     taken = [opened.facts.get(name) for name in ("color", "mean", "std", "output")]
-    digest.update(repr(taken).encode())
+    digest.update(repr([*taken, *filter(None, [_options(settings).prefix])]).encode())
     return Teacher(settings, file.absolute(), digest.hexdigest(), opened.size)
 
 

@@ -274,7 +274,8 @@ def test_a_batch_in_parts_has_the_loss_of_the_batch(faces, teacher, kind):
         losses.append(float(trainer.learn(inputs, labels)[0]))
         gradients.append(torch.cat([p.grad.flatten() for p in task.network.parameters()]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
+    apart = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
+    assert apart < 1e-3  # single numbers are sums that nearly cancel out
 
 
 def test_online_the_teacher_sees_what_the_network_sees(faces, teacher, tmp_path):

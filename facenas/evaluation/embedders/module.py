@@ -82,9 +82,11 @@ def open_trained(
     name, gpu = path.name if path else arch.kind, place.type != "cpu"
     precision = "bfloat16" if device.bf16 else "float32"
     found = digest_of(trained) if content is None else content
+    # One file may hold several networks. Without a prefix the key is what it was before there were any.
+    chosen_of = (options.prefix,) if options.prefix else ()
     return Embedder(
         name=name,
-        fingerprint=fingerprint(found, chosen.identity, color, precision),
+        fingerprint=fingerprint(found, chosen.identity, color, precision, *chosen_of),
         size=arch.embedding,
         facts={
             "format": trained.format,
