@@ -34,6 +34,7 @@ def export(
     input_color: Annotated[str | None, typer.Option(help="Of an .onnx that does not say: rgb or bgr.")] = None,
     mean: Annotated[str | None, typer.Option(help="And what is subtracted from pixels of 0..255.")] = None,
     std: Annotated[str | None, typer.Option(help="And what they are then divided by.")] = None,
+    embedding: Annotated[str | None, typer.Option(help="And the output to keep, if there are several.")] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -45,7 +46,7 @@ def export(
             raise UserError("--int8: add --calibrate DATA, typical crops in a store, a folder or a .zip")
         from facenas.api.loading import export_int8
 
-        options = ModelOptions(model, input_color, mean, std, runs_dir=runs_dir)
+        options = ModelOptions(model, input_color, mean, std, embedding, runs_dir=runs_dir)
         told = export_int8(
             options.path(),
             calibrate,
@@ -59,7 +60,7 @@ def export(
         show(told, as_json)
         return
     given: dict[str, object] = {"--calibrate": calibrate, "--pairs": pairs, "--pairs-data": pairs_data}
-    given |= {"--input-color": input_color, "--mean": mean, "--std": std}
+    given |= {"--input-color": input_color, "--mean": mean, "--std": std, "--embedding": embedding}
     for option, value in given.items():
         if value is not None:
             raise UserError(f"{option}: is of an export in int8; add --int8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,19 +32,31 @@ class Int8Rows(NamedTuple):
         """(m, stop - start) cosines of int8 probes (m, E) to rows start..stop-1, each times a factor of its
         probe's.
 
-        torch's product of int8 matrices is oneDNN's, with sums in int32; numpy has none. Where torch has no
-        oneDNN it would be a plain loop, so the rows are multiplied as floats, at float's speed.
+        torch's product of int8 matrices is oneDNN's, with sums in int32; numpy has none. Where it would be
+        wrong or slow (`_exact`), the rows are multiplied as floats, at float's speed.
         """
         import torch
 
         rows, steps = torch.from_numpy(self.values[start:stop]), torch.from_numpy(self.steps[start:stop])
         asked = torch.from_numpy(probes)
-        if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-            sums = torch._int_mm(asked, rows.t())
-        else:
-            sums = asked.float() @ rows.float().t()
+        sums = torch._int_mm(asked, rows.t()) if _exact() else asked.float() @ rows.float().t()
         found: Floats = (sums * steps).numpy()
         return found
+
+
+@cache
+def _exact() -> bool:
+    """Whether torch's product of int8 matrices is oneDNN's, and right, on this processor.
+
+    Without oneDNN it is a plain loop. On x86 without VNNI, oneDNN adds two products in 16 bits, which overflow:
+    (127 + 128) * 127 * 2 > 32,767. As floats, sums up to 2^24 are exact: 1,040 numbers of a row.
+    """
+    import torch
+
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    rows = torch.full((2, 64), _MOST, dtype=torch.int8)
+    return bool((torch._int_mm(rows, rows.t()) == 64 * _MOST**2).all())
 
 
 def int8_rows(rows: Floats) -> Int8Rows:

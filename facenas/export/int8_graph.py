@@ -31,10 +31,16 @@ _OPSET = 13  # the first in which a scale may be one of each channel
 _LEAST_PEAK = 1e-3  # of the largest of a tensor's channels: a dead channel must not get an endless scale
 
 
-def prepare(model: ModelProto) -> ModelProto:
-    """A copy in opset 13 or later, weights as initializers, a name at every node, BatchNorms folded."""
+def prepare(model: ModelProto, output: str | None = None) -> ModelProto:
+    """A copy in opset 13 or later, weights as initializers, a name at every node, BatchNorms folded.
+
+    output: the one that is kept, with what it is computed from, so that nobody needs to name it again; None:
+    all.
+    """
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=1)
     made = copy.deepcopy(model) if opset >= _OPSET else onnx.version_converter.convert_version(model, _OPSET)
+    if output is not None:
+        _keep_output(made, output)
     values = constants(made)
     _set_nodes(made, [node for node in made.graph.node if node.output[0] not in values])
     given = Counter(node.name for node in made.graph.node)
@@ -46,6 +52,18 @@ def prepare(model: ModelProto) -> ModelProto:
     del made.graph.input[:]
     made.graph.input.extend(entries)
     return made
+
+
+def _keep_output(model: ModelProto, name: str) -> None:
+    kept = [output for output in model.graph.output if output.name == name]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    needed, nodes = {name}, []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            nodes.append(node)
+    _set_nodes(model, nodes[::-1])
 
 
 def _fold_batch_norms(model: ModelProto, values: Constants) -> None:

@@ -1,7 +1,10 @@
 """Galleries: exact search against sorting everything, files whole or refused."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -310,6 +313,24 @@ def test_a_gallery_in_int8_finds_the_same_people(tmp_path):
     by_hand = np.einsum("mke,me->mk", dequantised[numbers], probes)
     np.testing.assert_allclose(scores, by_hand, atol=1e-6)
     assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_sums_of_int8_are_right_on_processors_without_instructions_for_them():
+    """Without VNNI oneDNN's overflow; it reads the variable when it is first used."""
+    code = (
+        "import numpy as np\n"
+        "from facenas.evaluation.int8_rows import Int8Rows\n"
+        "a, b = np.random.default_rng(0).integers(-127, 128, (2, 64, 512)).astype(np.int8)\n"
+        "found = Int8Rows(b, np.ones(64, np.float32)).scores(a, 0, 64)\n"
+        "assert (found == a.astype(np.int64) @ b.T.astype(np.int64)).all()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_int8_gallery_is_a_quarter_and_opens_as_any(tmp_path):

@@ -14,10 +14,10 @@ from PIL import Image
 
 import facenas
 from facenas.errors import SearchStoppedError, UserError
-from facenas.evaluation.embedders import open_embedder
+from facenas.evaluation.embedders import InputOptions, open_embedder
 from facenas.export import int8_graph
 from facenas.export.calibration import Histogram
-from facenas.export.int8 import cosines
+from facenas.export.int8 import Accuracy, _Found, cosines
 
 
 def crops(folder: Path, count: int) -> Path:
@@ -160,6 +160,58 @@ def test_a_tolerance_that_is_missed_is_told_with_figures_and_nothing_is_written(
         r"loses more in int8 .* of 0\.0001 points \(cosine 0\.\d{4}, the least 0\.\d{4}\).*no file was written"
     )
     refused(made, tmp_path / "new" / "a.onnx", SearchStoppedError, match, tolerance=0.0001)
+
+
+def test_the_model_itself_is_not_written_over(made, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    model, link = mobile(folder / "net.onnx"), tmp_path / "link.onnx"
+    link.symlink_to(model)
+    content = model.read_bytes()
+    for out in (model, link, folder / ".." / "own" / "net.onnx"):
+        with pytest.raises(UserError, match=r"is the model itself.*give another out"):
+            facenas.export_int8(model, made[1], out, tolerance=0.5)
+    assert model.read_bytes() == content
+
+
+def with_length(source: Path, path: Path, second: bool) -> Path:
+    """The network with a unit vector and its length as outputs, as AdaFace's; second: and another vector."""
+    model = onnx.load(source)
+    graph = model.graph
+    graph.node.append(helper.make_node("ReduceL2", ["y"], ["length"], axes=[1], keepdims=1))
+    graph.node.append(helper.make_node("Div", ["y", "length"], ["unit"]))
+    graph.node.append(helper.make_node("Neg", ["y"], ["other"]))
+    del graph.output[:]
+    for name, size in (("unit", 8), ("length", 1), ("other", 8))[: 3 if second else 2]:
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]))
+    onnx.save(model, path)
+    return path
+
+
+def test_a_network_with_several_outputs(made, tmp_path):
+    two = with_length(mobile(tmp_path / "a.onnx", 1), tmp_path / "two.onnx", second=False)
+    told = facenas.export_int8(two, made[1], tmp_path / "two8.onnx", tolerance=1)
+    images = np.stack([np.asarray(Image.open(path)) for path in sorted(made[1].rglob("*.png"))[:4]])
+    before, after = open_embedder(two)(images), open_embedder(told["file"])(images)
+    assert cosines(before, after).min() > 0.95
+    np.testing.assert_allclose(np.linalg.norm(after, axis=1), np.linalg.norm(before, axis=1), rtol=0.1)
+
+    three = with_length(tmp_path / "a.onnx", tmp_path / "three.onnx", second=True)
+    with pytest.raises(UserError, match=r"three.onnx: has the outputs .*name the embedding"):
+        facenas.export_int8(three, made[1], tmp_path / "no.onnx", tolerance=1)
+    told = facenas.export_int8(
+        three, made[1], tmp_path / "b.onnx", tolerance=1, input=InputOptions(embedding="unit")
+    )
+    graph = onnx.load(told["file"]).graph
+    assert [output.name for output in graph.output] == ["unit"]
+    assert "Neg" not in {node.op_type for node in graph.node}
+    assert cosines(before, open_embedder(told["file"])(images)).min() > 0.95
+
+
+def test_a_loss_of_exactly_the_tolerance_is_no_more_than_it():
+    for right in range(6, 6001):
+        found = _Found(None, 1, 1, Accuracy((right - 6) / 6000, 0, 6000))
+        assert found.lost(Accuracy(right / 6000, 0, 6000)) == 0.1
 
 
 def test_faults_of_images_and_files(made, tmp_path):
