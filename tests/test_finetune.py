@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import ROOT
 
 import facenas
 from facenas.spaces import IRArchitecture
@@ -61,6 +62,7 @@ def test_the_short_command_tells_what_is_gained_and_forgotten(runs, own, lfw, ca
         f"before the first epoch: held-out people {before['verification']:.2f} %",
         f"held-out people: {before['verification']:.2f} % before, {done.verification:.2f} % after",
         "lfw accuracy: 100.00 % before, 100.00 % after",
+        "the best epoch was chosen on these people",
     ):
         assert sentence in caplog.text
     page = re.sub(r"<[^>]+>", "", done.report.read_text())
@@ -105,7 +107,8 @@ def test_a_frozen_body_keeps_the_weights_of_a_file(runs, own, tmp_path):
             {"bench": "lfw", "bench_data": "lfw"},
             "bench lfw: tells what a trained network of faces forgets",
         ),
-        (None, {"weights": "old", "bench": "lfw", "bench_data": "no.zip"}, "no.zip: there is no such file"),
+        (None, {"weights": "old", "bench": "lfw", "bench_data": "no.zip"}, "no.zip: does not exist"),
+        (None, {"weights": "old", "bench": "lfw", "bench_data": ROOT / "docs"}, "docs: "),
         (None, {"weights": "old", "bench": "wfl", "bench_data": "no.zip"}, "bench wfl: is unknown"),
         (
             None,

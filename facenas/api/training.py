@@ -6,11 +6,11 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from facenas.api.folders import new_run, open_named, python_call, run_place, stoppable, write_report
 from facenas.api.searching import SearchResult
@@ -201,8 +201,16 @@ def _bench(name: str | Path | None, data: str | Path | None) -> dict[str, str] |
     return None if name is None else {"name": str(name), "data": str(data)}
 
 
+class _OpenedError(Exception):
+    """The bench has found its files."""
+
+
+def _opened_only(*_: Any, **__: Any) -> NoReturn:
+    raise _OpenedError
+
+
 def _check_bench(config: RunConfig, weights: Path | None) -> None:
-    """Before a run is made: its files are read when the training begins."""
+    """Opens it before a run is made, which could not begin without its files."""
     from facenas.evaluation.benches import find_bench
 
     if config.bench is None:
@@ -212,10 +220,8 @@ def _check_bench(config: RunConfig, weights: Path | None) -> None:
         raise UserError(
             f"bench {bench.name}: tells what a trained network of faces forgets; begin with one (weights)"
         )
-    if not config.bench.data.exists():
-        raise UserError(
-            f"{config.bench.data}: there is no such file or folder; the bench {bench.name} needs it"
-        )
+    with suppress(_OpenedError):
+        bench.measure(config.bench.data, _opened_only)
 
 
 def _picked(run: Run, best: dict[str, Any], pick: int) -> dict[str, Any]:

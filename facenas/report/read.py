@@ -209,9 +209,13 @@ class Verification(Record):
 
 
 class Measured(Record):
-    """What fine-tuning changes, in percent: verification of held-out people, an old bench by its `measure`."""
+    """What fine-tuning changes, in percent: verification of held-out people, an old bench by its `measure`.
+
+    chosen: whether the best epoch is chosen on these people.
+    """
 
     verification: float | None = None
+    chosen: bool = False
     bench: float | None = None
     measure: str = ""
 

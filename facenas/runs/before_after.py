@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from facenas.errors import UserError
 from facenas.evaluation import evaluate
 from facenas.evaluation.benches.result import BenchResult
 from facenas.evaluation.network import Network
@@ -36,9 +37,15 @@ def tell_after(run: Run, arch: Architecture, task: Task, tested: dict[str, Any])
     if not path.exists():
         return {}
     before = read_json(path)
-    after = _measured(run, arch, task, tested)
+    try:
+        after = _measured(run, arch, task, tested)
+    except UserError as error:  # a trained network is kept, whatever became of the bench's files
+        log.warning("%s; what was forgotten is not told", error)
+        return {"before": before}
     for name, value in _told(run, after).items():
         log.info("%s: %.2f %% before, %.2f %% after", name, _told(run, before)[name], value)
+    if after["chosen"]:
+        log.info("the best epoch was chosen on these people; data.test_fraction holds out others")
     return {"before": before, "after": after}
 
 
@@ -50,8 +57,12 @@ def _told(run: Run, found: dict[str, Any]) -> dict[str, float]:
 
 
 def _measured(run: Run, arch: Architecture, task: Task, tested: dict[str, Any]) -> dict[str, Any]:
-    """Percent: of held-out people, if there are any, and the bench's first measure, if there is one."""
-    found = {"verification": (tested.get("verification") or {}).get("accuracy")}
+    """Percent: of held-out people, if there are any, and the bench's first measure, if there is one.
+
+    chosen: whether the best epoch is chosen on these people, which flatters what is measured afterwards.
+    """
+    pairs = tested.get("verification") or {}
+    found = {"verification": pairs.get("accuracy"), "chosen": pairs.get("identities") == "validation"}
     if run.config.bench is None:
         return found
     trained = TrainedNetwork(arch, task.model, _HALF, _HALF)
