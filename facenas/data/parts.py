@@ -214,6 +214,12 @@ def people(names: Iterable[str], root: Path) -> list[Name]:
     return found
 
 
+def identities(names: Sequence[str], root: Path) -> dict[str, str]:
+    """Whose each image is, by `people`, in the order of `names`; without those that lie in nobody's folder."""
+    below = {name: parts for parts, name in people(names, root)}
+    return {name: class_name(below[name][0]) for name in names if len(below[name]) > 1}
+
+
 def refuse_parts(root: Path, folders: Iterable[str]) -> None:
     """Raises UserError when folders are parts of a set: train and test would be taken for two people."""
     found = parts_among(sorted(folders))

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from facenas.data.faces.drops import COLUMNS, DROP, KEEP, image_name
 from facenas.data.faces.store import FaceStore, is_store, open_store
 from facenas.data.images import image_names, open_files
+from facenas.data.parts import identities
 from facenas.errors import UserError
 from facenas.evaluation import label_errors as errors
 from facenas.evaluation.benches.images import Images, file_images
@@ -188,10 +189,11 @@ def open_people(path: Path) -> People:
     if is_store(path):
         return _people_of(open_store(path))
     files = open_files(path)
-    names = [name for name in image_names(files) if "/" in name]
-    if not names:
+    whose = identities(image_names(files), path)
+    if not whose:
         raise UserError(f"{path}: has no images of <identity>/<image>; sort them so, or give a store")
-    who, labels = np.unique([name.split("/")[-2] for name in names], return_inverse=True)
+    names = list(whose)
+    who, labels = np.unique(list(whose.values()), return_inverse=True)
     return People(path, file_images(files, names), labels.astype(np.int64), who.tolist(), names)
 
 

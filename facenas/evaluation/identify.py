@@ -18,7 +18,7 @@ from facenas.data.faces.align import upright_crops
 from facenas.data.faces.detection import Detector, find_detector, sha256_of
 from facenas.data.faces.store import SIDE, decode_jpeg, is_face_jpeg
 from facenas.data.images import Pixels, decode_image, find_images, is_turned, reason_of
-from facenas.data.parts import class_name, people
+from facenas.data.parts import identities
 from facenas.errors import UserError
 from facenas.evaluation.benches.images import EncodedImages
 from facenas.evaluation.embedders import embedder_of
@@ -280,8 +280,8 @@ def _threshold(given: Threshold | float | None) -> Threshold:
 
 def _people(folder: Path, names: tuple[str, ...]) -> list[str]:
     """Whose each image is: the folder at the top, or below the folders that everything lies in."""
-    parts = {name: part for part, name in people(names, folder)}
+    found = identities(names, folder)
     for name in names:
-        if len(parts[name]) < 2:
+        if name not in found:
             raise UserError(f"{folder}: {name} lies in no person's folder; sort the images as <person>/<image>")
-    return [class_name(parts[name][0]) for name in names]
+    return list(found.values())

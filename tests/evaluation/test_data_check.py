@@ -19,7 +19,7 @@ from facenas.data.faces.store import decode_jpeg, encode_jpeg, open_store
 from facenas.data.faces.writer import StoreWriter
 from facenas.errors import UserError
 from facenas.evaluation import label_errors as errors
-from facenas.evaluation.data_check import check_faces, fine_pixels, pixel_correlation
+from facenas.evaluation.data_check import check_faces, fine_pixels, open_people, pixel_correlation
 
 PEOPLE, EACH, SIZE = 300, 8, 64
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -186,6 +186,18 @@ def test_overlap_with_a_folder_and_a_store(planted, tmp_path):
         found = check_faces(means_of_cells, planted, overlap=tmp_path / other)
         assert by_kind(found) == {"shared_image": [14], "shared_person": [10, 11, 12, 13, 14]}
         assert {one.with_.partition("/")[0] for one in found.findings} == {"Person_2"}
+
+
+def test_people_of_the_other_set_are_folders_at_the_top(tmp_path):
+    for name in ("ann/1.png", "ann/old/2.png", "Jose\u0301/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), face(0, 0))
+    found = open_people(tmp_path)
+    assert (found.names, found.labels.tolist()) == (["Jos\u00e9", "ann"], [0, 1, 1])
+    (tmp_path / "bob" / "old").mkdir(parents=True)
+    (tmp_path / "ann" / "old" / "2.png").rename(tmp_path / "bob" / "old" / "2.png")
+    with pytest.raises(UserError, match="bob/ holds no image itself but the folder"):
+        open_people(tmp_path)
 
 
 def test_one_photograph_whatever_was_done_to_it():

@@ -153,12 +153,90 @@ def test_people_of_a_list_without_folders(tmp_path):
     assert (found.identities, found.same.tolist()) == (["ann", "ann", "bob"], [True, False])
 
 
+def listed_people(folder, text):
+    """Names of images by the person that a list of pairs puts them to, in order, and warnings."""
+    (folder / "list.csv").write_text(text, encoding="utf-8")
+    names = sorted({cell for line in text.split() for cell in line.split(",") if cell.endswith(".png")})
+    write(folder / "crops", {name: encoded(face(0), "png") for name in names})
+    found = find_bench("pairs", pairs=folder / "list.csv").protocol.read(folder)
+    told: dict[int, str] = {}
+    for name, person in zip(found.names, found.people.tolist(), strict=True):
+        told[person] = f"{told.get(person, '')} {name}".strip()
+    return list(told.values()), found
+
+
+FLAT = "crops/a1.png,crops/a2.png,1\ncrops/b1.png,crops/b2.png,1\ncrops/a1.png,crops/b1.png,0\n"
+FACING = "enrol/a.png,probe/a.png,1\nenrol/b.png,probe/b.png,1\nenrol/a.png,probe/b.png,0\n"
+BLANK = "crops/1.png,crops/2.png,0,ann,bob\ncrops/2.png,crops/3.png,0,bob,\ncrops/3.png,crops/4.png,1,,\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "text", "people", "called"),
+    [
+        ("", FLAT, ["crops/a1.png crops/a2.png", "crops/b1.png crops/b2.png"], "crops/a1.png"),
+        ("", FACING, ["enrol/a.png probe/a.png", "enrol/b.png probe/b.png"], "enrol/a.png"),
+        (
+            ",identity1,identity2",
+            BLANK,
+            ["crops/1.png", "crops/2.png", "crops/3.png crops/4.png"],
+            "ann",
+        ),
+    ],
+)
+def test_people_who_share_folders_stay_apart(tmp_path, head, text, people, called):
+    told, found = listed_people(tmp_path, f"image1,image2,same{head}\n{text}")
+    assert (told, found.identities[0]) == (people, called)
+    assert "folders do not tell who is who" in found.warnings[0]
+
+
+def test_listed_identities_and_folders_go_together(tmp_path):
+    text = "image1,image2,same,identity1,identity2\nx/1.png,y/1.png,0,ann,\nx/2.png,z/1.png,1,,ann\n"
+    told, found = listed_people(tmp_path, text)
+    assert told == ["x/1.png x/2.png z/1.png", "y/1.png"]
+    assert (found.identities, found.warnings) == (["ann", "y", "ann", "ann"], ())
+
+
+def test_a_person_is_the_folder_at_the_top(tmp_path):
+    """Of folders below folders, nobody knows who they are."""
+    names = [
+        f"{who}/{part}{number}.png" for who in ("ann", "bob") for part in ("", "old/") for number in (1, 2)
+    ]
+    write(tmp_path / "deep", {name: encoded(face(0), "png") for name in names})
+    with pytest.raises(UserError, match="old/ lies in ann/ and in bob/"):
+        find_bench("pairs").protocol.read(tmp_path / "deep")
+    for name in ("old/1.png", "old/2.png"):
+        (tmp_path / "deep" / "bob" / name).unlink()
+    found = find_bench("pairs").protocol.read(tmp_path / "deep")
+    assert found.identities == ["ann"] * 4 + ["bob"] * 2
+
+
+def test_accents_in_two_spellings_are_one(tmp_path):
+    """On macOS, folders have an accent as a letter of its own."""
+    names = [f"{who}/{number}.png" for who in ("Jose\u0301", "Zoe") for number in (1, 2)]
+    write(tmp_path / "crops", {name: encoded(face(0), "png") for name in names})
+    (tmp_path / "groups.csv").write_text("identity,sex\nJos\u00e9,m\nZoe,f\n", encoding="utf-8")
+    (tmp_path / "quality.csv").write_text("image,sharp\nJos\u00e9/1.png,3\n", encoding="utf-8")
+    (tmp_path / "pairs.csv").write_text(
+        "image1,image2,identity1,identity2\n"
+        + f"{names[0]},{names[1]},Jos\u00e9,Jose\u0301\n{names[1]},{names[2]},Jos\u00e9,Zoe\n",
+        encoding="utf-8",
+    )
+    for pairs in (None, tmp_path / "pairs.csv"):
+        tables = {"groups": tmp_path / "groups.csv", "quality": tmp_path / "quality.csv"}
+        found = find_bench("pairs", pairs=pairs, **tables).protocol.read(tmp_path / "crops")
+        assert found.columns["sex"].tolist()[:3] == ["m", "m", "f"]
+        assert found.quality["sharp"][0] == 3
+
+
 LISTS = {
     "image1,image2,same\np00/0.png,p00/1.png,1\n": "all 1 pairs are genuine",
     "image1,image2,same\np00/0.png,p77/1.png,0\n": r"p77/1\.png is missing",
     "image1,image2,same\np00/0.png,p00/1.png,perhaps\n": "line 2 says 'perhaps' where 1 or 0",
     "image1;image2;same\np00/0.png;p00/0.png;1\n": "line 2 compares p00/0.png with itself",
     "image1,image2,same\na,b,1\nb,a,0\n": "lines 2 and 3 call b and a the same and different",
+    "image1,image2,identity1,identity2\na,b,ann,\n": "line 2 lacks an identity",
+    "image1,image2,same,identity1,identity2\na,b,0,ann,bob\na,c,1,,\nb,c,1,,\n": "line 2 calls a and b diff",
+    "image1,image2,same,identity1,identity2\na,d,0,ann,z\nb,d,0,bob,z\na,b,1,,\n": "a is ann and b is bob, but",
     "image1,image2,same\na,b\n": "line 2 has 2 cells where the first line has 3",
     "x,y\n1,2\n": "first line should name the columns image1,image2,same",
     "image1,image2,same\n": "lists no pairs",

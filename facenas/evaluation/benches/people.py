@@ -21,6 +21,7 @@ from pydantic import Field, PositiveInt
 from facenas.data.faces.splits import draw_spread_pairs
 from facenas.data.faces.store import is_store, open_store
 from facenas.data.images import image_names, open_files
+from facenas.data.parts import class_name, identities
 from facenas.errors import UserError
 from facenas.evaluation.benches import PROTOCOLS, Bench, Extract, Protocol
 from facenas.evaluation.benches.images import EncodedImages, Images, file_images
@@ -186,31 +187,30 @@ class PeopleProtocol(Protocol):
         places = [[numbers.setdefault(path, len(numbers)) for path in (row.first, row.second)] for row in rows]
         names, pairs = list(numbers), np.array(places, np.int64).reshape(-1, 2)
         same = np.array([row.same for row in rows], bool)
-        identities = _identities(Path(str(self.bench.pairs)), rows, names, pairs, same)
+        people, whose, doubt = _people(Path(str(self.bench.pairs)), rows, names, pairs, same)
         images = listed_images(open_files(data), names, Path(str(self.bench.pairs)).name)
-        people = np.unique(identities, return_inverse=True)[1].astype(np.int64)
         every = np.ones(len(pairs), bool)
-        return PeopleData(images, names, identities, people, pairs, same, every, warnings=tuple(warnings))
+        return PeopleData(images, names, whose, people, pairs, same, every, warnings=(*warnings, *doubt))
 
     def _all_images(self, data: Path) -> PeopleData:
         """All images of `<identity>/<image>`; pairs are to be drawn."""
         images: Images
         if is_store(data):
             store = open_store(data)
-            images, identities = store, [store.names[label] for label in store.labels.tolist()]
-            names = [f"{identity}/{number}" for number, identity in enumerate(identities)]
+            images, whose = store, [class_name(store.names[label]) for label in store.labels.tolist()]
+            names = [f"{identity}/{number}" for number, identity in enumerate(whose)]
         else:
             files = open_files(data)
-            names = [name for name in image_names(files) if "/" in name]
-            identities = [name.split("/")[-2] for name in names]
+            found = identities(image_names(files), data)
+            names, whose = list(found), list(found.values())
             if not names:
                 raise UserError(
                     f"{data}: has no images of <identity>/<image>; sort them so, or give a list by pairs"
                 )
             images = file_images(files, names)
-        people = np.unique(identities, return_inverse=True)[1].astype(np.int64)
+        people = np.unique(whose, return_inverse=True)[1].astype(np.int64)
         none = np.empty((0, 2), np.int64)
-        return PeopleData(images, names, identities, people, none, np.empty(0, bool), np.empty(0, bool))
+        return PeopleData(images, names, whose, people, none, np.empty(0, bool), np.empty(0, bool))
 
     def _drawn(self, found: PeopleData, data: Path) -> PeopleData:
         """With pairs over all people, and within the groups of every column."""
@@ -240,13 +240,39 @@ def _replace(found: PeopleData, **changes: Any) -> PeopleData:
     return PeopleData(**{**vars(found), **changes})
 
 
-def _identities(
-    where: Path, rows: Sequence[ListedPair], names: list[str], pairs: Indices, same: NDArray[np.bool_]
-) -> list[str]:
-    """Of every listed image: as listed, else whoever genuine pairs and folders put together.
+def _people(
+    where: Path, rows: Sequence[ListedPair], names: Sequence[str], pairs: Indices, same: NDArray[np.bool_]
+) -> tuple[Indices, list[str], list[str]]:
+    """(n,) whose each listed image is, what that person is called, and warnings.
 
-    Folders count only where no pair of two people lies within one. Raises UserError for contradictions.
+    One person's are images that identities, pairs of one person and folders put together. Folders do not count
+    where that would make two people one. Raises UserError for contradictions.
     """
+    who = _listed_identities(where, rows, names)
+    folders = [class_name(name.rpartition("/")[0]) for name in names]
+    links = np.concatenate([pairs[same], _alike(who)])
+    found, warnings = _joined(len(names), np.concatenate([links, _alike(folders)])), []
+    if _contradiction(found, rows, pairs[~same], names, who):
+        found, folders = _joined(len(names), links), [""] * len(names)
+        if fault := _contradiction(found, rows, pairs[~same], names, who):
+            raise UserError(f"{where}: {fault}")
+        if not all(who):
+            warnings.append(
+                f"{where}: folders do not tell who is who; without identity1 and identity2, images of one "
+                "person that no pair joins count as several people, and intervals are too narrow"
+            )
+    called: dict[int, str] = {}
+    for labels in (who, folders, [class_name(name) for name in names]):
+        for label, person in zip(labels, found.tolist(), strict=True):
+            if label:
+                called.setdefault(person, label)
+    order = {person: place for place, person in enumerate(sorted(called, key=lambda one: (called[one], one)))}
+    people = np.array([order[person] for person in found.tolist()], np.int64)
+    return people, [called[person] for person in found.tolist()], warnings
+
+
+def _listed_identities(where: Path, rows: Sequence[ListedPair], names: Sequence[str]) -> list[str]:
+    """Of every image, "" where the list has none; raises UserError for an image of two."""
     given: dict[str, str] = {}
     for row in rows:
         for path, identity in ((row.first, row.identity1), (row.second, row.identity2)):
@@ -254,27 +280,49 @@ def _identities(
                 raise UserError(
                     f"{where}: line {row.line} says {path} is {identity}, another line {given[path]}"
                 )
-    if len(given) == len(names):
-        return [given[name] for name in names]
+    return [given.get(name, "") for name in names]
+
+
+def _alike(labels: Sequence[str]) -> Indices:
+    """(k, 2) links of each image that has a label to the first one that has the same."""
+    _, first, places = np.unique(labels, return_index=True, return_inverse=True)
+    links = np.stack([np.arange(len(labels)), first[places]], axis=1).astype(np.int64)
+    known: Indices = links[np.array(labels) != ""]
+    return known
+
+
+def _joined(images: int, links: Indices) -> Indices:
+    """(images,) numbers of the connected components."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    folders = np.unique([name.rpartition("/")[0] for name in names], return_inverse=True)[1]
-    links = [pairs[same]]
-    if not (folders[pairs[~same]][:, 0] == folders[pairs[~same]][:, 1]).any():
-        first = np.unique(folders, return_index=True)[1]
-        links.append(np.stack([np.arange(len(names)), first[folders]], axis=1))
-    ends = np.concatenate(links)
-    graph = coo_array((np.ones(len(ends)), ends.T), shape=(len(names), len(names)))
-    found = connected_components(graph, directed=False)[1]
-    wrong = np.flatnonzero((found[pairs[:, 0]] == found[pairs[:, 1]]) & ~same)
+    graph = coo_array((np.ones(len(links)), links.T), shape=(images, images))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+
+
+def _contradiction(
+    found: Indices, rows: Sequence[ListedPair], apart: Indices, names: Sequence[str], who: Sequence[str]
+) -> str:
+    """Why these people cannot be: two images of one who are listed as two, in words; "" if there are none.
+
+    apart: (k, 2) the images of the rows that are of two people, in their order.
+    """
+    wrong = np.flatnonzero(found[apart[:, 0]] == found[apart[:, 1]])
     if len(wrong):
-        row = rows[wrong[0]]
-        raise UserError(
-            f"{where}: line {row.line} calls {row.first} and {row.second} different, but other lines together "
-            "say that they are one person; correct it, or give identity1 and identity2"
+        row = [row for row in rows if not row.same][wrong[0]]
+        return (
+            f"line {row.line} calls {row.first} and {row.second} different, but other lines together say that "
+            "they are one person; correct it, or give identity1 and identity2"
         )
-    return [names[int(np.flatnonzero(found == one)[0])].rpartition("/")[0] or str(one) for one in found]
+    first: dict[int, tuple[str, str]] = {}
+    for name, identity, person in zip(names, who, found.tolist(), strict=True):
+        before = first.setdefault(person, (name, identity)) if identity else None
+        if before and before[1] != identity:
+            return (
+                f"{before[0]} is {before[1]} and {name} is {identity}, but lines without identities together "
+                "say that they are one person; correct one of them"
+            )
+    return ""
 
 
 def _by_image(table: Table, found: PeopleData, warnings: list[str]) -> dict[str, NDArray[np.str_]]:
@@ -282,7 +330,8 @@ def _by_image(table: Table, found: PeopleData, warnings: list[str]) -> dict[str,
     known = table.rows
     by_identity = not known.keys().isdisjoint(found.identities)
     located = found.images.names if isinstance(found.images, EncodedImages) else found.names
-    pairs = zip(found.names, located, strict=True)  # as the list has it, and as its file is called
+    spelled = ([class_name(name) for name in names] for names in (found.names, located))
+    pairs = zip(*spelled, strict=True)  # as the list has it, and as its file is called
     keys = found.identities if by_identity else [one if one in known else other for one, other in pairs]
     if known.keys().isdisjoint(keys):
         raise UserError(

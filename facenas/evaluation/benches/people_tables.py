@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facenas.data.parts import class_name
 from facenas.errors import UserError
 from facenas.evaluation.benches.pair_lists import open_list, plain_path, read_pair_list
 from facenas.files import read_whole
@@ -39,7 +39,7 @@ class ListedPair(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by the first cell: identities or images. columns: heads of the other cells."""
+    """Rows by the first cell, in NFC: identities or images. columns: heads of the other cells."""
 
     path: Path
     columns: tuple[str, ...]
@@ -79,7 +79,7 @@ def read_table(path: Path) -> Table:
     for line, cells in lines:
         if len(cells) != len(head):
             raise UserError(f"{path}: line {line} has {len(cells)} cells where the first line has {len(head)}")
-        key = normalize("NFC", cells[0].replace("\\", "/").removeprefix("./"))
+        key = class_name(cells[0].replace("\\", "/").removeprefix("./"))
         before = rows.setdefault(key, (line, tuple(cells[1:])))
         if before[1] != tuple(cells[1:]):
             raise UserError(f"{path}: lines {before[0]} and {line} say different things of {key}; remove one")
@@ -129,7 +129,9 @@ def _labelled(path: Path) -> list[ListedPair]:
     for line, cells in lines:
         if len(cells) != len(head):
             raise UserError(f"{path}: line {line} has {len(cells)} cells where the first line has {len(head)}")
-        one, other = (cells[place] if place is not None else "" for place in identities)
+        one, other = (class_name(cells[place]) if place is not None else "" for place in identities)
+        if same is None and not (one and other):
+            raise UserError(f"{path}: line {line} lacks an identity, so add a column same, or the identity")
         truth = _truth(cells[same]) if same is not None else one == other
         if truth is None:
             raise UserError(f"{path}: line {line} says {cells[same or 0]!r} where 1 or 0 should stand")
