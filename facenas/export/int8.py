@@ -1,7 +1,7 @@
 """A face network in int8: quantised, its costliest layers left in float, compared, timed, written or refused.
 
 The images are parted once, by a fixed seed: half of them give the ranges of activations, a quarter chooses
-among settings and layers, a quarter is only compared at the end.
+among settings and layers, a quarter is compared: once, or up to three times where too much is lost (`rounds`).
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class PairsGiven(NamedTuple):
 
     def measure(self, embedder: Embedder, keep: bool) -> Accuracy:
         """Ten-fold, images and mirror images together, as `facenas eval` does."""
+        if self.data is None and self.pairs.is_file() and self.pairs.suffix.lower() not in (".zip", ".bin"):
+            raise UserError(f"{self.pairs}: is a list of pairs; add its images with --pairs-data (pairs_data)")
         bench = find_bench("lfw") if self.data is None else Pairs(self.pairs.stem, self.pairs)
         result: Any = bench.measure(
             self.data or self.pairs, lambda images: extract(embedder, images, keep=keep)
@@ -204,7 +206,7 @@ class _Network:
     """A network that is quantised again and again, until it is near enough to itself in float.
 
     cosine: of `quantized` to it, mean over the images to choose by; in_float: the layers left so, in that
-    order.
+    order; rounds: how often more of them were sought.
     """
 
     def __init__(self, path: Path, original: Embedder, options: InputOptions, images: _Images) -> None:
@@ -213,6 +215,8 @@ class _Network:
 
         self.path, self.output, self.images = path, str(original.facts["output"]), images
         self.in_float: list[str] = []
+        self.rounds = 0
+        self._biases: dict[str, Floats] = {}
         read = read_graph(path)
         self.entry, self.takes = entry_of(path, read, open_session(path, read), options)
         self.float_bytes: int = read.ByteSize()
@@ -244,12 +248,19 @@ class _Network:
     def _run(
         self, model: ModelProto, feeds: Iterable[dict[str, NDArray[Any]]], names: Sequence[str]
     ) -> Iterator[dict[str, Floats]]:
-        """Tensors of the graph by name, a few images at a time."""
+        """Tensors of the graph by name, a few images at a time; raises UserError when one is not finite."""
         from facenas.export.int8_graph import with_outputs
 
         session = open_session(self.path, with_outputs(model, names))
         for feed in feeds:
-            yield dict(zip(names, session.run(list(names), feed), strict=True))
+            found = dict(zip(names, session.run(list(names), feed), strict=True))
+            for name, values in found.items():
+                if not np.isfinite(values).all():  # which have no range
+                    raise UserError(
+                        f"{self.path}: gives numbers that are not finite on these images (in {name}); check "
+                        "the network, and mean and std"
+                    )
+            yield found
 
     def _embed(self, model: ModelProto) -> Floats:
         rows = [found[self.output] for found in self._run(model, self._choose, [self.output])]
@@ -257,10 +268,12 @@ class _Network:
 
     def _quantized(self, in_float: Sequence[str]) -> tuple[ModelProto, float]:
         """And its mean cosine."""
-        from facenas.export.int8_graph import quantize
+        from facenas.export.int8_graph import quantize, with_biases
 
+        # A layer in float rounds no weights: nothing is to be taken off its bias.
+        biases = {name: bias for name, bias in self._biases.items() if name not in in_float}
         with _guarded(self.path):
-            made = quantize(self.model, self._ranges, in_float)
+            made = quantize(with_biases(self.model, biases), self._ranges, in_float)
         return made, float(cosines(self._expected, self._embed(made)).mean())
 
     def _choose_ranges(self, found: dict[str, Histogram]) -> None:
@@ -275,17 +288,16 @@ class _Network:
         self._least_bytes: int = self.quantized.ByteSize()
 
     def _correct_biases(self, means: dict[str, NDArray[np.float64]]) -> None:
-        from facenas.export.int8_graph import correct_biases
+        from facenas.export.int8_graph import corrected_biases
 
-        before = self.model
-        self.model = correct_biases(self.model, self.quantized, means)
+        self._biases = corrected_biases(self.model, self.quantized, means)
         quantized, cosine = self._quantized(())
         log.info("biases corrected: cosine %.4f", cosine)
         self.biases_corrected = cosine > self.cosine
         if self.biases_corrected:
             self.quantized, self.cosine = quantized, cosine
         else:
-            self.model = before
+            self._biases = {}
 
     def leave_in_float(self, wanted: float) -> None:
         """Layer by layer what gains most cosine for a byte, until `wanted` is reached or none gains any.
@@ -293,6 +305,7 @@ class _Network:
         Gains are measured one by one; afterwards, as gains shrink when others are taken, only that of the best
         is measured anew, and it is taken if it stays the best (Minoux's lazy greedy algorithm).
         """
+        self.rounds += 1
         if self.cosine >= wanted:
             return
         waiting = [(-gain, name) for name, gain in self._gains() if gain > 0]
@@ -373,6 +386,7 @@ class _Found:
             "biases_corrected": network.biases_corrected,
             "float_layers": network.in_float,
             "images_compared": len(network.images.compare),
+            "rounds": network.rounds,
             "cosine_mean": round(self.mean, 6),
             "cosine_least": round(self.least, 6),
         }

@@ -240,6 +240,8 @@ def quantize(model: ModelProto, ranges: Ranges, in_float: Collection[str] = ()) 
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 
     chosen = [node.name for node in _quantized_nodes(model, in_float)]
+    if not chosen:  # which the quantiser takes for all
+        return copy.deepcopy(model)
     found = {
         name: TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
         for name, (lowest, highest) in ranges.items()
@@ -262,17 +264,16 @@ def quantize(model: ModelProto, ranges: Ranges, in_float: Collection[str] = ()) 
     return made
 
 
-def correct_biases(
+def corrected_biases(
     model: ModelProto, quantized: ModelProto, means: Mapping[str, NDArray[np.float64]]
-) -> ModelProto:
-    """The network with b - (W' - W) E[x] in place of every bias b: what rounded weights W' add on average.
+) -> dict[str, NDArray[np.float32]]:
+    """By layer b - (W' - W) E[x], b being its bias: without what the rounded weights W' add on average.
 
     means: (channels,) E[x] of what each layer reads. Nagel et al., section 4.2; at borders of padded zeros it
     corrects a little too much.
     """
-    made = copy.deepcopy(model)
-    values, rounded = constants(made), constants(quantized)
-    for node in layers(made):
+    values, rounded, found = constants(model), constants(quantized), {}
+    for node in layers(model):
         weights = node.input[1]
         if f"{weights}_scale" not in rounded or node.op_type == "MatMul":
             continue
@@ -284,8 +285,22 @@ def correct_biases(
         read = means[node.input[0]]
         groups = _groups(node) if node.op_type == "Conv" else 1
         per_output = np.repeat(read.reshape(groups, -1), len(change) // groups, axis=0)
-        bias = _bias_name(node, values)
-        values[bias] = np.asarray(values[bias] - (change * per_output).sum(1), np.float32)
+        bias = values[node.input[2]] if len(node.input) > 2 else 0
+        found[node.name] = np.asarray(bias - (change * per_output).sum(1), np.float32)
+    return found
+
+
+def with_biases(model: ModelProto, biases: Mapping[str, NDArray[np.float32]]) -> ModelProto:
+    """A copy in which the layers of these names have these biases."""
+    made = copy.deepcopy(model)
+    values, readers = constants(made), _readers(made)
+    for node in layers(made):
+        if node.name not in biases:
+            continue
+        name = _bias_name(node, values)
+        if len(readers[name]) > 1:  # other layers keep theirs
+            name = node.input[2] = f"{node.name}/bias"
+        values[name] = biases[node.name]
     _set_constants(made, values)
     return made
 

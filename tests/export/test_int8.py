@@ -17,7 +17,7 @@ from facenas.errors import SearchStoppedError, UserError
 from facenas.evaluation.embedders import InputOptions, open_embedder
 from facenas.export import int8_graph
 from facenas.export.calibration import Histogram
-from facenas.export.int8 import Accuracy, _Found, cosines
+from facenas.export.int8 import Accuracy, _calibration_images, _Found, _Network, cosines
 
 
 def crops(folder: Path, count: int) -> Path:
@@ -138,6 +138,7 @@ def test_pairs_are_measured_and_layers_stay_in_float_where_much_is_wanted(made, 
     assert told["pairs"] == 40
     assert told["float_accuracy"] - told["accuracy"] <= 0.0003
     assert told["float_layers"], "a cosine of 0.9985 is tried first"
+    assert 1 <= told["rounds"] <= 3
     assert -1 < told["threshold_cosine"] < 1
     graph = onnx.load(told["file"]).graph
     floats = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
@@ -214,6 +215,35 @@ def test_a_loss_of_exactly_the_tolerance_is_no_more_than_it():
         assert found.lost(Accuracy(right / 6000, 0, 6000)) == 0.1
 
 
+def test_layers_left_in_float_keep_their_own_biases(made):
+    images = _calibration_images(made[1])
+    network = _Network(made[0], open_embedder(made[0]), InputOptions(), images)
+    assert network.biases_corrected
+    assert network._quantized([node.name for node in int8_graph.layers(network.model)])[1] > 1 - 1e-9
+    assert network._quantized(())[1] == network.cosine
+
+
+def test_a_bias_that_two_layers_share_is_corrected_for_each(tmp_path):
+    prepared = int8_graph.prepare(onnx.load(mobile(tmp_path / "a.onnx")))
+    one, two = int8_graph.layers(prepared)[:2]
+    two.input[2] = one.input[2]
+    biases = {one.name: np.full(8, 1, np.float32), two.name: np.full(8, 2, np.float32)}
+    given = int8_graph.with_biases(prepared, biases)
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in given.graph.initializer}
+    found = {node.name: values[node.input[2]] for node in int8_graph.layers(given)}
+    assert [found[name][0] for name in biases] == [1, 2]
+
+
+def test_a_network_whose_activations_are_not_finite(made, tmp_path):
+    model = onnx.load(made[0])
+    for tensor in model.graph.initializer:
+        if tensor.name == "c0/BatchNormalization/0":
+            tensor.CopyFrom(numpy_helper.from_array(np.full(8, 1e37, np.float32), tensor.name))
+    onnx.save(model, tmp_path / "endless.onnx")
+    out = tmp_path / "o" / "a.onnx"
+    refused(made, out, UserError, "not finite .*check the network", source=tmp_path / "endless.onnx")
+
+
 def test_faults_of_images_and_files(made, tmp_path):
     out = tmp_path / "out" / "a.onnx"
     few = crops(tmp_path / "few", 5)
@@ -224,6 +254,9 @@ def test_faults_of_images_and_files(made, tmp_path):
     damaged.write_bytes(made[0].read_bytes()[:900])
     refused(made, out, UserError, "is no whole ONNX file", source=damaged)
     refused(made, out, UserError, "tolerance 0: should be above 0", tolerance=0)
+    listed = tmp_path / "own.txt"
+    listed.write_text("p0/0.png p0/1.png 1\n")
+    refused(made, out, UserError, "own.txt: is a list of pairs; .*--pairs-data", pairs=listed)
 
 
 def test_a_full_disk(made, tmp_path, monkeypatch):
