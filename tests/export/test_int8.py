@@ -136,6 +136,11 @@ def test_pairs_are_measured_and_layers_stay_in_float_where_much_is_wanted(made, 
     pairs.write_text("\n".join(line for both in zip(same, other, strict=True) for line in both) + "\n")
     told = facenas.export_int8(source, data, tmp_path / "p.onnx", tolerance=0.03, pairs=pairs, pairs_data=data)
     assert told["pairs"] == 40
+    table = tmp_path / "pairs.csv"
+    table.write_text("image1,image2,same\n" + pairs.read_text().replace(" ", ","))
+    again = facenas.export_int8(source, data, tmp_path / "c.onnx", tolerance=0.03, pairs=table, pairs_data=data)
+    assert (tmp_path / "c.onnx").read_bytes() == (tmp_path / "p.onnx").read_bytes()
+    assert again["pairs"] == 40
     assert told["float_accuracy"] - told["accuracy"] <= 0.0003
     assert told["float_layers"], "a cosine of 0.9985 is tried first"
     assert 1 <= told["rounds"] <= 3

@@ -18,11 +18,13 @@ from facenas.evaluation.benches import PROTOCOLS, Bench, BenchNotThereError, Ext
 from facenas.evaluation.benches.images import Images, file_images
 from facenas.evaluation.benches.insightface_bin import read_bin
 from facenas.evaluation.benches.pair_lists import (
+    Pair,
     find_list,
     find_place,
     open_list,
     read_pair_list,
 )
+from facenas.evaluation.benches.people_tables import read_own_pairs
 from facenas.evaluation.benches.result import Mistake, PairResult
 from facenas.evaluation.metrics.checks import unit_rows
 from facenas.evaluation.metrics.roc import auc, eer, tar_at_nearest_fars, worst_mistakes
@@ -116,7 +118,7 @@ class PairProtocol(Protocol):
                 f"{data}: has nothing of {bench.title or bench.name}: looked for {', '.join(bench.files)} in "
                 f"it, and for {', '.join(bench.lists)} in it and beside it; else give the list as pairs"
             )
-        rows, folds = read_pair_list(*listed, bench.split)
+        rows, folds = _read(*listed, bench.split)
         numbers: dict[str, int] = {}  # every path is kept once
         places = [[numbers.setdefault(p, len(numbers)) for p in paths] for *paths, _ in rows]
         return PairData(
@@ -126,6 +128,13 @@ class PairProtocol(Protocol):
             folds or bench.folds,
             list(numbers),
         )
+
+
+def _read(files: Files, name: str, split: str | None) -> tuple[list[Pair], int | None]:
+    if name.lower().endswith(".csv"):
+        listed, _ = read_own_pairs(files.root / name)
+        return [(row.first, row.second, row.same) for row in listed], None
+    return read_pair_list(files, name, split)
 
 
 def listed_images(files: Files, paths: list[str], where: str) -> Images:
