@@ -49,6 +49,13 @@ def test_text_and_json_come_back(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.json", "note"]
 
 
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is no file that could be replaced"):
+        write_text(tmp_path / "pipe", "gone")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("old", [None, "old"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos")])
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, old, error):

@@ -85,8 +85,11 @@ def import_(
         bool, typer.Option("--classes", help="Images of any size by class, in parts to train and to test on.")
     ] = False,
     layout: Annotated[
-        str, typer.Option(help="Of faces; jpeg: bytes as they are; raw: pixels, 5x larger, faster to read.")
-    ] = "jpeg",
+        str | None,
+        typer.Option(
+            help="Of faces; jpeg: bytes as they are, the default; raw: pixels, 5x larger, faster to read."
+        ),
+    ] = None,
     resize: Annotated[
         bool, typer.Option("--resize", help="Of faces: resize what is not 112x112; else skip it.")
     ] = False,
@@ -109,9 +112,9 @@ def import_(
     from facenas.data.found import SKIPPED, refuse_skipped
     from facenas.data.remote import is_url
 
-    if layout not in ("jpeg", "raw"):
+    if layout not in (None, "jpeg", "raw"):
         raise UserError(f"--layout {layout}: should be jpeg or raw")
-    kept_as: Literal["jpeg", "raw"] = "raw" if layout == "raw" else "jpeg"
+    kept_as: Literal["jpeg", "raw"] | None = "raw" if layout == "raw" else "jpeg" if layout else None
     if classes and (resize or unlabeled or kept_as == "raw"):
         raise UserError(
             "--classes: images keep their size and their classes and are stored as JPEG; leave out --layout, "

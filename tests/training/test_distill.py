@@ -28,12 +28,12 @@ from facenas.training.distill import (
     squared_loss,
 )
 from facenas.training.faces import FaceTask
-from facenas.training.recipes import Distill, FaceRecipe
+from facenas.training.recipes import Distill, FaceRecipe, check_protocol
 from facenas.training.tasks import TaskContext
 from facenas.training.teachers import find_teacher
 from facenas.training.trainer import Trainer
 
-sys.path.append(str(ROOT / "tests" / "evaluation"))
+sys.path += [str(ROOT / "tests" / folder) for folder in ("evaluation", "models")]
 KINDS = ["cosine", "squared", "relational"]
 DATA = DataConfig(validation_fraction=0.3, pairs=20)
 
@@ -175,6 +175,29 @@ def test_a_teacher_is_known_by_its_weights_and_what_it_takes(faces, teacher, tmp
     assert len({found.keep(store).kept for found in (here, other, bgr)}) == 3
     with pytest.raises(UserError, match="no such file"):
         find_teacher(Distill(teacher=tmp_path / "gone.onnx"))
+
+
+def test_each_of_two_networks_of_one_checkpoint_is_a_teacher_of_its_own(tmp_path, faces):
+    from test_import_weights import SMALL, AdaFaceNet
+
+    networks = {name: AdaFaceNet(8, SMALL, 8) for name in ("student", "teacher")}
+    state = {f"{name}.net.{key}": v for name, net in networks.items() for key, v in net.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "two.ckpt")
+    found = [find_teacher(Distill(teacher=tmp_path / "two.ckpt", input={"prefix": name})) for name in networks]
+    assert found[0].fingerprint != found[1].fingerprint
+    assert found[0].open().fingerprint != found[1].open().fingerprint
+
+
+def test_a_candidates_own_weight_of_the_teacher_counts(faces, teacher):
+    """As joint search moves `distill.weight`: the teacher was opened by the run's recipe, which has another."""
+    opened, recipe = open_store(faces), FaceRecipe(batch_size=15, distill=Distill(teacher=teacher, weight=8))
+    found = teacher_of(teacher, opened, weight=1)
+    context = TaskContext(ARCH, opened, DATA, recipe, 0, 5, pick_device(), teacher=found)
+    distillation = FaceTask(context)._distillation
+    assert distillation is not None
+    assert distillation.settings.weight == 8
+    with pytest.raises(UserError, match=r"distill\.labels is one for all"):
+        check_protocol(recipe, {"distill.labels": [0, 1]})
 
 
 def test_keys_know_the_teacher_and_not_its_place():

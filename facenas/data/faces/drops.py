@@ -19,7 +19,7 @@ def image_name(store: FaceStore, number: int) -> str:
 
 
 def read_drops(path: Path, store: FaceStore) -> set[int]:
-    """Numbers of the images that the CSV `path` says to drop from `store`: rows whose `action` is drop.
+    """Numbers of the images that the CSV `path` says to drop from `store`: a row's `action` is drop.
 
     It needs the columns image, action and store; others are for people. Raises UserError, naming the line, for
     a list of another store, an image that the store has not, and an action that is neither drop nor keep.

@@ -47,7 +47,7 @@ class Prepared(NamedTuple):
 def import_faces(
     source: Path,
     out: Path | str,
-    layout: Layout = "jpeg",
+    layout: Layout | None = None,
     resize: bool = False,
     overwrite: bool = False,
     workers: int | None = 1,
@@ -60,7 +60,8 @@ def import_faces(
     112x112 JPEG is kept byte for byte unless EXIF turns it, other files of that size are encoded, others are
     skipped or, with `resize`, resized. Skipped images are listed with the reason in `out`/skipped.csv.
     workers: processes that decode; None: one for each core when there are many images. The store is the same,
-    byte for byte, for any number of them. disks: folders on other disks, over which its images are spread.
+    byte for byte, for any number of them. layout: by default jpeg, or that of a store.
+    disks: folders on other disks, over which its images are spread.
     drop: where the source is a store, the findings.csv of its check, whose images to drop are left out.
     unlabeled: all images are of one identity (`open_crops`), for a training whose teacher alone tells what to
     learn.
@@ -74,7 +75,7 @@ def import_faces(
     if unlabeled and drop is not None:
         raise UserError(f"{drop}: lists images of a store, whose identities are told; leave out unlabeled")
     faces = open_crops(source) if unlabeled else open_source(source, drop)
-    workers = workers_for(faces.total, workers)
+    workers, layout = workers_for(faces.total, workers), layout or faces.layout
     items = faces.items() if faces.apart or workers == 1 else map(read_here, faces.items())
     prepare = partial(_prepare, layout=layout, resize=resize)
     with StoreWriter(out, faces.title, layout, overwrite, faces.numbered, disks) as writer, writing(out):

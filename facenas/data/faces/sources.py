@@ -18,7 +18,7 @@ import numpy as np
 
 from facenas.data.faces.drops import image_name, read_drops
 from facenas.data.faces.record_io import Index, Record, RecordFile
-from facenas.data.faces.store import FaceStore, is_store, open_store
+from facenas.data.faces.store import FaceStore, Layout, is_store, open_store
 from facenas.data.images import (
     ENDINGS,
     Files,
@@ -55,7 +55,8 @@ class FaceSource(NamedTuple):
     """`total` images; every call of `items` lists them anew, in a fixed order, and may raise UserError.
 
     title: what it is, in words; numbered: how many identities there are when they are the numbers from 0
-    on, as text; apart: whether other processes can call `load`; dropped: how many more there would have been.
+    on, as text; apart: whether other processes can call `load`; dropped: how many more there would have been;
+    layout: as which images are stored unless another is asked for.
     """
 
     title: str
@@ -64,6 +65,7 @@ class FaceSource(NamedTuple):
     numbered: int | None = None
     apart: bool = True
     dropped: int = 0
+    layout: Layout = "jpeg"
 
 
 def open_source(path: Path, drop: Path | None = None) -> FaceSource:
@@ -219,7 +221,9 @@ def _open_stored(store: FaceStore, dropped: Set[int]) -> FaceSource:
 
     title = f"store {store.path.resolve().name}" + (f", {len(dropped)} images dropped" if dropped else "")
     # Each process would open the store anew for every image.
-    return FaceSource(title, len(store) - len(dropped), items, apart=False, dropped=len(dropped))
+    return FaceSource(
+        title, len(store) - len(dropped), items, apart=False, dropped=len(dropped), layout=store.layout
+    )
 
 
 def _read_stored(store: FaceStore, number: int, identity: str) -> tuple[str, bytes]:
