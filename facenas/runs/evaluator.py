@@ -131,14 +131,14 @@ def _take_over(run: Run, settings: SupernetSettings, path: Path, key: str) -> di
 
 
 def _key(run: Run, settings: SupernetSettings) -> str:
-    """Of all that decides the weights."""
-    space = run.config.space
+    """Of all that decides the weights; groups decide what its networks are judged by."""
+    space, data = run.config.space, run.config.data.model_copy(update={"groups": None})
     return fingerprint(
         {
             "space": {"kind": space.owner.name, **space.model_dump(mode="json")},
             "recipe": run.config.recipe.deciding(),
             "supernet": settings.model_dump(include={"epochs", "sandwich"}),
-            "data": {**run.config.data.deciding(), "fingerprint": run.about["data"]["fingerprint"]},
+            "data": {**data.deciding(), "fingerprint": run.about["data"]["fingerprint"]},
             "seed": run.config.seed,
             **run.taught,
         }

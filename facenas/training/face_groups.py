@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from facenas.data.config import DataConfig
 from facenas.data.faces.splits import draw_pairs
 from facenas.data.faces.store import FaceStore
+from facenas.data.parts import class_name
 from facenas.errors import UserError
 from facenas.evaluation.benches.people_tables import read_table
 from facenas.evaluation.metrics.checks import Bools, Floats
@@ -44,12 +45,17 @@ class GroupPairs:
 def draw_group_pairs(store: FaceStore, held: Indices, config: DataConfig, seed: int) -> GroupPairs:
     """Pairs within each group of the people whose images are `held`, `config.pairs` for each column.
 
-    Groups of fewer than ten people are left out. Raises UserError when the table is faulty, or no column has
-    two others.
+    Groups of fewer than ten people are left out. Raises UserError when the table is faulty or one of images,
+    or no column has two others.
     """
     table = read_table(Path(str(config.groups)))
+    if table.rows.keys().isdisjoint(class_name(store.names[i]) for i in range(store.identities)):
+        raise UserError(
+            f"{config.groups}: its first column names no identity of {store.path}; a search needs a table by "
+            "identity, not by image"
+        )
     people = np.unique(store.labels[held])
-    rows = [table.rows.get(store.names[int(label)]) for label in people]
+    rows = [table.rows.get(class_name(store.names[int(label)])) for label in people]
     pairs: list[Indices] = []
     same: list[Bools] = []
     groups: dict[str, dict[str, slice]] = {}

@@ -18,7 +18,11 @@ from facenas.errors import UserError
 from facenas.evaluation.embedders.module import pair_distances
 from facenas.evaluation.metrics.ten_fold import ten_fold_of
 from facenas.execution import TrainAlone
+from facenas.runs.config import RunConfig
+from facenas.runs.evaluator import _key as supernet_key
+from facenas.runs.run import Run
 from facenas.spaces import IRArchitecture
+from facenas.strategies.pareto import SupernetSettings
 from facenas.training.faces import FaceTask, held_out
 from facenas.training.recipes import FaceRecipe
 from facenas.training.tasks import TaskContext
@@ -82,6 +86,14 @@ def test_keys_follow_what_the_table_says(home, tmp_path):
     assert evaluator.reading((Path("a"), Path("b.csv"))).data.groups == Path("b.csv")
 
 
+def test_a_supernet_is_the_same_with_any_table(home):
+    """Groups decide what its networks are judged by, not its weights."""
+    faces = {"space": facenas.spaces.IR(), "recipe": FaceRecipe()}
+    plain, with_groups = (RunConfig(**faces, data=config(home, **more)) for more in ({"groups": None}, {}))
+    runs = [Run(home, one, {"data": {"fingerprint": "f"}}) for one in (plain, with_groups)]
+    assert len({supernet_key(run, SupernetSettings()) for run in runs}) == 1
+
+
 def test_a_search_makes_the_worst_group_small(home, tmp_path):
     strategy = facenas.strategies.STRATEGIES.get("random")
     objectives = {"objectives": ("worst_group", "group_gap"), "limits": {"group_gap": 99.0}}
@@ -112,5 +124,9 @@ def test_faults_are_told_before_anything_runs(home, tmp_path):
         facenas.search(**given)
     settings = {"data.groups": str(home / "groups.csv"), "data.pairs": 60}  # of 44 people four are held out
     with pytest.raises(UserError, match=r"no column has two groups of 10 or more of the 4 people held out"):
+        facenas.search(**given, settings=settings)
+    (tmp_path / "images.csv").write_text("image,look\np0/0,clear\np1/0,noisy\n")
+    settings["data.groups"] = str(tmp_path / "images.csv")
+    with pytest.raises(UserError, match=r"images\.csv: .* a search needs a table by identity, not by image"):
         facenas.search(**given, settings=settings)
     assert not (tmp_path / "run").exists()
