@@ -126,6 +126,8 @@ class PathJudge:
     def __init__(self, context: TaskContext, path: Path, space: Graph, images: int) -> None:
         self.supernet, self.images = read_supernet(path, space), images
         self.device, self.task = context.device, build_task(context)
+        teacher = context.teacher
+        self._agrees = teacher is None or teacher.compares(context.arch.embedding)
 
     def __call__(self, arch: GraphArchitecture, seed: int) -> tuple[Score, nn.Module]:
         """How the path does on what is held out, and its network; `seed` draws the images of the statistics."""
@@ -134,6 +136,8 @@ class PathJudge:
             recalibrate(self.task.model, self._inputs())
         score = self.task.score()
         assert score is not None, "a candidate is always judged"
+        if not self._agrees:  # through a projection that nobody has trained
+            score = replace(score, values={k: v for k, v in score.values.items() if k != "agreement"})
         return score, self.task.model
 
     def _inputs(self) -> Iterator[Tensor]:

@@ -60,7 +60,11 @@ class Teacher:
     def judges_paths(self, embedding: int) -> bool:
         """Whether a network of this size that was not trained itself can be judged as the recipe says."""
         by_agreement = self.settings.agreement or not self.settings.labels
-        return not by_agreement or self.settings.kind == "relational" or embedding == self.size
+        return not by_agreement or self.compares(embedding)
+
+    def compares(self, embedding: int) -> bool:
+        """Whether embeddings of this size are compared with the teacher's as they are, without a projection."""
+        return self.settings.kind == "relational" or embedding == self.size
 
     def at(self, path: Path) -> Teacher:
         """The same, which finds its `path` elsewhere."""

@@ -304,7 +304,7 @@ def test_faults_are_told_and_leave_nothing(here):
 
 def test_a_raw_store_stays_as_it_was(planted, tmp_path):
     import_faces(planted, tmp_path / "raw.zarr", "raw")
-    import_faces(tmp_path / "raw.zarr", tmp_path / "again.zarr", "raw")
+    import_faces(tmp_path / "raw.zarr", tmp_path / "again.zarr")
     first, second = open_store(tmp_path / "raw.zarr"), open_store(tmp_path / "again.zarr")
     assert first.fingerprint == second.fingerprint
     found = check_faces(means_of_cells, first, duplicates=True)
