@@ -105,11 +105,20 @@ def find_teacher(settings: Distill, tell: bool = False) -> Teacher:
     path = settings.teacher.expanduser()
     opened = open_embedder(path, _options(settings), tell=tell)
     file = path / "checkpoints" / "model.pt" if path.is_dir() else path
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256")
+    digest = _digest(file)
+    if file.suffix.lower() == ".onnx":
+        from facenas.evaluation.embedders.onnx_graph import weight_files  # needs the extra
+
+        for beside in weight_files(file):
+            digest.update(_digest(beside).digest())
     taken = [opened.facts.get(name) for name in ("color", "mean", "std", "output")]
     digest.update(repr([*taken, *filter(None, [_options(settings).prefix])]).encode())
     return Teacher(settings, file.absolute(), digest.hexdigest(), opened.size)
+
+
+def _digest(file: Path) -> Any:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256")
 
 
 def _options(settings: Distill) -> InputOptions:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.distributed as dist
@@ -186,6 +187,20 @@ def test_each_of_two_networks_of_one_checkpoint_is_a_teacher_of_its_own(tmp_path
     found = [find_teacher(Distill(teacher=tmp_path / "two.ckpt", input={"prefix": name})) for name in networks]
     assert found[0].fingerprint != found[1].fingerprint
     assert found[0].open().fingerprint != found[1].open().fingerprint
+
+
+def test_a_teacher_is_known_by_weights_in_a_file_beside_it(tmp_path):
+    from onnx_files import summing
+
+    found = []
+    for name, factor in (("one", 1.0), ("other", 2.0)):
+        (tmp_path / name).mkdir()
+        model = onnx.load(summing(tmp_path / "net.onnx", before=[("Sub", factor)]))
+        place = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+        onnx.save(model, tmp_path / name / "net.onnx", **place)
+        found.append(find_teacher(Distill(teacher=tmp_path / name / "net.onnx")).fingerprint)
+    assert (tmp_path / "one" / "net.onnx").read_bytes() == (tmp_path / "other" / "net.onnx").read_bytes()
+    assert found[0] != found[1]
 
 
 def test_a_candidates_own_weight_of_the_teacher_counts(faces, teacher):

@@ -44,6 +44,13 @@ def read_graph(path: Path) -> onnx.ModelProto:
         return model
 
 
+def weight_files(path: Path) -> list[Path]:
+    """The files beside a graph that `read_graph` takes which hold its weights; none where it has all itself."""
+    told = [tensor.external_data for tensor in _tensors(onnx.load(path, load_external_data=False))]
+    places = {entry.value for entries in told for entry in entries if entry.key == "location"}
+    return [path.parent / place for place in sorted(places)]
+
+
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
     yield from model.graph.initializer
     for node in model.graph.node:
