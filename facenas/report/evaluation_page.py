@@ -93,7 +93,8 @@ def _people_figures(found: PeopleResult) -> Iterator[tuple[str, plots.Figure]]:
     if found.calibration:
         yield "reliability", plots.reliability_plot(found.calibration.reliability)
         yield "probability", plots.probability_plot(found.calibration)
-    yield "discard", plots.discard_plot(found.quality)
+    if found.quality:
+        yield "discard", plots.discard_plot(found.quality)
     for number, table in enumerate(found.groups):
         for part in people.group_parts(table):
             yield f"{part.error}-{number}", plots.groups_plot(part.rates, part.error)

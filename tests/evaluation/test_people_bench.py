@@ -15,6 +15,7 @@ from facenas.cli.evaluation_table import print_results
 from facenas.errors import UserError
 from facenas.evaluation.benches import find_bench
 from facenas.evaluation.benches.people_tables import read_own_pairs, read_table
+from facenas.evaluation.metrics.discard import rank_correlation
 from facenas.report import people, write_evaluation_page
 
 PEOPLE, SHOTS = 24, 3
@@ -103,6 +104,23 @@ def test_quality_that_tells_errors(drawn):
     assert noise.discard.rate[1] < noise.discard.rate[0]
     assert noise.discard.change is None  # a fifth cannot be left out
     assert -1 <= noise.with_norm <= 1
+
+
+def test_the_length_of_unit_vectors_is_no_quality(home, tmp_path):
+    """Nor is that of a sum of two: it tells how alike image and mirror image are."""
+
+    def unit(images: np.ndarray) -> np.ndarray:
+        return embed(images) / np.linalg.norm(embed(images), axis=1, keepdims=True)
+
+    found = facenas.evaluate(unit, "pairs", home / "crops", quality=home / "quality.csv")
+    assert [(one.name, one.with_norm) for one in found.quality] == [("noise", None)]
+    assert any("embeddings have one length" in said for said in found.warnings)
+    plain = facenas.evaluate(unit, "pairs", home / "crops")
+    page = write_evaluation_page(tmp_path, {"name": "unit"}, [plain]).read_text(encoding="utf-8")
+    assert plain.quality == ()
+    assert "Error versus discard" not in page
+    assert "embeddings have one length" in page
+    assert rank_correlation(np.ones(3), np.arange(3.0)) is None
 
 
 def test_a_list_of_ones_own_is_the_same_as_all_drawn(home, drawn):

@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # of the metrics, numpy alone is needed
     from facenas.evaluation.benches.result import BenchResult
     from facenas.evaluation.metrics.checks import Floats
 
-Extract = Callable[["Images"], "Floats"]  # raw embeddings (n, E) of all images, in order
+# Raw embeddings (n, E) of all images, in order; keywords as `embedders.cache.extract` has them.
+Extract = Callable[..., "Floats"]
 
 HQ = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")  # whose mean accuracy the tables print
 
@@ -95,8 +96,8 @@ class Bench(Config):
         incomplete, or say nothing that can be measured.
         """
 
-        def checked(images: Images) -> Floats:
-            embeddings = extract(images)
+        def checked(images: Images, **how: Any) -> Floats:
+            embeddings = extract(images, **how)
             check_embeddings(embeddings, "embeddings")
             return embeddings
 

@@ -37,8 +37,9 @@ from facenas.evaluation.metrics.roc import auc, eer, tar_at_fars, worst_mistakes
 
 Indices = NDArray[np.int64]
 
-NORM = "norm"  # the quality that every embedding has
+NORM = "norm"  # the quality that an embedding has, unless the network normalizes
 _ROWS = 8192  # pairs that are scored at once
+_LOOKED_AT, _ONE_LENGTH = 32, 1e-3  # images, and by how much of their mean norms of unit vectors differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,9 @@ class PeopleProtocol(Protocol):
         point, warnings = self._judged_at(points, people[of][~kinds])
         threshold = point.threshold if self.bench.threshold is None else self.bench.threshold
         wrong = (every > threshold) != same
+        if normalized := _normalizes(extract, found.images):
+            warnings.append("the network's embeddings have one length: no quality to judge, so it is left out")
+        columns: dict[str, Floats] = {**({} if normalized else {NORM: norms}), **found.quality}
         fmr, fnmr = point.fmr, point.fnmr
         if self.bench.threshold is not None:  # which owes nothing to these pairs
             fmr, fnmr = (error_rate(wrong[of & kind], people[of & kind]) for kind in (~same, same))
@@ -119,7 +123,7 @@ class PeopleProtocol(Protocol):
             eer=eer(scores, kinds),
             auc=auc(scores, kinds),
             calibration=_calibrated(scores, kinds, people[of], self.bench.seed),
-            quality=tuple(self._qualities(found, wrong, norms)),
+            quality=tuple(self._qualities(found, wrong, columns)),
             groups=tuple(_group_tables(found, wrong, self.bench.groups)),
             warnings=(*found.warnings, *warnings),
             scores=scores,
@@ -145,9 +149,12 @@ class PeopleProtocol(Protocol):
             said.append(f"groups and qualities are judged at the threshold of FMR {chosen.wanted:g}")
         return chosen, said
 
-    def _qualities(self, found: PeopleData, wrong: NDArray[np.bool_], norms: Floats) -> Iterator[QualityColumn]:
-        """Of genuine pairs; the norm's too, and how it goes with each other column."""
-        for name, values in {NORM: norms, **found.quality}.items():
+    def _qualities(
+        self, found: PeopleData, wrong: NDArray[np.bool_], columns: dict[str, Floats]
+    ) -> Iterator[QualityColumn]:
+        """Of genuine pairs; with the norm among them, how it goes with each other column."""
+        norms = columns.get(NORM)
+        for name, values in columns.items():
             lowest = values[found.pairs].min(axis=1)
             judged = found.general & found.same & np.isfinite(lowest)
             if not judged.any():
@@ -156,8 +163,9 @@ class PeopleProtocol(Protocol):
                 wrong[judged], lowest[judged], found.people[found.pairs[judged]], seed=self.bench.seed
             )
             known = np.isfinite(values)
-            varied = name != NORM and np.ptp(values[known]) > 0
-            with_norm = rank_correlation(values[known], norms[known]) if varied else None
+            with_norm = None
+            if norms is not None and name != NORM:
+                with_norm = rank_correlation(values[known], norms[known])
             yield QualityColumn(name, discard, int(judged.sum()), int((~known).sum()), with_norm)
 
     def read(self, data: Path) -> PeopleData:
@@ -347,6 +355,37 @@ def _by_image(table: Table, found: PeopleData, warnings: list[str]) -> dict[str,
         name: np.array([known[key][column] if key in known else "" for key in keys], str)
         for column, name in enumerate(table.columns)
     }
+
+
+@dataclass(frozen=True, eq=False)
+class _Some:
+    """Images of `images`: those of `numbers`, (k,)."""
+
+    images: Images
+    numbers: Indices
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Images`."""
+        return f"{self.images.fingerprint} {self.numbers.tolist()}"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def read(self, numbers: Indices) -> NDArray[np.uint8]:
+        """See `Images`."""
+        return self.images.read(self.numbers[numbers])
+
+
+def _normalizes(extract: Extract, images: Images) -> bool:
+    """Whether embeddings have one length, as unit vectors do.
+
+    Looked at without mirror images: the sum of two unit vectors is the longer the more alike they are.
+    """
+    some = np.linspace(0, len(images) - 1, min(len(images), _LOOKED_AT)).astype(np.int64)
+    rows = extract(_Some(images, some), flip=False, keep=False)
+    norms = np.linalg.norm(np.asarray(rows, np.float64), axis=1)
+    return bool(np.ptp(norms) < _ONE_LENGTH * norms.mean())
 
 
 def _scores(embeddings: Floats, norms: Floats, pairs: Indices) -> NDArray[np.float64]:

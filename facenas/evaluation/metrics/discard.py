@@ -69,12 +69,14 @@ def error_versus_discard(
     return Discard(starts / len(wrong), errors / left, float(reached / len(wrong)), change)
 
 
-def rank_correlation(first: Floats, second: Floats) -> float:
-    """Spearman's, of two values of each image; equal values share their mean rank.
+def rank_correlation(first: Floats, second: Floats) -> float | None:
+    """Spearman's, of two values of each image; equal values share their mean rank. None where one is constant.
 
     >>> round(rank_correlation(np.array([1.0, 2.0, 2.0, 3.0]), np.array([10.0, 20.0, 20.0, 9.0])), 3)
     -0.333
     """
+    if not min(np.ptp(first), np.ptp(second)):
+        return None
     return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
 
 
