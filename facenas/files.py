@@ -37,7 +37,7 @@ def write_atomically(
     (`is_place`); then `path` is as it was.
     """
     if path.exists() and not path.is_file():  # renaming would put a file in place of /dev/null
-        raise UserError(f"{path}: is no file that could be replaced; {_OTHER_PLACE}")
+        raise UserError(f"{path}: cannot be written (it is a folder, a pipe or a device); {_OTHER_PLACE}")
     temporary = temporary_for(path)
     try:
         write(temporary)

@@ -51,7 +51,7 @@ def test_text_and_json_come_back(tmp_path):
 
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="is no file that could be replaced"):
+    with pytest.raises(UserError, match="a pipe or a device"):
         write_text(tmp_path / "pipe", "gone")
     assert (tmp_path / "pipe").is_fifo()
 
