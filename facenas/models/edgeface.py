@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facenas.spaces.base import check_face_size
+from facenas.models.ir import FaceBackbone
 from facenas.spaces.edgeface import EXPANSION, WAVES, EdgeFaceArchitecture, Stage
 
 EPSILON = 1e-6  # of LayerNorm
@@ -23,7 +23,7 @@ def build_module(arch: EdgeFaceArchitecture) -> nn.Module:
     return EdgeFaceModule(arch).apply(_initialize)
 
 
-class EdgeFaceModule(nn.Module):
+class EdgeFaceModule(FaceBackbone):
     """Stem of patches, four stages, mean and linear layer. Raises UserError for images that are not 112x112."""
 
     def __init__(self, arch: EdgeFaceArchitecture) -> None:
@@ -36,12 +36,6 @@ class EdgeFaceModule(nn.Module):
         self.output_layer.add_module("norm", ChannelNorm(last))
         self.output_layer.add_module("flatten", nn.Flatten())
         self.output_layer.add_module("fc", _linear(arch, last, arch.embedding))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, 112, 112) -> z (n, embedding)."""
-        check_face_size(images.shape[2], images.shape[3])
-        z: Tensor = self.output_layer(self.body(self.input_layer(images)))
-        return z
 
 
 class ChannelNorm(nn.LayerNorm):

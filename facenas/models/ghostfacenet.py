@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facenas.models.ir import initialize
-from facenas.spaces.base import check_face_size
+from facenas.models.ir import FaceBackbone, depthwise_output, initialize
 from facenas.spaces.ghostfacenet import GHOST_KERNEL, Bottleneck, GhostFaceNetArchitecture
 
 
@@ -19,7 +18,7 @@ def build_module(arch: GhostFaceNetArchitecture) -> nn.Module:
     return GhostFaceNetModule(arch).apply(initialize)
 
 
-class GhostFaceNetModule(nn.Module):
+class GhostFaceNetModule(FaceBackbone):
     """Stem, bottlenecks, output layer. Raises UserError for images that are not 112x112."""
 
     def __init__(self, arch: GhostFaceNetArchitecture) -> None:
@@ -33,18 +32,8 @@ class GhostFaceNetModule(nn.Module):
         self.output_layer = nn.Sequential(
             *_pointwise(bottleneck.out_channels, last),
             nn.PReLU(last),
-            nn.Conv2d(last, last, bottleneck.side, groups=last, bias=False),
-            nn.BatchNorm2d(last),
-            nn.Flatten(),
-            nn.Linear(last, arch.embedding, bias=False),
-            nn.BatchNorm1d(arch.embedding),
+            *depthwise_output(last, bottleneck.side, arch.embedding),
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, 112, 112) -> z (n, embedding)."""
-        check_face_size(images.shape[2], images.shape[3])
-        z: Tensor = self.output_layer(self.body(self.input_layer(images)))
-        return z
 
 
 class SamePadded(nn.Conv2d):

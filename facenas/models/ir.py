@@ -22,7 +22,35 @@ def build_module(arch: IRArchitecture) -> nn.Module:
     return IRNetwork(arch).apply(initialize)
 
 
-class IRNetwork(nn.Module):
+class FaceBackbone(nn.Module):
+    """Stem, body, output layer, as every family of face networks has them."""
+
+    input_layer: nn.Module
+    body: nn.Module
+    output_layer: nn.Module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 3, 112, 112) -> z (n, embedding): direction is the identity, length the quality.
+
+        Raises UserError for images that are not 112x112.
+        """
+        check_face_size(images.shape[2], images.shape[3])
+        z: Tensor = self.output_layer(self.body(self.input_layer(images)))
+        return z
+
+
+def depthwise_output(channels: int, side: int, embedding: int) -> list[nn.Module]:
+    """MobileFaceNet's way to z: a weight for every pixel of a channel, then one linear layer."""
+    return [
+        nn.Conv2d(channels, channels, side, groups=channels, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.Flatten(),
+        nn.Linear(channels, embedding, bias=False),
+        nn.BatchNorm1d(embedding),
+    ]
+
+
+class IRNetwork(FaceBackbone):
     """Stem without a stride, blocks, output layer. Raises UserError for images that are not 112x112."""
 
     def __init__(self, arch: IRArchitecture) -> None:
@@ -41,12 +69,6 @@ class IRNetwork(nn.Module):
             nn.Linear(last * LAST_SIZE**2, arch.embedding),
             nn.BatchNorm1d(arch.embedding, affine=False),
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, 112, 112) -> z (n, embedding): direction is the identity, length the quality."""
-        check_face_size(images.shape[2], images.shape[3])
-        z: Tensor = self.output_layer(self.body(self.input_layer(images)))
-        return z
 
 
 class IRBlock(nn.Module):

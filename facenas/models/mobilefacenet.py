@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from facenas.models.ir import initialize
-from facenas.spaces.base import check_face_size
+from facenas.models.ir import FaceBackbone, depthwise_output, initialize
 from facenas.spaces.mobilefacenet import LAST_SIDE, Bottleneck, MobileFaceNetArchitecture
 
 
@@ -17,7 +16,7 @@ def build_module(arch: MobileFaceNetArchitecture) -> nn.Module:
     return MobileFaceNetModule(arch).apply(initialize)
 
 
-class MobileFaceNetModule(nn.Module):
+class MobileFaceNetModule(FaceBackbone):
     """Stem with a stride, bottlenecks, output layer. Raises UserError for images that are not 112x112."""
 
     def __init__(self, arch: MobileFaceNetArchitecture) -> None:
@@ -30,18 +29,8 @@ class MobileFaceNetModule(nn.Module):
         self.body = nn.Sequential(*(BottleneckBlock(bottleneck) for bottleneck in arch.bottlenecks()))
         self.output_layer = nn.Sequential(
             *_convolution(2 * width, last, 1),
-            nn.Conv2d(last, last, LAST_SIDE, groups=last, bias=False),
-            nn.BatchNorm2d(last),
-            nn.Flatten(),
-            nn.Linear(last, arch.embedding, bias=False),
-            nn.BatchNorm1d(arch.embedding),
+            *depthwise_output(last, LAST_SIDE, arch.embedding),
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, 112, 112) -> z (n, embedding)."""
-        check_face_size(images.shape[2], images.shape[3])
-        z: Tensor = self.output_layer(self.body(self.input_layer(images)))
-        return z
 
 
 class BottleneckBlock(nn.Module):
