@@ -49,15 +49,18 @@ class Device:
         return model
 
 
-def pick_device(worker: int = 0) -> Device:
-    """A GPU when there is one (workers take turns over several), else the CPU in float32."""
+def pick_device(worker: int | None = None) -> Device:
+    """A GPU when there is one, else the CPU in float32.
+
+    Workers take turns over several GPUs; None: torch's current one, which under `torchrun` is this process's.
+    """
     import torch
 
     if not torch.cuda.is_available():
         return Device(torch.device("cpu"), False)
     # The same command twice gives the same result: cuDNN would choose sums in any order, where they are faster.
     torch.backends.cudnn.deterministic = True
-    index = worker % torch.cuda.device_count()
+    index = torch.cuda.current_device() if worker is None else worker % torch.cuda.device_count()
     # torch asks the current device, which need not be this worker's, and by default counts a V100 or T4
     # among those with bf16: they emulate it, slower than they compute in float32.
     with torch.cuda.device(index):

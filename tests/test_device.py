@@ -31,6 +31,7 @@ def gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[0])
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
 
 
@@ -39,6 +40,8 @@ def test_bf16_is_asked_of_the_workers_own_gpu_and_emulation_does_not_count(gpus)
     assert [str(device.torch_device) for device in found] == ["cuda:0", "cuda:1", "cuda:0"]
     assert [device.bf16 for device in found] == [True, False, True]
     assert not named_device("cuda:1").bf16
+    with torch.cuda.device(1):  # as under torchrun, where each process has set its own
+        assert str(named_device(None).torch_device) == "cuda:1"
     with pytest.raises(UserError, match="device cuda:2: torch finds 2 GPUs here"):
         named_device("cuda:2")
 

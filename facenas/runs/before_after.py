@@ -24,11 +24,15 @@ _HALF = (0.5, 0.5, 0.5)
 
 def tell_before(run: Run, arch: Architecture, task: Task) -> None:
     """Measures a face network as it begins and writes `before.json`; the first of the processes does."""
-    if distributed.rank() == 0 and arch.task == FACE:
+
+    def measure() -> None:
         found = _measured(run, arch, task, task.test())
         write_json(run.folder / "before.json", found)
         for name, value in _told(run, found).items():
             log.info("before the first epoch: %s %.2f %%", name, value)
+
+    if arch.task == FACE:
+        distributed.first_does(measure)
 
 
 def tell_after(run: Run, arch: Architecture, task: Task, tested: dict[str, Any]) -> dict[str, Any]:

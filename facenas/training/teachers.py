@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -37,12 +38,14 @@ Inputs = Callable[[Tensor], Tensor]  # (n, 3, 112, 112) float32 in [-1, 1] -> (n
 class Teacher:
     """What trial keys and trainings know of a teacher.
 
-    file: its weights; fingerprint: sha256 over these and what it takes, wherever it lies; size: T, numbers of
-    its embedding; kept: the folder with those of the store, unless it is `online`.
+    file: its weights; takes: what it wants of its input, also what a file beside it says; fingerprint: sha256
+    over weights and input, wherever they lie; size: T, numbers of its embedding; kept: the folder with those of
+    the store, unless it is `online`.
     """
 
     settings: Distill
     file: Path
+    takes: InputOptions
     fingerprint: str
     size: int
     kept: Path | None = None
@@ -82,7 +85,7 @@ class Teacher:
 
     def open(self, device: str | None = None, precision: str = "fp32") -> Embedder:
         """The network."""
-        return open_embedder(self.file, _options(self.settings), device, precision, tell=False)
+        return open_embedder(self.file, self.takes, device, precision, tell=False)
 
     def embeddings(self, store: FaceStore) -> KeptEmbeddings:
         """Those that are kept. Raises UserError when they are missing or damaged."""
@@ -102,8 +105,8 @@ def find_teacher(settings: Distill, tell: bool = False) -> Teacher:
 
     Raises UserError when it is missing, damaged or no network of faces.
     """
-    path = settings.teacher.expanduser()
-    opened = open_embedder(path, _options(settings), tell=tell)
+    path, options = settings.teacher.expanduser(), InputOptions(**dict(settings.input))
+    opened = open_embedder(path, options, tell=tell)
     file = path / "checkpoints" / "model.pt" if path.is_dir() else path
     digest = _digest(file)
     if file.suffix.lower() == ".onnx":
@@ -112,17 +115,15 @@ def find_teacher(settings: Distill, tell: bool = False) -> Teacher:
         for beside in weight_files(file):
             digest.update(_digest(beside).digest())
     taken = [opened.facts.get(name) for name in ("color", "mean", "std", "output")]
-    digest.update(repr([*taken, *filter(None, [_options(settings).prefix])]).encode())
-    return Teacher(settings, file.absolute(), digest.hexdigest(), opened.size)
+    digest.update(repr([*taken, *filter(None, [options.prefix])]).encode())
+    # On another node only `file` is there; CVLface has its order of the colors in a file beside it.
+    takes = replace(options, color=opened.facts["color"])
+    return Teacher(settings, file.absolute(), takes, digest.hexdigest(), opened.size)
 
 
 def _digest(file: Path) -> Any:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256")
-
-
-def _options(settings: Distill) -> InputOptions:
-    return InputOptions(**dict(settings.input))
 
 
 class KeptEmbeddings:
@@ -178,7 +179,8 @@ def online(teacher: Teacher, device: Device) -> Inputs:
     Of a checkpoint the step can be captured there; an ONNX file has the device wait for it.
     """
     if teacher.file.suffix.lower() == ".onnx":
-        embedder = teacher.open()
+        with torch.cuda.device(device.torch_device) if device.is_gpu else nullcontext():
+            embedder = teacher.open()  # on this card, if this onnxruntime can; named, it would have to
     else:
         embedder = teacher.open(str(device.torch_device), "bf16" if device.bf16 else "fp32")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from facenas.data import DataConfig
+from facenas.evaluation.embedders import InputOptions
 from facenas.execution import FunctionEvaluator, SupernetPath, SupernetRef, TrainAlone, shipping
 from facenas.execution.shipping import leave, look, pack, stamp, unpack
 from facenas.training.recipes import Distill, Recipe
@@ -76,7 +77,7 @@ def test_evaluators_name_what_they_read_and_read_it_elsewhere():
     alone = TrainAlone(Path("data"), *told)
     path = SupernetPath(Path("data"), *told, supernet=SupernetRef(Path("supernet.pt"), "", None, 1))
     assert [alone.files(), path.files()] == [(Path("data"),), (Path("data"), Path("supernet.pt"))]
-    teacher = Teacher(Distill(teacher="run"), Path("model.pt"), "", 8)
+    teacher = Teacher(Distill(teacher="run"), Path("model.pt"), InputOptions(), "", 8)
     taught = [
         replace(one, teacher=replace(teacher, kept=kept))
         for one in (alone, path)

@@ -19,6 +19,7 @@ from facenas.data.config import DataConfig
 from facenas.data.faces.store import open_store
 from facenas.device import Device, pick_device
 from facenas.errors import UserError
+from facenas.evaluation.embedders import InputOptions, open_embedder
 from facenas.training import distributed
 from facenas.training.capture import HostOperations
 from facenas.training.distill import (
@@ -178,6 +179,22 @@ def test_a_teacher_is_known_by_its_weights_and_what_it_takes(faces, teacher, tmp
         find_teacher(Distill(teacher=tmp_path / "gone.onnx"))
 
 
+def test_a_teacher_elsewhere_takes_the_colors_that_a_file_beside_it_tells(tmp_path):
+    from test_import_weights import SMALL, AdaFaceNet
+
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    file = tmp_path / "here" / "model.pt"
+    torch.save({f"net.{key}": value for key, value in AdaFaceNet(8, SMALL, 8).state_dict().items()}, file)
+    (tmp_path / "here" / "model.yaml").write_text("name: ir18\ncolor_space: BGR\n")
+    here = find_teacher(Distill(teacher=file, online=True))
+    there = here.at(file.rename(tmp_path / "there" / "model.pt"))  # as on another node
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), np.uint8)
+    told = open_embedder(there.file, InputOptions(color="bgr"), tell=False)
+    np.testing.assert_array_equal(there.open()(pixels), told(pixels))
+    assert not np.allclose(open_embedder(there.file, tell=False)(pixels), told(pixels))
+
+
 def test_each_of_two_networks_of_one_checkpoint_is_a_teacher_of_its_own(tmp_path, faces):
     from test_import_weights import SMALL, AdaFaceNet
 
@@ -242,7 +259,7 @@ def test_the_loss_of_a_batch_is_the_heads_and_the_weighted_distance(faces, teach
     loss, right = task.network.judge(z, labels_of)
     distance = cosine_loss(z @ task.network.distillation.projection.weight.T, taught)
     expected = 7 * distance + (task.network.head.judge(z, labels_of)[0] if labels else 0)
-    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     assert labels or float(right) == pytest.approx(15 * (1 - distance.item()), rel=1e-4)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,18 @@ def share_few(rank: int, folder: Path, digits: Path) -> list[int]:
     return [len(task.prepare(*batch)[1]) for batch in task.batches(0)]
 
 
-JOBS = (fit_with_scores_of_its_own, classified_in_double, share_few)
+def wait_for_the_first(rank: int, folder: Path, digits: Path) -> bool:
+    """Whether what the first process takes its time for is done."""
+
+    def work() -> None:
+        time.sleep(0.5)
+        (folder / "done").touch()
+
+    distributed.first_does(work)
+    return (folder / "done").exists()
+
+
+JOBS = (fit_with_scores_of_its_own, classified_in_double, share_few, wait_for_the_first)
 
 
 def run_jobs(rank: int, folder: Path, digits: Path) -> None:
@@ -195,3 +207,7 @@ def test_two_processes_classify_as_one(together, digits, tmp_path):
 
 def test_a_last_batch_too_small_to_be_shared_is_left_out(together):
     assert together[2] == ([15, 15],) * 2
+
+
+def test_the_others_wait_for_what_the_first_process_does(together):
+    assert together[3] == (True, True)

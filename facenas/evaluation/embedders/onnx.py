@@ -33,8 +33,9 @@ from facenas.evaluation.embedders.preprocessing import (
 from facenas.files import reading
 from facenas.spaces import from_json
 
-if TYPE_CHECKING:  # of the extra
-    from onnx import ModelProto
+if TYPE_CHECKING:
+    import torch  # seconds to import
+    from onnx import ModelProto  # of the extra
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -82,7 +83,7 @@ def _open(path: Path, options: InputOptions, device: str | None, runtime: Any) -
     facts = {"format": "ONNX", "parameters": onnx_graph.count_parameters(model)}
     if provider == _CPU:
         onnx_graph.use_fast_prelu(model, values)
-    session = open_session(path, model, provider)
+    session = open_session(path, model, provider, place.index)
     said = _metadata(model)
     entry, chosen = entry_of(path, model, session, options)
     names = [output.name for output in session.get_outputs()]
@@ -94,7 +95,7 @@ def _open(path: Path, options: InputOptions, device: str | None, runtime: Any) -
     selection, batch = probe(path, run, options.embedding, entry.batch)
     gpu = provider != _CPU
     facts |= {**_counts(said), **_int8(path, said), **chosen.facts()}
-    facts |= {"device": place, "output": selection.embedding}
+    facts |= {"device": str(place), "output": selection.embedding}
     return Embedder(
         name=path.name,
         fingerprint=fingerprint(content, f"{chosen.identity} {provider}", selection),
@@ -107,8 +108,11 @@ def _open(path: Path, options: InputOptions, device: str | None, runtime: Any) -
     )
 
 
-def open_session(path: Path, model: ModelProto, provider: str = _CPU) -> Any:
-    """The graph in onnxruntime, on one thread; raises UserError, naming `path`, when it cannot run it."""
+def open_session(path: Path, model: ModelProto, provider: str = _CPU, card: int | None = None) -> Any:
+    """The graph in onnxruntime, on one thread; raises UserError, naming `path`, when it cannot run it.
+
+    card: number of the GPU, where the provider is for one.
+    """
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -116,7 +120,8 @@ def open_session(path: Path, model: ModelProto, provider: str = _CPU) -> Any:
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.log_severity_level = _ERRORS_ONLY
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), settings, [provider])
+        chosen = [provider] if card is None else [(provider, {"device_id": card})]
+        return onnxruntime.InferenceSession(model.SerializeToString(), settings, chosen)
     except Exception as error:  # onnxruntime's own kinds
         raise UserError(f"{path}: onnxruntime cannot run it ({first_line(error)})") from None
 
@@ -153,19 +158,19 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _provider(runtime: Any, device: str | None) -> tuple[str, str]:
-    """A GPU where torch and onnxruntime both have one, else the CPU; and the device's name."""
+def _provider(runtime: Any, device: str | None) -> tuple[str, torch.device]:
+    """A GPU where torch and onnxruntime both have one, else the CPU; and which device that is."""
     place = named_device(device).torch_device
     if place.type == "cpu":
-        return _CPU, "cpu"
+        return _CPU, place
     if _CUDA in runtime.get_available_providers():
-        return _CUDA, str(place)
+        return _CUDA, place
     if device is not None:
         raise UserError(
             f"device {device}: this onnxruntime runs on the CPU alone; pip install onnxruntime-gpu in its "
             "place, or take the device cpu"
         )
-    return _CPU, "cpu"
+    return _CPU, named_device("cpu").torch_device
 
 
 def _input(path: Path, session: Any) -> Entry:
