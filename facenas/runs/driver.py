@@ -69,6 +69,11 @@ class Search:
         self._running: dict[str, TrialSpec] = {}
         self._specs: dict[Candidate, TrialSpec] = {}
 
+    def knows_first(self) -> bool:
+        """Whether the first trial's result is there before anything is trained."""
+        wanted = self.strategy.ask()
+        return not wanted or self._spec(wanted[0]).key in self.log.known
+
     def run(self, stop: StopRule = StopRule()) -> bool:
         """Runs to the end, or to the decision that `stop` says; gives whether it came to the end.
 
@@ -182,6 +187,13 @@ def run_search(
         callback.on_search(strategy, executor.slots)
         bring = partial(bring_weights, run, reuse)
         search = Search(strategy, log, executor, evaluator, callback, execution.speculate, max_failures, bring)
+        if reuse and not run.study and not search.knows_first():  # the runs of a study have others beside them
+            logger.warning(
+                "%s: its first trial is none of those of %s: a trial is the same where data, recipe, seed, "
+                "network and epochs are",
+                run.name,
+                ", ".join(other.run.name for other in reuse),
+            )
         ended = search.run(stop)
     finally:
         executor.close()
