@@ -90,7 +90,7 @@ def test_a_frozen_body_keeps_the_weights_of_a_file(runs, own, tmp_path):
 @pytest.mark.parametrize(
     ("target", "options", "sentence"),
     [
-        (None, {}, "say what to train: a run, an architecture, a named network, or weights to begin with"),
+        (None, {}, r"a run, an architecture, a network by name, or weights \(--from\)"),
         (
             "ir18",
             {"weights": "old"},
@@ -105,7 +105,7 @@ def test_a_frozen_body_keeps_the_weights_of_a_file(runs, own, tmp_path):
         (
             "old",
             {"bench": "lfw", "bench_data": "lfw"},
-            "bench lfw: tells what a trained network of faces forgets",
+            "bench lfw: tells what a trained network forgets",
         ),
         (None, {"weights": "old", "bench": "lfw", "bench_data": "no.zip"}, "no.zip: does not exist"),
         (None, {"weights": "old", "bench": "lfw", "bench_data": ROOT / "docs"}, "docs: "),

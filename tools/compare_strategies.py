@@ -183,7 +183,7 @@ def train_alike(options: argparse.Namespace, found: list[Found]) -> dict[str, li
     listed = Listed(networks=networks, epochs=options.epochs, repeats=options.repeats)
     folder = options.runs_dir / f"final-{fingerprint(listed.settings.model_dump(mode='json'))[:8]}"
     earlier = [path for path in sorted(options.runs_dir.glob("final-*")) if path != folder]
-    options = argparse.Namespace(**{**vars(options), "reuse": earlier})
+    options = argparse.Namespace(**{**vars(options), "reuse": [*options.reuse, *earlier]})
     on_test = ["data.select_on=test", f"data.data_fraction={options.fraction}"]
     search_or_resume(folder, options, listed, 0, on_test)
     accuracies = accuracies_of(open_run(folder.parent, folder.name), list(named.values()))

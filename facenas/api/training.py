@@ -187,7 +187,7 @@ def _resolve(
 def _network_of(weights: Path | None) -> str | Architecture:
     """What is to be trained when nothing but weights is named: their run, else the network in their file."""
     if weights is None:
-        raise UserError("say what to train: a run, an architecture, a named network, or weights to begin with")
+        raise UserError("say what to train: a run, an architecture, a network by name, or weights (--from)")
     if weights.is_dir():
         return str(weights)
     from facenas.models.load import load_network
@@ -218,7 +218,7 @@ def _check_bench(config: RunConfig, weights: Path | None) -> None:
     bench = find_bench(config.bench.name)
     if weights is None or config.recipe.kind != "faces":
         raise UserError(
-            f"bench {bench.name}: tells what a trained network of faces forgets; begin with one (weights)"
+            f"bench {bench.name}: tells what a trained network forgets; begin with one of faces (--from)"
         )
     with suppress(_OpenedError):
         bench.measure(config.bench.data, _opened_only)

@@ -142,7 +142,7 @@ def check_freeze(recipe: Recipe | FaceRecipe, beginning: Any) -> None:
     """Raises UserError where drawn weights would stay as they are."""
     if recipe.freeze and not beginning:
         raise UserError(
-            f"recipe.freeze {recipe.freeze}: keeps weights as they are; begin with trained ones (weights)"
+            f"recipe.freeze {recipe.freeze}: keeps weights as they are; begin with trained ones (--from)"
         )
 
 
