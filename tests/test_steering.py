@@ -325,7 +325,7 @@ def test_results_of_other_runs_are_taken_by_their_keys(tmp_path, caplog):
     assert facenas.resume(tmp_path / "again").finished, "no other run is needed any more"
     assert "first trial" not in caplog.text
     search(tmp_path, "elsewhere", MacroMicro(min_epochs=5, micro=False), max_trials=1, reuse=tmp_path / "whole")
-    assert "elsewhere: its first trial is none of those of whole: a trial is the same where" in caplog.text
+    assert "elsewhere: its first trial is none of those to reuse (whole): a trial is" in caplog.text
     MEASURED.clear()
 
     (tmp_path / "damaged").mkdir()

@@ -8,6 +8,7 @@ whose next candidates were judged ahead on idle workers, take the same path as a
 from __future__ import annotations
 
 import logging
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -189,10 +190,10 @@ def run_search(
         search = Search(strategy, log, executor, evaluator, callback, execution.speculate, max_failures, bring)
         if reuse and not run.study and not search.knows_first():  # the runs of a study have others beside them
             logger.warning(
-                "%s: its first trial is none of those of %s: a trial is the same where data, recipe, seed, "
-                "network and epochs are",
+                "%s: its first trial is none of those to reuse (%s): a trial is the same where data, recipe, "
+                "seed, network and epochs are",
                 run.name,
-                ", ".join(other.run.name for other in reuse),
+                textwrap.shorten(", ".join(other.run.name for other in reuse), 60, placeholder=" ..."),
             )
         ended = search.run(stop)
     finally:
