@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
@@ -253,7 +254,7 @@ def parse_group(model: type[T], tree: dict[str, Any]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         kind = _UNKNOWN if first["type"] == _UNKNOWN else "inner"
-        raise _inner(_place(first), _message(first), kind) from None
+        raise _inner(_place(first), _message(first, model), kind) from None
 
 
 _UNKNOWN = "unknown_class"
@@ -267,10 +268,13 @@ def _place(error: Any) -> tuple[Any, ...]:
     return (*error["loc"], *error.get("ctx", {}).get("place", ()))
 
 
-def _message(error: Any) -> str:
-    return ("is not a known setting" if error["type"] == "extra_forbidden" else str(error["msg"])).removeprefix(
-        "Value error, "
-    )
+def _message(error: Any, model: Any) -> str:
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"]).removeprefix("Value error, ")
+    for part in error["loc"][:-1]:  # down to the group it stands in
+        model = getattr(getattr(model, "model_fields", {}).get(part), "annotation", None)
+    near = get_close_matches(str(error["loc"][-1]), getattr(model, "model_fields", ()), 1)
+    return f"is not a known setting; {near[0]} is" if near else "is not a known setting"
 
 
 def shipped(folder: Literal["configs", "eval_protocols"]) -> Path:
@@ -287,7 +291,7 @@ def validate(model: type[T], tree: Any, where: str) -> T:
         first = error.errors()[0]
         key = ".".join(str(part) for part in _place(first)) or "the settings"
         fault = UnknownClassError if first["type"] == _UNKNOWN else UserError
-        raise fault(f"{where}: {key}: {_message(first)}") from None
+        raise fault(f"{where}: {key}: {_message(first, model)}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

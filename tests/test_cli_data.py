@@ -63,7 +63,7 @@ def test_faults_are_one_sentence_and_code_2(facenas, people, tmp_path):
     with shard.open("r+b") as file:
         file.write(b"\1")
     commands = {
-        ("import", "people", "out.zarr"): "is there already; overwrite says to replace it",
+        ("import", "people", "out.zarr"): "is there already; overwrite (--overwrite) replaces it",
         ("import", "people", "b.zarr", "--layout", "png"): "--layout png: should be jpeg or raw",
         ("import", "nobody", "b.zarr"): "nobody: no such file or folder",
         ("check", "out.zarr"): "contents do not match its fingerprint",

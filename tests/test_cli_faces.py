@@ -237,7 +237,7 @@ FAULTS = {
     "verify one.jpg one.jpg --model net.onnx --results r.json": "r.json: cannot be read",
     "verify one.jpg large.png --model net.onnx": "the face detector is not there",
     "verify one.jpg large.png --model net.onnx --detector net.onnx": "net.onnx: is not a YuNet",
-    "enroll people net.onnx --model net.onnx": "net.onnx: is there already; overwrite says",
+    "enroll people net.onnx --model net.onnx": "net.onnx: is there already; overwrite",
     "enroll people empty --overwrite --model net.onnx": "empty: is no gallery, so it is not",
     "enroll one.jpg g --model net.onnx": "one.jpg: one.jpg lies in no person's folder",
     "identify one.jpg --gallery empty --model net.onnx": "empty: is no gallery; make one by",

@@ -178,7 +178,7 @@ def test_another_head_begins_with_its_own_settings():
     assert head == {"kind": "adaface", **own}
     settings = ["recipe.head.kind=arcface", "recipe.head.margin=0.3"]
     assert loaded(*settings, preset="demo").recipe.head.margin == 0.3
-    with pytest.raises(UserError, match=r"head.h: is not a known setting"):
+    with pytest.raises(UserError, match=r"head.h: is not a known setting$"):
         loaded("recipe.head.kind=cosface", "recipe.head.h=0.5", preset="demo")
     with pytest.raises(UserError, match=r"head.kind: head 'magface' is unknown"):
         loaded("recipe.head.kind=magface", preset="demo")
@@ -212,14 +212,14 @@ def test_an_unknown_key_in_a_file_is_named_with_the_file(tmp_path):
     path = preset_file(tmp_path, "search: {min_epoch: 2}\n")
     with pytest.raises(UserError) as told:
         loaded(preset=path)
-    assert str(told.value) == f"{path}: search.min_epoch: is not a known setting"
+    assert str(told.value) == f"{path}: search.min_epoch: is not a known setting; min_epochs is"
 
 
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
         ("search.min_epoch=2", "search.min_epoch: is not a known setting"),
-        ("serach.min_epochs=2", "serach: is not a known setting"),
+        ("serach.min_epochs=2", "serach: is not a known setting; search is"),
         ("search.min_epochs.x=2", "search.min_epochs"),
         ("=5", "not a known setting"),
         ("seed", "write it as key=value"),
@@ -279,7 +279,7 @@ def test_a_preset_that_is_not_there_is_told(name):
         ("data: null\n", "data"),
         ("1: 2\n", "1: "),
         ("recipe: {batch_size: 1}\n", "recipe.batch_size"),
-        ("recipe: {batchsize: 64}\n", "recipe.batchsize: is not a known setting"),
+        ("recipe: {batchsize: 64}\n", "recipe.batchsize: is not a known setting; batch_size is"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, text, words):

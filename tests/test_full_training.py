@@ -83,6 +83,7 @@ def test_counts_and_model_file(facenas, tmp_path, arch_file):
     before = (run / "train.json").read_text()
     again = facenas("train", "net", "--json")  # told, not trained or tested again
     assert json.loads(again.stdout)["test_correct"] == result["test_correct"]
+    assert "net: is trained already, this is what it gave" in again.stderr
     assert (run / "train.json").read_text() == before
     other = facenas("train", "net", "--epochs", "3")
     assert other.returncode == 2

@@ -83,6 +83,7 @@ def test_stopped_after_every_second_trial_it_takes_the_same_course(tmp_path):
     MEASURED.clear()
     part, calls = search(tmp_path, "parts", max_trials=2), 1
     assert (part.finished, part.trials, part.to_json()["finished"]) == (False, 2, False)
+    assert ("macro_accuracy" in part.details, "macro_accuracy" in whole.details) == (False, True)
     assert part.architecture.depth == 4, "the deeper of two"
     assert not (tmp_path / "parts/best.json").exists()
     while not part.finished:

@@ -137,7 +137,7 @@ def search(
         config.data.check_candidates_are_judged()
     check_execution(config.execution, config.import_main)
     stop, others = _stop_rule(max_trials, max_hours, until), _other_runs(reuse, runs_dir)
-    facts = data_facts(config)
+    facts = data_facts(config, tell=not config.evaluate)
     if config.latency:
         read_table(config.latency).check(config.build_space(facts))
     label = str(preset) if preset else "search"

@@ -132,13 +132,29 @@ def _anchored(bench: BenchConfig | None) -> BenchConfig | None:
     return BenchConfig(name=name, data=bench.data.expanduser().resolve())
 
 
-def data_facts(config: RunConfig) -> dict[str, Any]:
-    """What the run notes of its data, found before its folder is made: a fault leaves nothing behind."""
+def data_facts(config: RunConfig, tell: bool = False) -> dict[str, Any]:
+    """What the run notes of its data, found before its folder is made: a fault leaves nothing behind.
+
+    tell: says on whom candidates are judged.
+    """
     from facenas.data import describe
 
     if config.evaluate and not config.data.name:
         return _NO_DATA
-    return describe(find_data(config))
+    data = find_data(config)
+    if tell:
+        tell_split(config, data, final=False)
+    return describe(data)
+
+
+def tell_split(config: RunConfig, data: TrainingData, final: bool) -> None:
+    """Says which faces are trained on and which are held out; raises UserError where they cannot be."""
+    from facenas.data.faces.store import FaceStore
+    from facenas.training import faces
+    from facenas.training.recipes import FaceRecipe
+
+    if isinstance(data, FaceStore) and isinstance(config.recipe, FaceRecipe):
+        faces.tell_split(data.labels, config.data, config.recipe, config.seed, final)
 
 
 def find_data(config: RunConfig) -> TrainingData:

@@ -82,7 +82,7 @@ def study(
     made, config = load_study(study, [*named, *as_list(settings)], overrides)
     config = anchored(config)
     check_execution(config.execution, config.import_main)
-    facts = data_facts(config) if made.makes_runs else {}
+    facts = data_facts(config, tell=not config.evaluate) if made.makes_runs else {}
     command = command or python_call("study")
     next(made.conduct(config, facts), None)  # what it cannot begin with is said before its folder is made
     parent, name = run_place(run or label_of(str(study), config), runs_dir)

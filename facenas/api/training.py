@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from facenas.api.folders import new_run, open_named, python_call, run_place, stoppable, write_report
 from facenas.api.searching import SearchResult
-from facenas.api.settings import Settings, anchored, configure, data_name, find_data, first_alone
+from facenas.api.settings import Settings, anchored, configure, data_name, find_data, first_alone, tell_split
 from facenas.config import Config
 from facenas.errors import UserError
 from facenas.files import reading
@@ -24,7 +24,7 @@ from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.spaces import Architecture, ImageFacts, from_json
 from facenas.spaces.named import NAMED
-from facenas.training.recipes import FaceRecipe, with_protocol
+from facenas.training.recipes import with_protocol
 
 if TYPE_CHECKING:
     from facenas.models.transfer import Beginning
@@ -121,6 +121,8 @@ def train(
     changed = bool(settings) or any(value is not None for value in chosen)
     if isinstance(name, str) and not _names_network(name) and not changed:
         opened = open_named(name, runs_dir)
+        if distributed.rank() == 0 and opened.config.recipe.kind == "faces" and not opened.trained():
+            tell_split(opened.config, opened.open_data(), final=True)
         return _train(opened, epochs, first_alone(opened.config, callbacks), nodes, address)
     arch, base, found_for = _resolve(name, runs_dir, pick, so_far)
     if alone and arch.task == "face" and preset is None and recipe is None:
@@ -140,7 +142,13 @@ def weights_path(source: str | Path | SearchResult | TrainResult, runs_dir: str 
     if isinstance(source, SearchResult | TrainResult):
         source = source.run
     path = Path(source).expanduser()
-    return path if path.is_file() or path.suffix.lower() == ".onnx" else open_named(source, runs_dir).folder
+    if path.is_file() or path.suffix.lower() == ".onnx":
+        return path
+    try:
+        return open_named(source, runs_dir).folder
+    except UserError as error:
+        fault = f"{source}: there is no such file; of a run: {error}" if path.suffix else str(error)
+        raise UserError(fault) from None
 
 
 def teacher_path(
@@ -246,11 +254,9 @@ def _shared_run(
 ) -> Run:
     """The new run. Under `torchrun` the first process makes it, the others open it; it needs a name then."""
     from facenas.data import describe
-    from facenas.data.faces.store import FaceStore
     from facenas.runs.full_training import beginning_path, check_freeze
     from facenas.runs.run import counts
     from facenas.training import distributed
-    from facenas.training.faces import summary_of_split
 
     if distributed.world() > 1 and run is None:
         raise UserError("under torchrun the run needs a name that all processes know: give run")
@@ -266,10 +272,7 @@ def _shared_run(
     check_freeze(config.recipe, weights)
     _check_bench(config, weights)
     beginning = weights and _beginning(weights, arch, ImageFacts.of(facts))
-    if isinstance(data, FaceStore) and isinstance(config.recipe, FaceRecipe) and config.recipe.labelled:
-        log.info(
-            "%s: %s", config.data.name, summary_of_split(data.labels, config.data, config.recipe, config.seed)
-        )
+    tell_split(config, data, final=True)
     made = new_run(config, facts, label, run, runs_dir, command)
     best = {"architecture": arch.to_json(), **counts(arch, facts["image_size"])}
     if beginning:
@@ -349,6 +352,11 @@ def _train(
     progress = TrainingProgress(epochs or run.config.recipe.final_epochs)
     callbacks = Callbacks([] if distributed.rank() else [progress, *given])
     result = None
+    if epochs is None and run.trained() and distributed.rank() == 0:
+        log.warning(
+            "%s: is trained already, this is what it gave; a training anew is a run of its own: --run NAME",
+            run.name,
+        )
     try:
         told = stoppable(f"stopped; `facenas train {run.name}` goes on where it was")
         with run.lock() if distributed.rank() == 0 else nullcontext(), told:

@@ -225,7 +225,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
     check_place(folder)
     if (folder / "findings.csv").exists() and not overwrite:
-        raise UserError(f"{folder / 'findings.csv'}: is there already; overwrite says to replace it")
+        raise UserError(f"{folder / 'findings.csv'}: is there already; overwrite (--overwrite) replaces it")
 
 
 def _check_faces(

@@ -25,7 +25,7 @@ def show(result: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(result))
         return
     for key, value in result.items():
-        if not isinstance(value, dict) and value != [] and not _nested(value):
+        if value is not None and not isinstance(value, dict) and value != [] and not _nested(value):
             shown = round(value, 4) if isinstance(value, float) else value
             print(f"{key.replace('_', ' ')}: {shown}")
 

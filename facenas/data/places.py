@@ -164,7 +164,7 @@ def check_folder(path: Path, overwrite: bool, is_store: Callable[[Path], bool], 
     if not path.is_dir():
         fault = "is a file where the store's folder should be written; move it away"
     elif not overwrite:
-        fault = "is there already; overwrite says to replace it"
+        fault = "is there already; overwrite (--overwrite) replaces it"
     elif not is_store(path):
         fault = f"is a folder but no {kind}, so it is not overwritten; choose another name"
     else:
@@ -189,7 +189,7 @@ def check_url(url: str, overwrite: bool, store_format: str) -> None:
     remote = Remote(url)
     there = remote.sizes()
     if there and not overwrite:
-        raise UserError(f"{url}: is there already; overwrite says to replace it")
+        raise UserError(f"{url}: is there already; overwrite (--overwrite) replaces it")
     if META in there and _format_of(remote.read(META)) != store_format:
         raise UserError(f"{url}: is a zarr group, but no store of ours; choose another name")
     if other := [name for name in there if not _OF_STORES.fullmatch(name)]:

@@ -331,7 +331,7 @@ def check_target(path: Path, overwrite: bool) -> None:
     if not os.path.lexists(path):
         return
     if not overwrite:
-        raise UserError(f"{path}: is there already; overwrite says to replace it")
+        raise UserError(f"{path}: is there already; overwrite (--overwrite) replaces it")
     if not is_gallery(path):
         raise UserError(f"{path}: is no gallery, so it is not overwritten; choose another name")
 

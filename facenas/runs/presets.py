@@ -50,7 +50,7 @@ def load_run_config(
         if not equals:
             raise UserError(f"--set {setting}: write it as key=value, for example search.min_epochs=2")
         _put(tree, _full_key(key.strip(), tree), yaml_value(setting, text))
-    return validate(RunConfig, tree, f"{path} as changed" if settings else str(path))
+    return validate(RunConfig, tree, f"{path} with these settings" if settings else str(path))
 
 
 def _resolve_recipe(tree: dict[str, Any]) -> None:

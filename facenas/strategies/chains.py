@@ -31,7 +31,7 @@ class ChainSearch(Strategy):
         """Stands before the first candidate."""
         self.best = self.space.start()
         self.best_result = TrialResult()
-        self.macro_accuracy = 0.0
+        self.macro_accuracy: float | None = None
         self.macro_width = self.best.width
         self.macro_epochs = self.settings.min_epochs
         self._decision = Decision.REJECTED
@@ -64,11 +64,11 @@ class ChainSearch(Strategy):
         return found[1:]
 
     def result(self) -> dict[str, Any]:
-        """The best network so far; the `macro_` values are those that macro search ended with."""
+        """The best network so far; the `macro_` values are those that macro search ended with, once it has."""
         return {
             "architecture": self.best.to_json(),
             "accuracy": self.best_result.accuracy,
-            "macro_accuracy": self.macro_accuracy,
+            **({} if self.macro_accuracy is None else {"macro_accuracy": self.macro_accuracy}),
             "macro_width": self.macro_width,
             "macro_epochs": self.macro_epochs,
         }

@@ -143,4 +143,6 @@ def build_study(group: Any, path: Path, changed: dict[str, Any] | None = None) -
     values = {**group, **(changed or {})}
     kind = values.pop("kind")
     cls = STUDIES.get(kind)
-    return cls(validate(cls.Settings, values, f"the study {kind} as changed" if changed else f"{path}: study"))
+    return cls(
+        validate(cls.Settings, values, f"study {kind} with these settings" if changed else f"{path}: study")
+    )

@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 EMBEDDED = 512  # images of a batch that is judged on a GPU; their mirror images come beside them
 
 _FARS = (0.1, 0.01, 0.001)
+_FEW = 10  # people held out: with fewer, some folds of the pairs have one person alone
 _FEWEST = 3  # crops to choose on: the fewest that have similarities to correlate
 _NOTHING = np.zeros(0, bool)
 
@@ -382,9 +383,20 @@ def split_crops(images: int, config: DataConfig, seed: int) -> tuple[Indices, In
     return train, np.sort(np.random.default_rng(seed).permutation(held)[: config.pairs])
 
 
-def summary_of_split(labels: NDArray[np.int32], config: DataConfig, recipe: FaceRecipe, seed: int) -> str:
-    """Who is to be trained on and who is held out, in words; raises UserError where they cannot be held out."""
-    train, *held = split_faces(labels, _held_out(config, recipe), seed)
+def tell_split(
+    labels: NDArray[np.int32], config: DataConfig, recipe: FaceRecipe, seed: int, final: bool = True
+) -> None:
+    """Says who is trained on and who is held out, and whether these are few.
+
+    final: of a full training, else of candidates. Raises UserError where they cannot be held out.
+    """
+    config = _held_out(config, recipe) if final else config
+    if not recipe.labelled:
+        rest, crops = split_crops(len(labels), config, seed)
+        held_crops = "" if crops is None else f"; {len(crops):,} held out to choose on"
+        log.info("%s: %s crops to train on%s", config.name, f"{len(rest):,}", held_crops)
+        return
+    train, *held = split_faces(labels, config, seed)
     each = np.bincount(labels[train])
     single = f" ({(each == 1).sum():,} of one image)" if (each == 1).any() else ""
     told = [f"{len(train):,} images of {(each > 0).sum():,} people to train on{single}"]
@@ -392,7 +404,15 @@ def summary_of_split(labels: NDArray[np.int32], config: DataConfig, recipe: Face
         if pairs is not None:
             people = len(np.unique(labels[pairs[0]]))
             told.append(f"{people:,} held out to {why} on, by {len(pairs[0]):,} pairs")
-    return "; ".join(told)
+    log.info("%s: %s", config.name, "; ".join(told))
+    if held[0] is not None and (people := len(np.unique(labels[held[0][0]]))) < _FEW:
+        log.warning(
+            "%s people are few to choose on: what is chosen depends on who they are; "
+            "data.validation_fraction %g holds out %s",
+            people,
+            math.ceil(100 * _FEW / np.count_nonzero(np.bincount(labels))) / 100,
+            _FEW,
+        )
 
 
 def _held_out(config: DataConfig, recipe: FaceRecipe) -> DataConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -115,8 +116,15 @@ def _judged(trainer: Trainer) -> dict[str, float]:
 
 
 def kept_threads(checkpoint: dict[str, Any] | None) -> AbstractContextManager[None]:
-    """As many threads as the checkpoint was written with, since others round otherwise; else all cores."""
+    """As many threads as the checkpoint was written with, since others round otherwise.
+
+    Else OMP_NUM_THREADS, unless this is one of several processes, for which `torchrun` sets it to 1; else all
+    cores.
+    """
     usual = max(1, core_count() // distributed.local_world())
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and distributed.world() == 1:
+        usual = min(usual, max(1, int(asked)))
     return threads(checkpoint["threads"] if checkpoint else usual)
 
 

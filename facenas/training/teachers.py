@@ -25,7 +25,7 @@ from facenas.data import TrainingData
 from facenas.data.faces.store import FaceStore
 from facenas.device import Device
 from facenas.errors import UserError
-from facenas.evaluation.embedders import Embedder, InputOptions, open_embedder
+from facenas.evaluation.embedders import Embedder, InputOptions, open_embedder, tell_assumed
 from facenas.evaluation.embedders.cache import MIRRORED, PLAIN, keep_units
 from facenas.evaluation.embedders.device_batches import DeviceBatches
 from facenas.training.recipes import Distill
@@ -106,7 +106,9 @@ def find_teacher(settings: Distill, tell: bool = False) -> Teacher:
     Raises UserError when it is missing, damaged or no network of faces.
     """
     path, options = settings.teacher.expanduser(), InputOptions(**dict(settings.input))
-    opened = open_embedder(path, options, tell=tell)
+    opened = open_embedder(path, options, tell=False)
+    if tell:
+        tell_assumed(path, opened.facts, "recipe.distill.input")
     file = path / "checkpoints" / "model.pt" if path.is_dir() else path
     digest = _digest(file)
     if file.suffix.lower() == ".onnx":

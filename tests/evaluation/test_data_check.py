@@ -252,7 +252,7 @@ def test_from_a_check_to_a_clean_store(here):
     page = (here / told["report"]).read_text()
     assert page.count("data:image/jpeg") >= 12
     assert "p8/154" in page
-    assert "is there already; overwrite says to replace it" in run("check", "p.zarr", "--labels", *INPUT)
+    assert "is there already; overwrite (--overwrite) replaces it" in run("check", "p.zarr", "--labels", *INPUT)
 
     keep = (here / told["findings"]).read_text().replace("unlike,p8/40,", "unlike,,")
     lines = [line.replace(",drop,", ",keep,") if "p8/154" in line else line for line in keep.splitlines()]

@@ -118,7 +118,7 @@ def again(path, **options):
 
 
 def test_an_old_gallery_is_replaced_only_when_that_is_said(made, tmp_path):
-    with pytest.raises(UserError, match="is there already; overwrite says to replace it"):
+    with pytest.raises(UserError, match=r"is there already; overwrite \(--overwrite\) replaces it"):
         again(made.path)
     assert again(made.path, overwrite=True).identities == ("Eve",)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["people"]

@@ -56,7 +56,7 @@ def test_nothing_said(tmp_path, caplog):
     assert (facts["color"], facts["mean"], facts["values_said_by"]) == ("rgb", [127.5], "assumed")
     assert [r.message for r in caplog.records] == [
         f"{tmp_path / 'a.onnx'}: does not say what it takes; assumed: RGB pixels, (pixel - 127.5) / 127.5; "
-        "otherwise give color, mean, std"
+        "otherwise give color, mean, std (--input-color, --mean, --std)"
     ]
     assert embedder(IMAGES[:0]).shape == (0, SIZE)
 

@@ -125,6 +125,9 @@ def test_the_same_arguments_give_the_same_file_and_a_threshold_is_moved(made, tm
     moved = facenas.export_int8(source, data, tmp_path / "c.onnx", tolerance=0.5, threshold=0.4)
     assert moved["threshold_cosine"] == pytest.approx(0.4, abs=0.03)
     assert open_embedder(tmp_path / "c.onnx").facts["threshold_cosine"] == moved["threshold_cosine"]
+    other = facenas.export_int8(source, data, tmp_path / "d.onnx", tolerance=0.5, threshold=0.5)
+    assert other["threshold_cosine"] != moved["threshold_cosine"]
+    assert len({open_embedder(tmp_path / name).fingerprint for name in ("c.onnx", "d.onnx")}) == 1
 
 
 def test_pairs_are_measured_and_layers_stay_in_float_where_much_is_wanted(made, tmp_path):

@@ -109,8 +109,8 @@ def row_of(width):
 @pytest.mark.parametrize(
     ("name", "given", "fault"),
     [
-        ("random", ["study.against=[runs/none]"], "as changed: against: runs/none is no run"),
-        ("random", ["study.seeds=0"], "the study random as changed: .*seeds is 0 and against is empty"),
+        ("random", ["study.against=[runs/none]"], "with these settings: against: runs/none is no run"),
+        ("random", ["study.seeds=0"], "study random with these settings: .*seeds is 0 and against is empty"),
         ("operations", ["search.micro=false"], "take macro_micro, with micro: true"),
         ("operations", ["search={strategy: trend}"], "search.strategy trend searches no operations"),
     ],

@@ -114,7 +114,7 @@ def test_a_member_of_other_settings_is_not_taken(facenas, tmp_path):
     ("name", "given", "fault"),
     [
         ("rankings", [], "no such study; there are"),
-        ("ranking", ["study.seeds=3"], "the study ranking as changed: seeds: is not a known setting"),
+        ("ranking", ["study.seeds=3"], "study ranking with these settings: seeds: is not a known setting"),
         ("ranking", ["study.networks=2"], "greater than or equal to 4"),
         ("ranking", ["data.name=cifar10", "space.min_depht=3"], "space.min_depht: is not a known setting"),
     ],

@@ -21,7 +21,7 @@ from facenas.spaces import IRArchitecture
 from facenas.training import distributed
 from facenas.training.class_means import class_means
 from facenas.training.depth import depths_of
-from facenas.training.faces import FaceTask, split_faces, summary_of_split
+from facenas.training.faces import FaceTask, split_faces, tell_split
 from facenas.training.recipes import FaceRecipe
 from facenas.training.tasks import TaskContext, build_task
 from facenas.training.trainer import Trainer
@@ -50,22 +50,26 @@ def test_identities_to_train_choose_and_test_on_are_apart(faces):
         assert np.array_equal(again[0], train) == (seed == 0)
 
 
-def test_people_of_one_image_train_and_a_fraction_that_would_do_is_told():
+def test_people_of_one_image_train_and_a_fraction_that_would_do_is_told(caplog):
     """20 people with 1 to 3 images: a tenth of them make too few pairs, the fraction that is told does not."""
     labels = np.repeat(np.arange(20, dtype=np.int32), np.arange(20) % 3 + 1)
     config = DataConfig(validation_fraction=0.1)
     with pytest.raises(
         UserError, match=r"data\.validation_fraction 0\.1: .* 0\.\d+ would do, and 0 holds"
     ) as told:
-        summary_of_split(labels, config, RECIPE, 0)
+        tell_split(labels, config, RECIPE, 0)
     enough = float(re.search(r"([\d.]+) would do", str(told.value))[1])
     train, judged, _ = split_faces(labels, config.model_copy(update={"validation_fraction": enough}), 0)
     assert set(np.flatnonzero(np.bincount(labels) == 1)) <= set(labels[train])
     assert len(judged[0]) == 20
-    words = summary_of_split(labels, config.model_copy(update={"validation_fraction": enough}), RECIPE, 0)
-    assert f"{len(train)} images of {len(set(labels[train]))} people to train on (7 of one image)" in words
+    caplog.set_level("INFO")
+    tell_split(labels, config.model_copy(update={"validation_fraction": enough}), RECIPE, 0)
+    people = len(set(labels[train]))
+    assert f"{len(train)} images of {people} people to train on (7 of one image)" in caplog.text
+    assert "people are few to choose on" in caplog.text
+    assert "data.validation_fraction 0.5 holds out 10" in caplog.text
     with pytest.raises(UserError, match=r"0\.1: [^;]*; hold out more identities; 0 holds out none"):
-        summary_of_split(labels[:4], config, RECIPE, 0)
+        tell_split(labels[:4], config, RECIPE, 0)
 
 
 def test_a_candidate_sees_its_fraction_and_the_final_network_all(faces):

@@ -14,12 +14,12 @@ import torch.multiprocessing as mp
 
 from facenas.data import open_image_set
 from facenas.data.config import DataConfig
-from facenas.device import pick_device
+from facenas.device import core_count, pick_device
 from facenas.errors import SearchStoppedError, UserError
 from facenas.spaces import PlainArchitecture
 from facenas.training import distributed
 from facenas.training.classification import ClassificationTask
-from facenas.training.fit import TrainState, fit, read_checkpoint, write_metrics
+from facenas.training.fit import TrainState, fit, kept_threads, read_checkpoint, write_metrics
 from facenas.training.recipes import Recipe
 from facenas.training.tasks import Score, TaskContext
 from facenas.training.trainer import Trainer
@@ -123,6 +123,17 @@ def test_a_checkpoint_of_another_training_is_refused(digits, tmp_path):
     state.path.write_bytes(state.path.read_bytes()[:1000])
     with pytest.raises(UserError, match="is damaged"):
         read_checkpoint(state.path, "key")
+
+
+def test_threads_are_those_of_the_checkpoint_else_as_many_as_asked_for(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with kept_threads(None):
+        assert torch.get_num_threads() == 1
+    with kept_threads({"threads": 3}):
+        assert torch.get_num_threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with kept_threads(None):
+        assert torch.get_num_threads() == core_count()
 
 
 # Two processes.

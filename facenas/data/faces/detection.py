@@ -81,7 +81,7 @@ class Detector:
         except (cv2.error, SystemError):
             raise UserError(
                 f"{path}: is not a YuNet face detector that OpenCV can run; give "
-                "face_detection_yunet_2023mar.onnx as the detector"
+                "face_detection_yunet_2023mar.onnx as the detector (--detector)"
             ) from None
 
     def __call__(self, image: Pixels) -> list[Face]:
@@ -169,7 +169,7 @@ def find_detector(given: Path | None = None) -> Path:
     if not path.is_file():
         raise UserError(
             f"{path}: the face detector is not there; let it be fetched once (--download; 227 KiB, MIT "
-            f"license), or get {URL} and give it as the detector"
+            f"license), or get {URL} and give it as the detector (--detector)"
         )
     if sha256_of(path) != SHA256:
         raise UserError(f"{path}: is damaged; delete it and have it fetched anew (--download)")
@@ -231,7 +231,7 @@ def _fetch(path: Path) -> None:
         reason = getattr(cause, "strerror", None) or cause
         raise UserError(
             f"the face detector cannot be fetched ({reason}); get {URL} and give "
-            f"it as the detector, or put it at {path}"
+            f"it as the detector (--detector), or put it at {path}"
         ) from None
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise UserError(

@@ -213,7 +213,7 @@ class PeopleProtocol(Protocol):
             names, whose = list(found), list(found.values())
             if not names:
                 raise UserError(
-                    f"{data}: has no images of <identity>/<image>; sort them so, or give a list by pairs"
+                    f"{data}: has no images of <identity>/<image>; sort them so, or list pairs (--pairs)"
                 )
             images = file_images(files, names)
         people = np.unique(whose, return_inverse=True)[1].astype(np.int64)

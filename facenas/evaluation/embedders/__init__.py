@@ -49,7 +49,7 @@ def open_embedder(
 
         opened = open_checkpoint(path, options, replace(named_device(device), bf16=bf16))
     if tell:
-        _tell_assumed(path, opened.facts)
+        tell_assumed(path, opened.facts)
     return opened
 
 
@@ -110,7 +110,9 @@ def is_bf16(precision: str) -> bool:
     return precision == "bf16"
 
 
-def _tell_assumed(model: Path, facts: dict[str, Any]) -> None:
+def tell_assumed(model: Path, facts: dict[str, Any], setting: str | None = None) -> None:
+    """Says what is assumed of a network's input, and what says otherwise: options, or keys of a `setting`."""
+    options = {"color": "--input-color", "mean": "--mean", "std": "--std"}
     parts, settings = [], []
     if facts["color_said_by"] == ASSUMED:
         parts, settings = [f"{facts['color'].upper()} pixels"], ["color"]
@@ -119,6 +121,7 @@ def _tell_assumed(model: Path, facts: dict[str, Any]) -> None:
         parts, settings = [*parts, f"(pixel - {mean}) / {std}"], [*settings, "mean", "std"]
     if parts:
         log.warning(
-            "%s: does not say what it takes; assumed: %s; otherwise give %s",
+            "%s: does not say what it takes; assumed: %s; otherwise give %s (%s)",
             *(model, ", ".join(parts), ", ".join(settings)),
+            setting or ", ".join(options[name] for name in settings),
         )

@@ -79,12 +79,16 @@ def _open(path: Path, options: InputOptions, device: str | None, runtime: Any) -
 
     provider, place = _provider(runtime, device)
     model = onnx_graph.read_graph(path)
-    values, content = onnx_graph.constants(model), model.SerializeToString(deterministic=True)
+    values, said = onnx_graph.constants(model), _metadata(model)
+    if "threshold_cosine" in said:  # it decides no embedding: a gallery goes on when it is measured later
+        kept = [item for item in model.metadata_props if item.key != "threshold_cosine"]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+    content = model.SerializeToString(deterministic=True)
     facts = {"format": "ONNX", "parameters": onnx_graph.count_parameters(model)}
     if provider == _CPU:
         onnx_graph.use_fast_prelu(model, values)
     session = open_session(path, model, provider, place.index)
-    said = _metadata(model)
     entry, chosen = entry_of(path, model, session, options)
     names = [output.name for output in session.get_outputs()]
 

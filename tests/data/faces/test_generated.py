@@ -159,4 +159,4 @@ def test_command(facenas):
     assert told == {"store": "d.zarr", "images": 6, "identities": 2, "skipped": 0}
     again = facenas("data", "demo", "d.zarr")
     assert again.returncode == 2
-    assert "d.zarr: is there already; overwrite says to replace it" in again.stderr
+    assert "d.zarr: is there already; overwrite (--overwrite) replaces it" in again.stderr

@@ -91,7 +91,7 @@ def test_zarr_reads_what_is_at_a_url(tmp_path):
 def test_another_store_at_the_same_url_is_another_copy(url):
     make(url)
     first = prepare(DataConfig(name=url))
-    with pytest.raises(UserError, match="is there already; overwrite says to replace it"):
+    with pytest.raises(UserError, match=r"is there already; overwrite \(--overwrite\) replaces it"):
         make(url)
     make(url, "raw", overwrite=True)
     assert prepare(DataConfig(name=url)) != first

@@ -199,7 +199,7 @@ def test_a_store_without_images_is_refused(tmp_path):
 
 def test_overwriting(path):
     before = open_store(path)
-    assert "is there already; overwrite says" in sentence(StoreWriter, path, "x")
+    assert "is there already; overwrite" in sentence(StoreWriter, path, "x")
     with pytest.raises(ZeroDivisionError):
         make(path, 3, overwrite=True, stop=ZeroDivisionError)
     assert check(path)["fingerprint"] == before.fingerprint
