@@ -21,6 +21,17 @@ class StoppedError(Exception):
     """The caller asked a trial to stop before its end: it has no result."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as `1 epoch`, `1,200 epochs`, `2 identities` and `2 people`."""
+    return f"{number:,} {noun if number == 1 else _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    if noun == "person":
+        return "people"
+    return f"{noun[:-1]}ies" if noun.endswith("ity") else f"{noun}s"
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, for a sentence of ours."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")

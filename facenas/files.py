@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import ctypes
 import errno
 import heapq
+import io
 import json
 import os
 import re
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "'")  # how a cell begins that is not taken for a text
+_MOST_CSV = 2_000_000_000  # bytes
 MOST_JSON = 200_000_000  # bytes; in memory, ten times as much
 
 
@@ -171,6 +174,25 @@ def read_whole(path: Path, most: int) -> bytes:
         if size > most:
             raise UserError(f"{path}: has {size:,} bytes, more than the {most:,} that such a file may have")
         return file.read()
+
+
+def read_csv(path: Path) -> list[tuple[int, list[str]]]:
+    """(line, stripped cells) of what is not empty, with commas, semicolons or tabs: the first line tells.
+
+    Raises UserError when it cannot be read, is no CSV or is empty.
+    """
+    try:
+        text = read_whole(path, _MOST_CSV).decode("utf-8-sig")
+        first = text.lstrip().partition("\n")[0]
+        mark = max("\t;,", key=first.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: is not UTF-8 CSV ({error}); save it as such") from None
+    found = [(line, cells) for line, cells in rows if any(cells)]
+    if not found:
+        raise UserError(f"{path}: is empty")
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -204,12 +204,12 @@ def test_faults_are_one_sentence(grey):
         ("photos", "file"): "file: cannot be written",
         ("photos", "photos/crops"): "photos/crops: lies in photos; choose a folder beside it",
         ("photos", "photos"): "photos: lies in photos",
-        ("photos", "done", "--faces", "all"): "done: holds crops of another faces (largest)",
-        ("photos/b", "done"): "done: holds crops of another source",
+        ("photos", "done", "--faces", "all"): "done: was made with faces largest, not all; choose",
+        ("photos/b", "done"): "done: was made with source",
         (
             "faceless",
             "out2",
-        ): "faceless: none of its 1 images gives a face (the first, a.png: no face",
+        ): "faceless: holds 1 image but none that gives a face (the first, a.png: no face",
         ("photos", "out", "--detector", "gone.onnx"): "gone.onnx: there is no such file",
     }
     for command, words in faults.items():
@@ -330,7 +330,7 @@ def test_faces_that_are_not_upright_are_refused_or_turned(here):
     found = embeddings([decode_jpeg(path.read_bytes()) for path in paths if path.suffix == ".jpg"])
     cosines = (np.repeat(embeddings(originals), 4, axis=0) * found).sum(1)
     assert cosines.min() > 0.7
-    with pytest.raises(UserError, match=r"holds crops of another rotation \(any\)"):
+    with pytest.raises(UserError, match=r"was made with rotation any, not none"):
         run("photos", "turned", "--detector", str(YUNET))
     asked = ("--model", str(NETWORK), "--detector", str(YUNET))
     done = CliRunner().invoke(app, ["verify", "photos/0_0.png", "photos/0_2.png", *asked])

@@ -38,11 +38,11 @@ def test_import_info_check(facenas, people, tmp_path):
     }
     assert (told["images"], told["identities"], told["skipped"]) == (3, 2, 1)
     assert "out: 2 identities, 3 images, of one identity 1 to 2" in done.stderr
-    assert "out: 1 identities have one image, which makes no genuine pair" in done.stderr
+    assert "out: 1 identity has one image, which makes no genuine pair" in done.stderr
     strict = facenas("data", "import", "people", "out.zarr", "--overwrite", "--strict")
     assert strict.returncode == 1
     assert "people: 1 image(s) are left out; out.zarr/skipped.csv says why" in strict.stderr
-    assert "1 images skipped; out.zarr/skipped.csv says why" in done.stderr
+    assert "1 image skipped; out.zarr/skipped.csv says why" in done.stderr
     info = json.loads(facenas("data", "info", "out.zarr", "--json").stdout)
     assert (info["layout"], info["color"], info["source"]) == ("jpeg", "RGB", "folder people")
     assert (info["images_per_identity_min"], info["images_per_identity_max"]) == (1, 2)

@@ -177,7 +177,8 @@ def find_data(config: RunConfig) -> TrainingData:
     ):
         raise UserError(
             f"{config.data.name}: faces are trained from a store: facenas data import {path} {path.stem}.zarr, "
-            "with --unlabeled if nobody has told the people apart (recipe.distill.labels false)"
+            "with --unlabeled if nobody has told the people apart (recipe.distill.labels false); photographs "
+            f"become crops first: facenas align {path} CROPS"
         )
     data = open_data(prepare(config.data), config.data.image_size)
     if faces != isinstance(data, FaceStore):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -198,6 +199,7 @@ def check(
     from facenas.data.faces.store import check as check_store
     from facenas.data.remote import folder_of
 
+    started = time.perf_counter()
     wanted = {"--duplicates": duplicates, "--labels": labels, "--overlap": overlap}
     asked = [option for option, given in wanted.items() if given]
     if asked and model is None:
@@ -214,6 +216,7 @@ def check(
         told = check_images(path, workers) if by_class else check_store(path, workers)
         if embedder is not None:
             told |= _check_faces(embedder, path, folder, duplicates, labels, overlap, workers)
+            told["seconds"] = round(time.perf_counter() - started, 3)
     if not as_json:
         told |= told.pop("found", {})  # people see a line for each kind
     show(told | {"store": store}, as_json)

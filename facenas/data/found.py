@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenas.data.images import Pixels
-from facenas.errors import SearchStoppedError, UserError
+from facenas.errors import SearchStoppedError, UserError, counted
 from facenas.files import as_cells, read_json, write_json
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ def told_of_identities(labels: NDArray[np.integer], identities: int) -> tuple[st
             f"{(each == 0).sum():,} of {identities:,} identities have no images; `property` may name too many"
         )
     if (each == 1).any():
-        warnings.append(f"{(each == 1).sum():,} identities have one image, which makes no genuine pair")
+        one = int((each == 1).sum())
+        have = "has" if one == 1 else "have"
+        warnings.append(f"{counted(one, 'identity')} {have} one image, which makes no genuine pair")
     return sentence, warnings
 
 

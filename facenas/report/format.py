@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from facenas.errors import counted
+
 MISSING = "–"
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 
@@ -20,7 +22,7 @@ def count(value: int | None) -> str:
 
 def many(number: int | None, noun: str) -> str:
     """1 epoch, 2 epochs."""
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+    return f"{MISSING} {noun}s" if number is None else counted(number, noun)
 
 
 def short(value: float | None) -> str:

@@ -46,11 +46,6 @@ class Interval:
         return [finite(v) for v in (self.value, self.low, self.high)]
 
 
-def counted(number: int, noun: str) -> str:
-    """Such as `1 epoch` and `1,200 epochs`."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def finite(value: float | None) -> float | None:
     """The number, None in place of nan and infinity, which JSON has no words for."""
     return None if value is None or not math.isfinite(value) else value

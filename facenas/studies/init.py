@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from facenas.errors import UserError
+from facenas.errors import UserError, counted
 from facenas.runs.config import RunConfig
 from facenas.studies.base import Conduct, Member, Study, register, varied
 from facenas.studies.findings import (
@@ -25,7 +25,6 @@ from facenas.studies.findings import (
     Interval,
     Series,
     Table,
-    counted,
     mean_accuracy,
     mean_interval,
 )

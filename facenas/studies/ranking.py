@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from facenas.config import Config
-from facenas.errors import UserError
+from facenas.errors import UserError, counted
 from facenas.runs import Run
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
@@ -31,7 +31,6 @@ from facenas.studies.findings import (
     Series,
     Table,
     bootstrap,
-    counted,
     kendall,
     spearman,
 )

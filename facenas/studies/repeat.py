@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from facenas.errors import counted
 from facenas.runs import Run
 from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
@@ -22,7 +23,7 @@ from facenas.spaces import Architecture, fingerprint, from_json
 from facenas.spaces.plain import PLAIN, Chain
 from facenas.strategies import Decision
 from facenas.studies.base import Conduct, Member, Seeds, Study, register, varied
-from facenas.studies.findings import Cell, Chart, Findings, Series, Table, counted
+from facenas.studies.findings import Cell, Chart, Findings, Series, Table
 from facenas.studies.networks import Network, found_by, seeds_of, spread
 
 Line = dict[str, Any]  # of a journal

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 
 from facenas.config import Config, read_yaml, shipped, validate
 from facenas.data.datasets import known_name
+from facenas.errors import counted
 from facenas.evaluation.benches import HQ
 from facenas.files import read_json
 from facenas.runs import Run, open_run
@@ -25,7 +26,7 @@ from facenas.runs.config import RunConfig
 from facenas.runs.journal import read_journal
 from facenas.spaces import Architecture, from_json
 from facenas.studies.base import Conduct, Study, register
-from facenas.studies.findings import Cell, Chart, Findings, Series, Table, counted
+from facenas.studies.findings import Cell, Chart, Findings, Series, Table
 
 # The widest network that each kind of space begins with, by what the paper calls the search.
 SIZES = {"plain": {"tiny": 64, "mobile": 100_000}, "ir": {"small": 32, "medium": 100_000}}

@@ -28,7 +28,7 @@ from facenas.data.faces.store import SIDE, encode_jpeg, is_face_jpeg
 from facenas.data.found import SKIPPED
 from facenas.data.images import Files, Pixels, decode_image, find_images, reason_of
 from facenas.device import core_count
-from facenas.errors import UserError
+from facenas.errors import UserError, counted
 from facenas.files import as_cells, check_place, read_json, sweep, write_bytes, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -256,7 +256,8 @@ def _claim(out: Path, source: Path, faces: str, detector: str, any_rotation: boo
         old = read_json(out / NOTE)
         other = next((key for key in {**note, **old} if old.get(key) != note.get(key)), None)
         if other:
-            raise UserError(f"{out}: holds crops of another {other} ({old.get(other)}); choose another folder")
+            made, asked = (tree.get(other, "none") for tree in (old, note))
+            raise UserError(f"{out}: was made with {other} {made}, not {asked}; choose another folder")
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -281,5 +282,6 @@ def _list_skipped(out: Path, source: Path, skipped: list[tuple[str, str]], image
     write_text(path, text.getvalue())
     if len(skipped) == images:
         name, reason = skipped[0]
-        raise UserError(f"{source}: none of its {images} images gives a face (the first, {name}: {reason})")
-    log.warning("%d images skipped; %s says why", len(skipped), path)
+        held = counted(images, "image")
+        raise UserError(f"{source}: holds {held} but none that gives a face (the first, {name}: {reason})")
+    log.warning("%s skipped; %s says why", counted(len(skipped), "image"), path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
+from itertools import zip_longest
 from pathlib import Path
 
 from facenas.data.faces.store import FaceStore
 from facenas.errors import UserError
-from facenas.files import name_in_cell, reading
+from facenas.files import name_in_cell, read_csv
 
 COLUMNS = ("image", "identity", "finding", "with", "score", "action", "store")
 DROP, KEEP = "drop", "keep"
@@ -21,34 +21,30 @@ def image_name(store: FaceStore, number: int) -> str:
 def read_drops(path: Path, store: FaceStore) -> set[int]:
     """Numbers of the images that the CSV `path` says to drop from `store`: a row's `action` is drop.
 
-    It needs the columns image, action and store; others are for people. Raises UserError, naming the line, for
+    It needs the columns image, action and store; others are for people. A spreadsheet may have saved it with
+    semicolons or tabs. Raises UserError, naming the line, for
     a list of another store, an image that the store has not, and an action that is neither drop nor keep.
     """
     dropped = set()
-    with (
-        reading(path, "give findings.csv of `facenas data check`"),
-        path.open(encoding="utf-8-sig", newline="") as file,
-    ):
-        rows = csv.DictReader(file)
-        missing = {"image", "action", "store"} - {str(name) for name in rows.fieldnames or ()}
-        if missing:
-            raise UserError(f"{path}: has no column {min(missing)}; give findings.csv of `facenas data check`")
-        for row in rows:
-            where = f"{path}: line {rows.line_num}"
-            of = (row["store"] or "").strip()
-            if of != store.fingerprint:
-                raise UserError(
-                    f"{where} is of another store than {store.path} (fingerprint {of[:12] or 'missing'}, not "
-                    f"{store.fingerprint[:12]}); check this store, and give its findings"
-                )
-            action = (row["action"] or "").strip().lower()
-            if action not in (DROP, KEEP):
-                raise UserError(f"{where} has the action {action!r}; write {DROP} or {KEEP}")
-            number = _number(name_in_cell(row["image"] or ""), store)
-            if number is None:
-                raise UserError(f"{where} names the image {row['image']!r}, which {store.path} has not")
-            if action == DROP:
-                dropped.add(number)
+    (_, head), *lines = read_csv(path)
+    missing = {"image", "action", "store"} - set(head)
+    if missing:
+        raise UserError(f"{path}: has no column {min(missing)}; give findings.csv of `facenas data check`")
+    for line, cells in lines:
+        row, where = dict(zip_longest(head, cells, fillvalue="")), f"{path}: line {line}"
+        of, action = row["store"], row["action"].lower()
+        if of != store.fingerprint:
+            raise UserError(
+                f"{where} is of another store than {store.path} (fingerprint {of[:12] or 'missing'}, not "
+                f"{store.fingerprint[:12]}); check this store, and give its findings"
+            )
+        if action not in (DROP, KEEP):
+            raise UserError(f"{where} has the action {action!r}; write {DROP} or {KEEP}")
+        number = _number(name_in_cell(row["image"]), store)
+        if number is None:
+            raise UserError(f"{where} names the image {row['image']!r}, which {store.path} has not")
+        if action == DROP:
+            dropped.add(number)
     return dropped
 
 

@@ -22,7 +22,7 @@ from facenas.data.images import Pixels, is_turned, open_image, reason_of, to_pix
 from facenas.data.places import place_of, writing
 from facenas.data.remote import folder_of
 from facenas.data.workers import in_order, workers_for
-from facenas.errors import UserError
+from facenas.errors import UserError, counted
 from facenas.files import as_cells
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 64  # images that are prepared at once, and fewer where they hold more than so many bytes
 _BATCH_BYTES = 1 << 20
+_WRONG_SIZE = f"not {SIDE}x{SIDE}"
 
 
 class Prepared(NamedTuple):
@@ -82,7 +83,10 @@ def import_faces(
         with closing(in_order(prepare, _batches(items), workers)) as batches:
             counts = _write(writer, (prepared for _, prepared in batches), faces.total)
         if not writer.images:
-            fault = f"none of its {counts.skipped} images can be used (the first, {counts.first})"
+            held = counted(counts.skipped, "image")
+            fault = f"holds {held} but none that can be used (the first, {counts.first})"
+            if _WRONG_SIZE in counts.first:
+                fault += "; photographs become crops by `facenas align PHOTOS CROPS`"
             none = "holds no images; give <identity>/<image> files, a list of them, or train.rec"
             if faces.dropped:
                 none = f"would lose all its images by {drop}; correct the actions in it"
@@ -187,9 +191,9 @@ def _tell(writer: StoreWriter, out: Path | str, counts: _Counts) -> None:
         sentence, warnings = told_of_identities(open_store(folder).labels, writer.identities)
     log.info("%s: %s", name, sentence)
     if counts.skipped:
-        log.warning("%d images skipped; %s says why", counts.skipped, skipped)
+        log.warning("%s skipped; %s says why", counted(counts.skipped, "image"), skipped)
     if lost := sorted(one for one in counts.incomplete if one and not writer.has(one)):
-        warnings.append(f"{len(lost):,} identities lost all their images ({lost[0]} the first)")
+        warnings.append(f"{counted(len(lost), 'identity')} lost all images ({lost[0]} the first)")
     if counts.plain == writer.images:
         warnings.append("every image is of one color, so there is nothing to learn from")
     for warning in warnings:
@@ -207,5 +211,5 @@ def _fitting(data: bytes, resize: bool) -> tuple[bytes | Pixels, bool]:
         width, height = upright_size(image)
         fits = (width, height) == (SIDE, SIDE)
         if not fits and not resize:
-            raise ValueError(f"it is {width}x{height} pixels, not {SIDE}x{SIDE}")
+            raise ValueError(f"it is {width}x{height} pixels, {_WRONG_SIZE}")
         return to_pixels(image, size=SIDE), not fits

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,8 @@ from numpy.typing import NDArray
 from facenas.data.parts import class_name
 from facenas.errors import UserError
 from facenas.evaluation.benches.pair_lists import open_list, plain_path, read_pair_list
-from facenas.files import read_whole
+from facenas.files import read_csv
 
-_MOST = 2_000_000_000  # bytes
 _IMAGES = ("image", "path", "file", "filename", "img", "name")  # with 1 and 2 behind, or first and second
 _SAME = ("same", "label", "genuine", "match", "is_same", "issame")
 _IDENTITIES = ("identity", "person", "id", "subject")
@@ -67,7 +64,7 @@ def read_table(path: Path) -> Table:
     Raises UserError, naming lines, for a table without rows or other columns, and for one key with two rows
     that differ.
     """
-    (_, head), *lines = _read_csv(path)
+    (_, head), *lines = read_csv(path)
     if len(head) < 2 or not lines:
         raise UserError(
             f"{path}: needs a first line of column names, such as identity,sex, and a line for each identity "
@@ -113,7 +110,7 @@ def read_own_pairs(path: Path) -> tuple[list[ListedPair], list[str]]:
 
 
 def _labelled(path: Path) -> list[ListedPair]:
-    (number, head), *lines = _read_csv(path)
+    (number, head), *lines = read_csv(path)
     words = [word.lower().replace(" ", "_") for word in head]
     first, second = (_column(words, _IMAGES, side) for side in ((1, "first"), (2, "second")))
     same = next((words.index(word) for word in _SAME if word in words), None)
@@ -153,19 +150,3 @@ def _column(words: Sequence[str], names: Sequence[str], sides: tuple[int, str]) 
 def _truth(cell: str) -> bool | None:
     word = cell.strip().lower()
     return True if word in _YES else False if word in _NO else None
-
-
-def _read_csv(path: Path) -> list[tuple[int, list[str]]]:
-    """(line, stripped cells) of what is not empty; what parts cells is told by the first line."""
-    try:
-        text = read_whole(path, _MOST).decode("utf-8-sig")
-        first = text.lstrip().partition("\n")[0]
-        mark = max("\t;,", key=first.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: is not UTF-8 CSV ({error}); save it as such") from None
-    found = [(line, cells) for line, cells in rows if any(cells)]
-    if not found:
-        raise UserError(f"{path}: is empty")
-    return found

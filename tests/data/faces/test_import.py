@@ -142,9 +142,20 @@ def test_nothing_that_can_be_used(files, source, out):
     told = refused(write(source, files), out)
     if any(name.endswith("jpg") for name in files):
         reason = "it is no image" if "a/0.jpg" in files else "it lies in no identity's folder"
-        assert told == f"{source}: none of its 1 images can be used (the first, {next(iter(files))}: {reason})"
+        assert (
+            told
+            == f"{source}: holds 1 image but none that can be used (the first, {next(iter(files))}: {reason})"
+        )
     else:
         assert told.startswith(f"{source}: holds no images; ")
+
+
+def test_photographs_are_sent_to_align(source, out):
+    told = refused(write(source, {"a/0.jpg": jpeg(0, size=(64, 48)), "b/0.jpg": jpeg(1, size=(64, 48))}), out)
+    assert told.startswith(
+        f"{source}: holds 2 images but none that can be used (the first, a/0.jpg: it is 64x48"
+    )
+    assert told.endswith("; photographs become crops by `facenas align PHOTOS CROPS`")
 
 
 def test_zip_members_that_climb_out(tmp_path, out):
@@ -264,7 +275,7 @@ def test_people_that_lose_all_their_images_and_links_are_told(tmp_path, out, cap
     (root / "again").symlink_to("a")
     assert import_faces(root, out)["skipped"] == 2
     assert skipped(out) == {"again": "it is a link to a, which is read", "zoe/0.jpg": "it is no image"}
-    assert "out: 1 identities lost all their images (zoe the first)" in caplog.messages
+    assert "out: 1 identity lost all images (zoe the first)" in caplog.messages
 
 
 def test_crops_of_nobody_known_are_of_one_identity_however_they_lie(source, out):

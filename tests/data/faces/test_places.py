@@ -129,7 +129,7 @@ def test_a_store_at_a_url_is_replaced_by_images_alone(url, tmp_path):
     make(url)
     before = Remote(url).sizes()
     write(tmp_path / "people", {"a/1.jpg": b"nothing"})
-    with pytest.raises(UserError, match="none of its 1 images can be used"):
+    with pytest.raises(UserError, match="holds 1 image but none that can be used"):
         import_faces(tmp_path / "people", url, overwrite=True)
     assert Remote(url).sizes() == before
 
