@@ -94,8 +94,8 @@ def skipped(folder):
 
 def test_the_tree_is_kept_and_nothing_is_lost(grey):
     told = run("photos", "out", "--detector", "yunet.onnx")
-    assert told.keys() == {"out", "images", "faces", "skipped", "kept", "seconds"}
-    assert [told[key] for key in ("images", "faces", "skipped", "kept")] == [6, 3, 3, 0]
+    assert told.keys() == {"out", "images", "faces", "skipped", "several", "gone", "kept", "seconds"}
+    assert [told[key] for key in ("images", "faces", "skipped", "gone", "kept")] == [6, 3, 3, 0, 0]
     assert crops(grey / "out") == ["b/c/three.jpg", "b/one.jpeg.jpg", "b/one.png.jpg"]
     found = skipped(grey / "out")
     assert found.pop("b/cut.png")
@@ -142,8 +142,7 @@ def test_it_goes_on_where_it_was_stopped(grey, monkeypatch):
     monkeypatch.setattr(align_module, "_write", full)
     with pytest.raises(UserError, match="No space left"):
         run(*command)
-    # The last faces of an image come first: an image with its first face has all.
-    assert crops(grey / "out") == ["b/c/three_2.jpg", "b/c/three_3.jpg"]
+    assert crops(grey / "out") == ["b/c/three_1.jpg", "b/c/three_2.jpg"]
     monkeypatch.setattr(align_module, "_write", write)
     told = run(*command)
     assert (told["faces"], told["kept"]) == (5, 0)
@@ -153,6 +152,42 @@ def test_it_goes_on_where_it_was_stopped(grey, monkeypatch):
     assert (told["images"], told["faces"], told["kept"], told["skipped"]) == (5, 5, 2, 2)
     assert "text.jpg" not in skipped(grey / "out")
     assert decode_jpeg((grey / "out/b/c/three_1.jpg").read_bytes()).shape == (112, 112, 3)
+
+
+def test_what_has_changed_is_aligned_anew_and_crops_of_what_is_gone_are_told(grey, caplog):
+    command = ("photos", "out", "--faces", "all", "--detector", "yunet.onnx")
+    run(*command)
+    image = np.array(Image.open(grey / "photos/b/one.png"))
+    Image.fromarray(np.ascontiguousarray(image[::-1])).save(grey / "faceless.png")
+    Image.fromarray(image).save(grey / "photos/a.png")  # for one without a face
+    (grey / "photos/b/one.jpeg").unlink()  # so the other needs no ending any more to be told from it
+    with (grey / "out/align.jsonl").open("a") as file:
+        file.write('{"file": "b/c/three.png", "stamp": [1')  # as a kill leaves it
+    told = run(*command)
+    assert [told[key] for key in ("images", "faces", "gone", "kept")] == [5, 5, 2, 1]
+    words = "2 crops that no photograph of photos gives any more (the first, b/one.jpeg_1.jpg); delete them"
+    assert words in caplog.text
+    before = (grey / "out/b/c/three_1.jpg").read_bytes()
+    (grey / "photos/b/c/three.png").write_bytes((grey / "photos/a.png").read_bytes())
+    run(*command)
+    assert crops(grey / "out/b/c") == ["three_1.jpg"]  # not the other faces of the picture before
+    assert (grey / "out/b/c/three_1.jpg").read_bytes() != before
+    (grey / "photos/b/c/three.png").write_bytes((grey / "faceless.png").read_bytes())
+    run(*command)
+    assert crops(grey / "out/b/c") == []
+
+
+def test_photographs_of_several_faces_are_listed(grey, caplog):
+    command = ("photos", "out", "--detector", "yunet.onnx")
+    for _ in range(2):  # kept ones too
+        caplog.clear()
+        assert run(*command)["several"] == 1
+        assert (grey / "out/several.csv").read_text().splitlines() == ["file,second", "b/c/three.png,0.889"]
+        words = (
+            "several faces in 1 photograph: the largest is taken (the first, b/c/three.png); out/several.csv"
+        )
+        assert words in caplog.text
+    assert run("photos", "all", "--faces", "all", "--detector", "yunet.onnx")["several"] == 0
 
 
 def test_a_machine_that_fails_ends_it_and_it_goes_on(grey, monkeypatch):
@@ -266,7 +301,7 @@ def test_lfw_faces_come_back_out_of_photographs(here):
 
 
 @needs_data
-def test_photographs_are_aligned_by_the_other_commands_too(here):
+def test_photographs_are_aligned_by_the_other_commands_too(here, caplog):
     with zipfile.ZipFile(LFW) as archive:
         names = [f"Abdullah_Gul/Abdullah_Gul_000{number}.jpg" for number in (1, 2)]
         inside = {name.split("/")[-1]: name for name in archive.namelist()}
@@ -283,6 +318,12 @@ def test_photographs_are_aligned_by_the_other_commands_too(here):
         told.append(json.loads(done.stdout.splitlines()[-1]))
     assert told[0]["same"] is told[1]["same"] is True
     assert abs(told[0]["similarity"] - told[1]["similarity"]) < 0.15
+    for side, sentences in ((60, 0), (130, 1)):  # a bystander, and somebody who may be meant
+        both = np.concatenate([scene(originals[0]), scene(originals[1], side)], axis=1)
+        Image.fromarray(both).save(here / "both.png")
+        caplog.clear()
+        assert CliRunner().invoke(app, ["verify", "both.png", "both.png", *model]).exit_code == 0
+        assert caplog.text.count("several faces in 1 photograph") == sentences
 
 
 @needs_data

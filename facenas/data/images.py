@@ -46,6 +46,7 @@ _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF", "AVIF", "JPEG2000"),
     *("HEIF", "PCX", "SGI", "ICO"),
 )
+_LEFTOVERS = ("thumbs.db", "desktop.ini", "align.json", "align.jsonl", "skipped.csv", "several.csv")
 _HEAD = 32  # bytes, which tell any format
 _HEADS = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*"),
@@ -207,7 +208,7 @@ class Listing(NamedTuple):
 def list_files(files: Files) -> Listing:
     """Images by their endings, and by their content where the ending says nothing.
 
-    Nothing hidden, no leftovers of macOS and Windows.
+    Nothing hidden, no leftovers of macOS and Windows, no lists of ours.
     """
     return _listing(files, files.walk())
 
@@ -231,7 +232,7 @@ def image_names(files: Files) -> list[str]:
 
 def _is_visible(name: str) -> bool:
     parts = name.split("/")
-    leftover = parts[-1].lower() in ("thumbs.db", "desktop.ini")
+    leftover = parts[-1].lower() in _LEFTOVERS
     return not leftover and not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
@@ -271,6 +272,8 @@ def find_images(path: Path) -> tuple[Files, list[str]]:
         raise UserError(f"{path}: holds no images; give a folder or .zip of them, or one image")
     for name, reason in listing.left_out[:1]:
         log.warning("%s: %d left out, %s the first: it %s", path, len(listing.left_out), name, reason)
+    if listing.others:
+        log.warning("%s: ignored: %d file(s) that are no images", path, listing.others)
     return files, listing.names
 
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facenas.data.faces.align import upright_crops
+from facenas.data.faces.align import told_of_several, upright_crops
 from facenas.data.faces.detection import Detector, find_detector, sha256_of
 from facenas.data.faces.store import SIDE, decode_jpeg, is_face_jpeg
 from facenas.data.images import Pixels, decode_image, find_images, is_turned, reason_of
-from facenas.data.parts import identities
-from facenas.errors import UserError
+from facenas.data.parts import identities, people
+from facenas.errors import UserError, counted
 from facenas.evaluation.benches.images import EncodedImages
 from facenas.evaluation.embedders import embedder_of
 from facenas.evaluation.embedders.cache import extract
@@ -35,6 +37,8 @@ from facenas.evaluation.gallery import (
 from facenas.evaluation.metrics.checks import unit_rows
 from facenas.files import check_place, read_json
 
+log = logging.getLogger(__name__)
+
 _MOST_COSINE = 1.01  # of unit rows in float32
 _VERSION = 3  # raise it when the same files would give other faces
 
@@ -44,6 +48,7 @@ class FaceImages(EncodedImages):
 
     An image of 112x112 pixels is taken for a crop on the template, as it is. Of any other the largest face is
     found and aligned, with the detector file `detector` or the one at hand (`find_detector`).
+    several: names of those read so far that hold a second face of its kind (`Cut.several`).
     """
 
     def __init__(self, path: Path, detector: Path | None = None) -> None:
@@ -54,9 +59,11 @@ class FaceImages(EncodedImages):
         super().__init__(names, lambda i: files.read(names[i]), files.root, fingerprint)
         self._detector_file, self._lock = detector, threading.Lock()
         self._detector: Detector | None = None
+        self.several: set[str] = set()
 
-    def decode(self, data: bytes, out: Pixels) -> None:
-        """The face in an image file into `out` (112, 112, 3); raises ValueError when none is upright."""
+    def decode(self, number: int, out: Pixels) -> None:
+        """The face in image `number` into `out` (112, 112, 3); raises ValueError when none is upright."""
+        data = self._load(number)
         if is_face_jpeg(data) and not is_turned(data):
             decode_jpeg(data, out)
             return
@@ -65,7 +72,10 @@ class FaceImages(EncodedImages):
             with self._lock:  # crops need no detector, so it is looked for when it is needed
                 if self._detector is None:
                     self._detector = Detector(find_detector(self._detector_file))
-            (image,) = upright_crops(image, self._detector)
+            found = upright_crops(image, self._detector)
+            (image,) = found.crops
+            if found.several:
+                self.several.add(self.names[number])
         out[:] = image
 
     def fault(self, name: str, error: Exception) -> str:
@@ -138,6 +148,12 @@ def embed_faces(net: Any, images: Path | FaceImages, detector: Path | None = Non
     people's faces, not a bench's. Raises UserError when an image gives no face.
     """
     faces = images if isinstance(images, FaceImages) else FaceImages(images, detector)
+    rows = _embedded(net, faces)
+    _warn_of_several(faces.several)
+    return rows
+
+
+def _embedded(net: Any, faces: FaceImages) -> Rows:
     with embedder_of(net) as embedder:
         rows = extract(embedder, faces, keep=False)
         try:
@@ -159,7 +175,8 @@ def verify(
         if len(images) != 1:
             raise UserError(f"{path}: holds {len(images)} images; verify compares one with one")
     with embedder_of(net) as embedder:
-        (one,), (other,) = (embed_faces(embedder, images) for images in faces)
+        (one,), (other,) = (_embedded(embedder, images) for images in faces)
+    _warn_of_several(faces[0].several | faces[1].several)
     return Verification(float(one @ other), _threshold(threshold))
 
 
@@ -187,9 +204,9 @@ def enroll(
     number: dict[str, int] = {}
     labels = np.array([number.setdefault(who, len(number)) for who in owners], np.int64)
     with embedder_of(net) as embedder:
-        rows = embed_faces(embedder, faces)
+        rows = _embedded(embedder, faces)
         try:
-            return write_gallery(
+            made = write_gallery(
                 *(
                     gallery,
                     list(number),
@@ -204,6 +221,8 @@ def enroll(
             )
         except ValueError as error:
             raise UserError(f"{folder}: {error}; check the network and its input options") from None
+    several = [told_of_several(faces.several)] if faces.several else []
+    return replace(made, warnings=(*_of_nobody(folder, faces.names), *several, *made.warnings))
 
 
 def identify(
@@ -276,6 +295,28 @@ def _threshold(given: Threshold | float | None) -> Threshold:
     if isinstance(given, Threshold):
         return given
     return Threshold() if given is None else Threshold(given, "threshold")
+
+
+def _warn_of_several(names: Collection[str]) -> None:
+    if names:
+        log.warning(told_of_several(names))
+
+
+def _of_nobody(folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """At most one warning: which folders beside those of people hold no image; of a .zip, none is known."""
+    if not folder.is_dir():
+        return
+    below = {name: parts for parts, name in people(names, folder)}
+    first = names[0]
+    around = folder / first.removesuffix("/".join(below[first]))
+    known = {parts[0] for parts in below.values()}
+    empty = sorted(
+        entry.name
+        for entry in around.iterdir()
+        if entry.is_dir() and entry.name not in known and not entry.name.startswith(".")
+    )
+    if empty:
+        yield f"{counted(len(empty), 'person')} without an image left out (the first, {empty[0]})"
 
 
 def _people(folder: Path, names: tuple[str, ...]) -> list[str]:

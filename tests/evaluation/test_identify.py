@@ -32,7 +32,7 @@ def shot(person: int, number: int) -> bytes:
     return encoded(np.clip(face(person) + noise, 0, 255).astype(np.uint8), "png")
 
 
-def test_from_faces_to_answers(people: Path, tmp_path: Path) -> None:
+def test_from_faces_to_answers(people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = embed_faces(coarse, people)
     assert rows.shape == (8, 147)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
@@ -48,6 +48,13 @@ def test_from_faces_to_answers(people: Path, tmp_path: Path) -> None:
         (2,) * 4,
         "coarse",
     )
+    assert made.warnings == ()
+    for name in ("absent", "gone", ".hidden"):
+        (people / name).mkdir()
+    (people / "gone/notes.txt").write_text("no image")
+    made = enroll(coarse, people, tmp_path / "g", overwrite=True)
+    assert made.warnings == ("2 people without an image left out (the first, absent)",)
+    assert "people: ignored: 1 file(s) that are no images" in caplog.text
     write(tmp_path / "new", {"a.png": shot(2, 7), "b.png": shot(9, 7)})
     known, stranger = identify(coarse, tmp_path / "new", tmp_path / "g", threshold=0.9, top_k=2)
     assert (known.identity, known.known, len(known.candidates)) == ("p2", True, 2)

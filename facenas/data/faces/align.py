@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count, takewhile
@@ -23,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facenas.data.faces.detection import Detector, find_detector
+from facenas.data.faces.detection import Detector, Face, find_detector
 from facenas.data.faces.store import SIDE, encode_jpeg, is_face_jpeg
 from facenas.data.found import SKIPPED
-from facenas.data.images import Files, Pixels, decode_image, find_images, reason_of
+from facenas.data.images import Files, FolderFiles, Pixels, decode_image, find_images, reason_of
 from facenas.device import core_count
-from facenas.errors import UserError, counted
+from facenas.errors import SearchStoppedError, UserError, counted
 from facenas.files import as_cells, check_place, read_json, sweep, write_bytes, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,10 @@ _LONGEST_SIDE = 32_766  # pixels; OpenCV counts source pixels in 16 bits
 
 FACES = ("largest", "all")
 NOTE = "align.json"
+RECORD = "align.jsonl"
+SEVERAL_FACES = "several.csv"
+SEVERAL = 0.5  # of the largest face's side; whom the photograph is of may be as large as that
+_REMEDY = "make room and align again, it goes on"
 _AT_ONCE = 256  # images handed to the threads
 
 
@@ -108,9 +114,19 @@ def crop_face(image: Pixels, points: NDArray[np.floating]) -> Pixels:
     return align(scaled, places)
 
 
-def upright_crops(
-    image: Pixels, detector: Detector, every: bool = False, any_rotation: bool = False
-) -> list[Pixels]:
+class Cut(NamedTuple):
+    """Crops out of a photograph; second: the side of its second face to that of the largest, 0..1; 0: alone."""
+
+    crops: list[Pixels]
+    second: float
+
+    @property
+    def several(self) -> bool:
+        """Whether the second face is no bystander: it may be the one that is meant."""
+        return self.second >= SEVERAL
+
+
+def upright_crops(image: Pixels, detector: Detector, every: bool = False, any_rotation: bool = False) -> Cut:
     """The crop of the largest face in a photograph (h, w, 3), or of every, the largest first.
 
     Raises ValueError when there is none, and when the largest (of every: all) would not stand upright in its
@@ -123,20 +139,77 @@ def upright_crops(
         crops = [crop_face(turned, face.points) for face in (found if every else found[:1])]
         upright = [crop for crop in crops if detector.is_upright(crop)]
         if upright:
-            return upright
+            return Cut(upright, _second(found))
         reason = reason or (_NOT_UPRIGHT if crops else "")
     raise ValueError(reason or "no face was found in it")
+
+
+def _second(found: list[Face]) -> float:
+    """See `Cut`; found: the largest first."""
+    return round((found[1].area / found[0].area) ** 0.5, 3) if len(found) > 1 else 0.0
 
 
 _NOT_UPRIGHT = "its face is upside down or on its side; turn the photograph, or align with --any-rotation"
 
 
+def told_of_several(names: Collection[str]) -> str:
+    """The sentence about photographs, by name, that hold more than the face that was taken."""
+    held = counted(len(names), "photograph")
+    return f"several faces in {held}: the largest is taken (the first, {min(names)})"
+
+
 class _Outcome(NamedTuple):
-    """How many crops an image has, whether an earlier call made them, and why there are none."""
+    """How many crops an image has; second: see `Cut`; kept: from an earlier call; why there are none."""
 
     faces: int
+    second: float = 0.0
     kept: bool = False
     reason: str = ""
+
+
+class _Record:
+    """Which photographs are aligned: a line of JSON for each, added when its crops are whole.
+
+    A photograph is the same while its stamp is: bytes and time of modification; in a .zip, bytes and CRC.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self._known = dict(entry for line in lines if (entry := _recorded(line)))
+        # Without what a kill cut off, and each photograph once.
+        write_text(path, "".join(map(_line, self._known.items())))
+
+    def find(self, name: str, stamp: list[object]) -> _Outcome | None:
+        """What became of the photograph, when that is known."""
+        then, faces, second = self._known.get(name, (None, 0, 0.0))
+        return _Outcome(faces, second, kept=True) if then == stamp else None
+
+    def add(self, name: str, stamp: list[object], outcome: _Outcome) -> None:
+        """Raises SearchStoppedError when it cannot be written."""
+        line = _line((name, (stamp, outcome.faces, outcome.second)))
+        try:
+            with self._lock, self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise SearchStoppedError(f"{self._path}: cannot be written ({error.strerror}); {_REMEDY}") from None
+
+
+_Entry = tuple[str, tuple[list[object], int, float]]  # name, (stamp, faces, second)
+
+
+def _line(entry: _Entry) -> str:
+    name, (stamp, faces, second) = entry
+    return json.dumps({"file": name, "stamp": stamp, "faces": faces, "second": second}) + "\n"
+
+
+def _recorded(line: str) -> _Entry | None:
+    """None for a line that is not whole."""
+    try:
+        tree = json.loads(line)
+        return str(tree["file"]), (list(tree["stamp"]), int(tree["faces"]), float(tree["second"]))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def align_photographs(
@@ -151,9 +224,11 @@ def align_photographs(
 
     `<name>.jpg` for the largest face of an image, or `<name>_1.jpg`, `<name>_2.jpg`, ... for all, the
     largest first: JPEG of quality 95 without color subsampling, which a store takes byte for byte. Images
-    without a crop (see `upright_crops`) are listed in `out`/skipped.csv with the reason. A crop appears when it
-    is whole, and a second call with the same arguments goes on where the first was stopped. Returns how many
-    images there were, faces were written, images skipped and kept from before, and the seconds it took.
+    without a crop (see `upright_crops`) are listed in `out`/skipped.csv with the reason, in `out`/several.csv
+    those with a second face at least half as large (its side) as the one taken. A crop appears when it is whole. A
+    second call with the same arguments goes on where the first was stopped, aligns what has changed since
+    (`_Record`), and warns of crops whose photographs are gone. Returns how many images there were, faces were
+    written, images skipped, of several faces and kept from before, crops gone, and the seconds it took.
     Raises UserError when `out` holds anything else or no image gives a face, SearchStoppedError when the
     disk is full.
     """
@@ -163,19 +238,31 @@ def align_photographs(
     files, names = find_images(source)
     finder = Detector(find_detector(detector))
     _claim(out, source, faces, finder.fingerprint, any_rotation)
-    cut = partial(upright_crops, detector=finder, every=faces == "all", any_rotation=any_rotation)
-    align_one = partial(_align_one, files, cut, faces == "all")
+    every = faces == "all"
+    cut = partial(upright_crops, detector=finder, every=every, any_rotation=any_rotation)
+    align_one = partial(_align_one, files, cut, every, _Record(out / RECORD))
     targets = [out / name for name in crop_names(names)]
     found = _mapped(align_one, names, targets, workers or core_count())
     outcomes = list(tqdm(found, "align", len(names), unit="image", disable=None))
     each = zip(names, outcomes, strict=True)
-    skipped = [(name, outcome.reason) for name, outcome in each if outcome.reason]
+    skipped = [(name, one.reason) for name, one in each if one.reason]
+    taken = [] if every else list(zip(names, outcomes, strict=True))
+    several = [(name, one.second) for name, one in taken if one.second >= SEVERAL]
+    made = (
+        _crop_path(target, every, number)
+        for target, one in zip(targets, outcomes, strict=True)
+        for number in range(one.faces)
+    )
+    gone = _warn_of_gone(out, source, {path.relative_to(out).as_posix() for path in made})
+    _list_several(out, several)
     _list_skipped(out, source, skipped, len(names))
     return {
         "out": str(out),
         "images": len(names),
         "faces": sum(outcome.faces for outcome in outcomes),
         "skipped": len(skipped),
+        "several": len(several),
+        "gone": gone,
         "kept": sum(outcome.kept for outcome in outcomes),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -204,18 +291,28 @@ def _mapped(
 
 
 def _align_one(
-    files: Files, cut: Callable[[Pixels], list[Pixels]], every: bool, name: str, target: Path
+    files: Files,
+    cut: Callable[[Pixels], Cut],
+    every: bool,
+    record: _Record,
+    name: str,
+    target: Path,
 ) -> _Outcome:
-    there = _count_crops(target, every)
-    if there:
-        return _Outcome(there, kept=True)
     try:
-        crops = [encode_jpeg(crop) for crop in cut(decode_image(files.read(name)))]
+        stamp = files.stamp(name)  # before its bytes: what changes in between is seen by the next call
+        known = record.find(name, stamp)
+        if known and all(_is_whole(_crop_path(target, every, number)) for number in range(known.faces)):
+            return known
+        _remove(target, every)
+        found = cut(decode_image(files.read(name)))
+        crops = [encode_jpeg(crop) for crop in found.crops]
     except Exception as error:  # Pillow's plugins and zipfile raise many kinds
         return _Outcome(0, reason=reason_of(error))
-    for number in reversed(range(len(crops))):  # the first face last: when it is there, all are
-        _write(_crop_path(target, every, number), crops[number])
-    return _Outcome(len(crops))
+    for number, crop in enumerate(crops):
+        _write(_crop_path(target, every, number), crop)
+    outcome = _Outcome(len(crops), found.second)
+    record.add(name, stamp, outcome)
+    return outcome
 
 
 def _crop_path(target: Path, every: bool, number: int) -> Path:
@@ -223,11 +320,11 @@ def _crop_path(target: Path, every: bool, number: int) -> Path:
     return target.with_name(f"{target.name}_{number + 1}.jpg" if every else f"{target.name}.jpg")
 
 
-def _count_crops(target: Path, every: bool) -> int:
-    """How many crops of an image an earlier call wrote: all, or none."""
-    numbers = count() if every else range(1)
-    whole = takewhile(lambda number: _is_whole(_crop_path(target, every, number)), numbers)
-    return sum(1 for _ in whole)
+def _remove(target: Path, every: bool) -> None:
+    """The crops of what a photograph was before, the last first, so that none is left behind a gap."""
+    paths = (_crop_path(target, every, number) for number in (count() if every else range(1)))
+    for path in reversed(list(takewhile(Path.exists, paths))):
+        path.unlink()
 
 
 def _is_whole(path: Path) -> bool:
@@ -239,7 +336,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _write(path: Path, data: bytes) -> None:
-    write_bytes(path, data, remedy="make room and align again, it goes on")
+    write_bytes(path, data, remedy=_REMEDY)
 
 
 def _claim(out: Path, source: Path, faces: str, detector: str, any_rotation: bool) -> None:
@@ -270,18 +367,42 @@ def _claim(out: Path, source: Path, faces: str, detector: str, any_rotation: boo
     write_json(out / NOTE, note)
 
 
+def _warn_of_gone(out: Path, source: Path, made: set[str]) -> int:
+    """How many crops in `out` are of no photograph any more, or of a person's own."""
+    there = (name for name in FolderFiles(out).names() if name.endswith(".jpg"))
+    gone = [name for name in there if name not in made]
+    if gone:
+        log.warning(
+            "%s: %s that no photograph of %s gives any more (the first, %s); delete them, or align into a new folder",
+            *(out, counted(len(gone), "crop"), source, gone[0]),
+        )
+    return len(gone)
+
+
+def _list_several(out: Path, several: list[tuple[str, float]]) -> None:
+    """Writes or removes the list of photographs with their second faces."""
+    _write_list(out / SEVERAL_FACES, ("file", "second"), several)
+    if several:
+        sentence = told_of_several([name for name, _ in several])
+        log.warning("%s; %s lists them", sentence, out / SEVERAL_FACES)
+
+
 def _list_skipped(out: Path, source: Path, skipped: list[tuple[str, str]], images: int) -> None:
     """Writes or removes the list; raises UserError when it names all images."""
-    path = out / SKIPPED
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    rows = [(name.encode(errors="backslashreplace").decode(), reason) for name, reason in skipped]
-    csv.writer(text).writerows([("file", "reason"), *map(as_cells, rows)])
-    write_text(path, text.getvalue())
-    if len(skipped) == images:
+    _write_list(out / SKIPPED, ("file", "reason"), skipped)
+    if skipped and len(skipped) == images:
         name, reason = skipped[0]
         held = counted(images, "image")
         raise UserError(f"{source}: holds {held} but none that gives a face (the first, {name}: {reason})")
-    log.warning("%s skipped; %s says why", counted(len(skipped), "image"), path)
+    if skipped:
+        log.warning("%s skipped; %s says why", counted(len(skipped), "image"), out / SKIPPED)
+
+
+def _write_list(path: Path, head: tuple[str, str], rows: Sequence[tuple[str, str | float]]) -> None:
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    cells = ((name.encode(errors="backslashreplace").decode(), what) for name, what in rows)
+    csv.writer(text).writerows([head, *map(as_cells, cells)])
+    write_text(path, text.getvalue())

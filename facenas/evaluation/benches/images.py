@@ -50,15 +50,16 @@ class EncodedImages:
         batch = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
         for row, number in enumerate(numbers.tolist()):
             try:
-                self.decode(self._load(number), batch[row])
+                self.decode(number, batch[row])
             except UserError:
                 raise
             except Exception as error:  # Pillow's plugins raise many kinds
                 raise UserError(self.fault(self.names[number], error)) from None
         return batch
 
-    def decode(self, data: bytes, out: NDArray[np.uint8]) -> None:
-        """One image into `out` (112, 112, 3), upright."""
+    def decode(self, number: int, out: NDArray[np.uint8]) -> None:
+        """Image `number` into `out` (112, 112, 3), upright."""
+        data = self._load(number)
         if data.startswith(_JPEG) and not is_turned(data):
             height, width, _, _ = simplejpeg.decode_jpeg_header(data)
             _check_size(width, height)
