@@ -219,9 +219,9 @@ def list_folders(files: Files) -> Iterator[Listing]:
 
 
 def _listing(files: Files, walked: Walked) -> Listing:
-    visible = [name for name in walked.files if _is_visible(name)]
+    visible = [name for name in walked.files if is_visible(name)]
     names = [name for name in visible if name.lower().endswith(ENDINGS) or _has_image_head(files, name)]
-    left_out = [(name, reason) for name, reason in walked.skipped if _is_visible(name)]
+    left_out = [(name, reason) for name, reason in walked.skipped if is_visible(name)]
     return Listing(names, left_out, len(visible) - len(names))
 
 
@@ -230,7 +230,8 @@ def image_names(files: Files) -> list[str]:
     return list_files(files).names
 
 
-def _is_visible(name: str) -> bool:
+def is_visible(name: str) -> bool:
+    """Whether a file, by its name with forward slashes, is neither hidden nor a leftover: see `list_files`."""
     parts = name.split("/")
     leftover = parts[-1].lower() in _LEFTOVERS
     return not leftover and not any(part.startswith(".") or part == "__MACOSX" for part in parts)

@@ -316,7 +316,7 @@ def _of_nobody(folder: Path, names: Sequence[str]) -> Iterator[str]:
         if entry.is_dir() and entry.name not in known and not entry.name.startswith(".")
     )
     if empty:
-        yield f"{counted(len(empty), 'person')} without an image left out (the first, {empty[0]})"
+        yield f"ignored: {counted(len(empty), 'person')} without an image (the first, {empty[0]})"
 
 
 def _people(folder: Path, names: tuple[str, ...]) -> list[str]:

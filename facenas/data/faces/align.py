@@ -224,11 +224,11 @@ def align_photographs(
 
     `<name>.jpg` for the largest face of an image, or `<name>_1.jpg`, `<name>_2.jpg`, ... for all, the
     largest first: JPEG of quality 95 without color subsampling, which a store takes byte for byte. Images
-    without a crop (see `upright_crops`) are listed in `out`/skipped.csv with the reason, in `out`/several.csv
-    those with a second face at least half as large (its side) as the one taken. A crop appears when it is whole. A
-    second call with the same arguments goes on where the first was stopped, aligns what has changed since
-    (`_Record`), and warns of crops whose photographs are gone. Returns how many images there were, faces were
-    written, images skipped, of several faces and kept from before, crops gone, and the seconds it took.
+    without a crop (see `upright_crops`) are listed in `out`/skipped.csv with the reason, those with a second
+    face at least half as large (its side) as the one taken in `out`/several.csv. A crop appears when it is
+    whole. A second call with the same arguments goes on where the first was stopped, aligns what has changed
+    since (`_Record`), and warns of crops whose photographs are gone. Returns how many images there were,
+    faces were written, images skipped, of several faces and kept from before, crops gone, and the seconds.
     Raises UserError when `out` holds anything else or no image gives a face, SearchStoppedError when the
     disk is full.
     """
@@ -373,7 +373,8 @@ def _warn_of_gone(out: Path, source: Path, made: set[str]) -> int:
     gone = [name for name in there if name not in made]
     if gone:
         log.warning(
-            "%s: %s that no photograph of %s gives any more (the first, %s); delete them, or align into a new folder",
+            "%s: %s that no photograph of %s gives any more (the first, %s); delete them, or align into "
+            "another folder",
             *(out, counted(len(gone), "crop"), source, gone[0]),
         )
     return len(gone)

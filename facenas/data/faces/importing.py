@@ -91,7 +91,7 @@ def import_faces(
             if faces.dropped:
                 none = f"would lose all its images by {drop}; correct the actions in it"
             raise UserError(f"{source}: {fault if counts.skipped else none}")
-    _tell(writer, out, counts)
+    _tell(writer, out, counts, faces.ignored)
     told = {"dropped": faces.dropped} if drop is not None else {}
     return {
         "store": str(out),
@@ -184,11 +184,12 @@ def _write(writer: StoreWriter, batches: Iterable[list[Prepared]], total: int) -
     return counts
 
 
-def _tell(writer: StoreWriter, out: Path | str, counts: _Counts) -> None:
+def _tell(writer: StoreWriter, out: Path | str, counts: _Counts, ignored: Sequence[str]) -> None:
     """Says what was found, and warns of what looks wrong in it."""
     name, skipped = Path(out).stem, f"{out}/{SKIPPED}"
     with folder_of(out) as folder:
         sentence, warnings = told_of_identities(open_store(folder).labels, writer.identities)
+    warnings += [f"ignored: {what}" for what in ignored]
     log.info("%s: %s", name, sentence)
     if counts.skipped:
         log.warning("%s skipped; %s says why", counted(counts.skipped, "image"), skipped)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -24,14 +24,14 @@ from facenas.data.images import (
     Files,
     FolderFiles,
     ZipFiles,
-    image_names,
+    is_visible,
     list_files,
     open_files,
     to_png,
 )
 from facenas.data.lists import LISTS, Row, read_list, read_listed, refuse_repeated
 from facenas.data.parts import check_folder, class_name, people, refuse_parts
-from facenas.errors import UserError
+from facenas.errors import UserError, counted
 from facenas.files import open_regular
 
 UNLABELED = "unlabeled"  # the one identity of images that nobody has told apart
@@ -56,7 +56,7 @@ class FaceSource(NamedTuple):
 
     title: what it is, in words; numbered: how many identities there are when they are the numbers from 0
     on, as text; apart: whether other processes can call `load`; dropped: how many more there would have been;
-    layout: as which images are stored unless another is asked for.
+    layout: as which images are stored unless another is asked for; ignored: what else there is, in words.
     """
 
     title: str
@@ -66,6 +66,7 @@ class FaceSource(NamedTuple):
     apart: bool = True
     dropped: int = 0
     layout: Layout = "jpeg"
+    ignored: tuple[str, ...] = ()
 
 
 def open_source(path: Path, drop: Path | None = None) -> FaceSource:
@@ -81,7 +82,7 @@ def open_source(path: Path, drop: Path | None = None) -> FaceSource:
     if path.is_dir():
         if any((path / name).exists() for name in ("train.rec", "train.idx")):
             return open_records(path / "train.rec")
-        return _listed(f"folder {path.resolve().name}", partial(_in_folder, path))
+        return _open_folder(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     match path.suffix.lower():
@@ -107,24 +108,43 @@ def open_crops(path: Path) -> FaceSource:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     files = open_files(path)
-    names, left_out, _ = list_files(files)
+    names, left_out, others = list_files(files)
 
     def items() -> Iterator[Item]:
         for name, reason in left_out:
             yield Item(name, UNLABELED, partial(_refuse, f"it {reason}"))
         yield from (Item(name, UNLABELED, partial(_read, files, name, UNLABELED)) for name in names)
 
-    return FaceSource(
-        f"unlabeled crops {path.resolve().name}", len(names) + len(left_out), items, apart=path.is_dir()
-    )
+    title = f"unlabeled crops {path.resolve().name}"
+    total = len(names) + len(left_out)
+    return FaceSource(title, total, items, apart=path.is_dir(), ignored=tuple(_ignored(others)))
 
 
-def _listed(title: str, items: Callable[[], Iterator[Item]]) -> FaceSource:
+def _ignored(others: int, empty: Sequence[str] = ()) -> Iterator[str]:
+    """In words: files that are no images, and folders of people that hold none."""
+    if others:
+        yield f"{others} file(s) that are no images"
+    if empty:
+        yield f"{counted(len(empty), 'person')} without an image (the first, {empty[0]})"
+
+
+def _open_folder(path: Path) -> FaceSource:
     """Counted by listing once more: the names of all images of a large set would not fit in memory."""
-    return FaceSource(title, sum(1 for _ in items()), items)
+    found = _Beside([], [])
+    total = sum(1 for _ in _in_folder(path, found))
+    ignored = tuple(_ignored(sum(found.others), found.empty))
+    items = partial(_in_folder, path, _Beside([], []))
+    return FaceSource(f"folder {path.resolve().name}", total, items, ignored=ignored)
 
 
-def _in_folder(path: Path) -> Iterator[Item]:
+class _Beside(NamedTuple):
+    """What a folder holds beside images: how many other files, and which folders without an image."""
+
+    others: list[int]
+    empty: list[str]
+
+
+def _in_folder(path: Path, beside: _Beside) -> Iterator[Item]:
     """`<identity>/.../<image>`, an identity at a time; folders around it all are looked through."""
     root, strict = path, False
     while (deeper := _only_folder(root, strict)) is not None:
@@ -138,6 +158,8 @@ def _in_folder(path: Path) -> Iterator[Item]:
         if not entry.is_dir():
             if entry.name.lower().endswith(ENDINGS):
                 yield _in_tree(files, entry.name, [entry.name])
+            else:
+                beside.others.append(int(is_visible(entry.name)))
             continue
         if entry.is_symlink():
             target = entry.resolve()
@@ -146,6 +168,9 @@ def _in_folder(path: Path) -> Iterator[Item]:
                 continue
             targets.add(target)
         found = list_files(FolderFiles(entry))
+        beside.others.append(found.others)
+        if not found.names:
+            beside.empty.append(entry.name)
         below = sorted(map(_parts, found.names))
         check_folder(path, entry.name, below, seen)
         for name, reason in found.left_out:
@@ -168,13 +193,15 @@ def _only_folder(folder: Path, strict: bool) -> Path | None:
 def _open_zip(path: Path) -> FaceSource:
     """`<identity>/.../<image>`, never extracted; memory grows with the table of contents."""
     files = ZipFiles(path)
-    found = people(image_names(files), path)
+    listing = list_files(files)
+    found = people(listing.names, path)
 
     def items() -> Iterator[Item]:
         return (_in_tree(files, name, list(parts)) for parts, name in found)
 
     # Half a million members would take each process seconds and 300 MB to list.
-    return FaceSource(f"zip {path.name}", len(found), items, apart=False)
+    ignored = tuple(_ignored(listing.others))
+    return FaceSource(f"zip {path.name}", len(found), items, apart=False, ignored=ignored)
 
 
 def _in_tree(files: Files, name: str, parts: list[str]) -> Item:

@@ -123,6 +123,13 @@ def test_what_cannot_be_used_is_skipped_and_listed(source, out, caplog):
     assert f"8 images skipped; {out / 'skipped.csv'} says why" in caplog.text
 
 
+def test_what_is_ignored_is_told(source, out, caplog):
+    files = people() | {"zoe/notes.txt": b"x", "readme.txt": b"x", "a/Thumbs.db": b"x", "skipped.csv": b"x"}
+    import_faces(write(source, files), out)
+    assert "out: ignored: 2 file(s) that are no images" in caplog.messages
+    assert ("out: ignored: 1 person without an image (the first, zoe)" in caplog.messages) is source.is_dir()
+
+
 def test_resizing_on_wish_only(source, out):
     files = {"a/0.jpg": jpeg(0), "a/1.png": encoded(picture(1, (224, 150)), "png")}
     files |= {"b/0.jpg": jpeg(2, size=(56, 56)), "b/bomb.png": png_that_claims(10_000, 5_001)}
