@@ -159,6 +159,8 @@ def test_lfw_is_evaluated_by_its_pairs(facenas, tmp_path, faces, lfw):
     result = json.loads(facenas(*evaluate, str(lfw)).stdout)
     assert (result["pairs"], result["accuracy"]) == (40, 1.0)
     assert result["network"]["parameters"] == ARCH.count_parameters()
+    own = facenas("eval", "--bench", "pairs", "--model", "net", "--data", str(faces))
+    assert (own.returncode, "is what net was trained on, whose people it knows" in own.stderr) == (0, True)
 
     state = torch.load(tmp_path / "runs" / "net" / "checkpoints" / "model.pt", weights_only=True)
     theirs = {f"model.{name}": value for name, value in state["model"].items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from facenas.evaluation.benches.result import BenchResult
     from facenas.evaluation.embedders import Embedder
 
+log = logging.getLogger(__name__)
 HQ = "hq"  # the five benches of high quality together
 
 
@@ -79,6 +81,10 @@ def eval(
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"flip": flip, "batch_size": batch_size, "workers": workers}
     check_place(out or model.evaluation(Path(bench).stem))
+    if model.was_trained_on(data):
+        log.warning(
+            "%s: is what %s was trained on, whose people it knows: others tell how good it is", data, model.model
+        )
     if bench == HQ:
         if settings:
             raise UserError(

@@ -86,6 +86,17 @@ class ModelOptions:
             )
         return path
 
+    def was_trained_on(self, data: Path) -> bool:
+        """Whether `data` is the store of the run's own training."""
+        from facenas.data.datasets import names_store
+        from facenas.data.faces.store import open_store
+        from facenas.runs import open_run
+
+        run = self._run()
+        if run is None or not names_store(data):
+            return False
+        return bool(open_run(run.parent, run.name).about["data"]["fingerprint"] == open_store(data).fingerprint)
+
     def evaluation(self, bench: str) -> Path:
         """Where `facenas eval` leaves its results: in the run's folder, else in `evaluations` here."""
         run = self._run()
