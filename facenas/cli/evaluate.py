@@ -83,7 +83,8 @@ def eval(
     check_place(out or model.evaluation(Path(bench).stem))
     if model.was_trained_on(data):
         log.warning(
-            "%s: is what %s was trained on, whose people it knows: others tell how good it is", data, model.model
+            "%s: is what %s was trained on, whose people it knows: others tell how good it is",
+            *(data, model.model),
         )
     if bench == HQ:
         if settings:
