@@ -27,7 +27,7 @@ from facenas.files import (
     tidy_beside,
 )
 
-_ARRAYS = "labels|names|name_offsets|offsets|jpeg|pixels"  # of a store of faces
+_ARRAYS = "labels|names|name_offsets|files|file_offsets|offsets|jpeg|pixels"  # of a store of faces
 _OF_STORES = re.compile(rf"zarr\.json|skipped\.csv|({_ARRAYS})/(zarr\.json|c/[\d/]+)")
 _OWNER = "store.txt"  # in a folder of shards: which store they are of
 _SHARDS = re.compile(r".+\.[0-9a-f]{8}\.shards")  # a folder with the shards of a store that lies elsewhere

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facenas.data.faces.drops import COLUMNS, DROP, KEEP, image_name
+from facenas.data.faces.drops import COLUMNS, DROP, KEEP, described, image_name
 from facenas.data.faces.store import FaceStore, is_store, open_store
 from facenas.data.images import image_names, open_files
 from facenas.data.parts import identities
@@ -114,7 +114,8 @@ class DataCheck:
             for number in one.images:
                 name = image_name(self.store, number)
                 row = (name, one.identity, one.kind, one.with_, round(one.score, 3), one.action)
-                rows.writerow([*as_cells(row), self.store.fingerprint])
+                file = self.store.files[number] if self.store.files is not None else ""
+                rows.writerow(as_cells([*row, self.store.fingerprint, file]))
         return text.getvalue()
 
     def to_json(self) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def _people_of(store: FaceStore) -> People:
 
 
 class _StoreNames(Sequence[str]):
-    """Names of a store's images, which has none, made when they are asked for."""
+    """Names of a store's images, made when they are asked for."""
 
     def __init__(self, store: FaceStore) -> None:
         self._store = store
@@ -212,7 +213,7 @@ class _StoreNames(Sequence[str]):
         return len(self._store)
 
     def __getitem__(self, number: Any) -> Any:
-        return image_name(self._store, number)
+        return described(self._store, number)
 
 
 def _embedded(embedder: Embedder, people: People, workers: int | None, cache: Path | None) -> Floats:
@@ -351,7 +352,7 @@ class _Check:
         self, kind: Kind, images: tuple[int, ...], beside: tuple[int, ...], score: float, action: str
     ) -> Finding:
         identity = self.people.names[int(self.people.labels[images[0]])]
-        return Finding(kind, identity, images, image_name(self.store, beside[0]), beside, score, action)
+        return Finding(kind, identity, images, described(self.store, beside[0]), beside, score, action)
 
 
 def _same_bytes(store: FaceStore) -> Indices:

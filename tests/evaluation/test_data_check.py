@@ -21,6 +21,7 @@ from facenas.data.faces.writer import StoreWriter
 from facenas.errors import UserError
 from facenas.evaluation import label_errors as errors
 from facenas.evaluation.data_check import check_faces, fine_pixels, open_people, pixel_correlation
+from facenas.report.check_page import write_check
 
 PEOPLE, EACH, SIZE = 300, 8, 64
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -275,6 +276,24 @@ def test_from_a_check_to_a_clean_store(here):
     assert (nothing["found"], nothing["drop"]) == ({}, 0)
     assert (here / nothing["findings"]).read_text().count("\n") == 1
     assert (here / nothing["report"]).read_text().count("Nothing was found.") == 2
+
+
+def test_findings_lead_back_to_files(tmp_path):
+    for name, person in (("ann/beach.jpg", 1), ("ann/copy.jpg", 1), ("bob/1.jpg", 2), ("bob/2.jpg", 2)):
+        (tmp_path / "people" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "people" / name).write_bytes(encode_jpeg(face(person, 0)))
+    import_faces(tmp_path / "people", tmp_path / "p.zarr")
+    found = check_faces(means_of_cells, tmp_path / "p.zarr", duplicates=True, cache=tmp_path / "cache")
+    rows = list(csv.DictReader(found.csv().splitlines()))
+    assert [(row["image"], row["file"], row["with"]) for row in rows] == [
+        ("ann/1", "ann/copy.jpg", "ann/0 (ann/beach.jpg)"),
+        ("bob/3", "bob/2.jpg", "bob/2 (bob/1.jpg)"),
+    ]
+    write_check(tmp_path / "checks", found)
+    assert 'title="ann/1 (ann/copy.jpg)"' in (tmp_path / "checks/check.html").read_text()
+    findings = tmp_path / "checks/findings.csv"
+    import_faces(tmp_path / "p.zarr", tmp_path / "clean.zarr", drop=findings)
+    assert list(open_store(tmp_path / "clean.zarr").files) == ["ann/beach.jpg", "bob/1.jpg"]
 
 
 def test_faults_are_told_and_leave_nothing(here):

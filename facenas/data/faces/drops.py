@@ -9,13 +9,19 @@ from facenas.data.faces.store import FaceStore
 from facenas.errors import UserError
 from facenas.files import name_in_cell, read_csv
 
-COLUMNS = ("image", "identity", "finding", "with", "score", "action", "store")
+COLUMNS = ("image", "identity", "finding", "with", "score", "action", "store", "file")
 DROP, KEEP = "drop", "keep"
 
 
 def image_name(store: FaceStore, number: int) -> str:
     """What an image of a store is called: its identity and its number, as `ann/17`."""
     return f"{store.names[int(store.labels[number])]}/{number}"
+
+
+def described(store: FaceStore, number: int) -> str:
+    """The same for people: where the store knows it, with the image's file, as `ann/17 (ann/beach.jpg)`."""
+    name = image_name(store, number)
+    return name if store.files is None else f"{name} ({store.files[number]})"
 
 
 def read_drops(path: Path, store: FaceStore) -> set[int]:

@@ -79,7 +79,8 @@ def import_faces(
     workers, layout = workers_for(faces.total, workers), layout or faces.layout
     items = faces.items() if faces.apart or workers == 1 else map(read_here, faces.items())
     prepare = partial(_prepare, layout=layout, resize=resize)
-    with StoreWriter(out, faces.title, layout, overwrite, faces.numbered, disks) as writer, writing(out):
+    places = (out, faces.title, layout, overwrite, faces.numbered, disks, faces.named)
+    with StoreWriter(*places) as writer, writing(out):
         with closing(in_order(prepare, _batches(items), workers)) as batches:
             counts = _write(writer, (prepared for _, prepared in batches), faces.total)
         if not writer.images:
@@ -175,7 +176,8 @@ def _write(writer: StoreWriter, batches: Iterable[list[Prepared]], total: int) -
         rows.writerow(["source", "reason"])
         for batch in batches:
             if good := [one for one in batch if not one.reason]:
-                writer.append([one.identity for one in good], [one.image for one in good])
+                identities, images = [one.identity for one in good], [one.image for one in good]
+                writer.append(identities, images, [one.name for one in good])
             rows.writerows(as_cells([one.name, one.reason]) for one in batch if one.reason)
             counts.add(batch)
             bar.update(len(batch))

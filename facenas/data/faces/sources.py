@@ -56,7 +56,8 @@ class FaceSource(NamedTuple):
 
     title: what it is, in words; numbered: how many identities there are when they are the numbers from 0
     on, as text; apart: whether other processes can call `load`; dropped: how many more there would have been;
-    layout: as which images are stored unless another is asked for; ignored: what else there is, in words.
+    layout: as which images are stored unless another is asked for; ignored: what else there is, in words;
+    named: whether items are called as their files are.
     """
 
     title: str
@@ -67,6 +68,7 @@ class FaceSource(NamedTuple):
     dropped: int = 0
     layout: Layout = "jpeg"
     ignored: tuple[str, ...] = ()
+    named: bool = True
 
 
 def open_source(path: Path, drop: Path | None = None) -> FaceSource:
@@ -244,12 +246,17 @@ def _open_stored(store: FaceStore, dropped: Set[int]) -> FaceSource:
         for number, label in enumerate(store.labels.tolist()):
             if number not in dropped:
                 identity = store.names[label]
-                yield Item(image_name(store, number), identity, partial(_read_stored, store, number, identity))
+                name = image_name(store, number) if store.files is None else store.files[number]
+                yield Item(name, identity, partial(_read_stored, store, number, identity))
 
     title = f"store {store.path.resolve().name}" + (f", {len(dropped)} images dropped" if dropped else "")
     # Each process would open the store anew for every image.
     return FaceSource(
-        title, len(store) - len(dropped), items, apart=False, dropped=len(dropped), layout=store.layout
+        *(title, len(store) - len(dropped), items),
+        apart=False,
+        dropped=len(dropped),
+        layout=store.layout,
+        named=store.files is not None,
     )
 
 

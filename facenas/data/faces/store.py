@@ -2,7 +2,9 @@
 
 Its arrays: labels (n,) int32; names, UTF-8 bytes of all identity names, and name_offsets (identities + 1,)
 int64; layout "jpeg": jpeg, the images' bytes, and offsets (n + 1,) int64; layout "raw": pixels
-(n, 112, 112, 3) uint8 RGB. Its attributes tell version, layout, color order, counts, source, fingerprint.
+(n, 112, 112, 3) uint8 RGB. Imported ones have files, UTF-8 bytes of what each image was called in its source,
+and file_offsets (n + 1,) int64. Its attributes tell version, layout, color order, counts, source, fingerprint,
+and as `files` the sha256 of the names of files, which are no part of the fingerprint.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ FIELDS: dict[Layout, tuple[Field, ...]] = {
     "jpeg": (*_SHARED, Field("offsets", "i8", (), 1 << 20), Field("jpeg", "u1", (), 4 << 20)),
     "raw": (*_SHARED, Field("pixels", "u1", (SIDE, SIDE, 3), 4 << 20)),
 }
+FILES = (Field("files", "u1", (), 1 << 20), Field("file_offsets", "i8", (), 1 << 20))  # of imported ones
 _Jpegs: TypeAlias = tuple[NDArray[np.int64], NDArray[np.uint8]]  # where k images begin and end (k + 1,); bytes
 _BATCH = 64  # images that `check` decodes at once
 _BLOCK = 128 * _BATCH  # images that it reads at once, about 50 MB of JPEG
@@ -63,6 +66,11 @@ def fingerprint(layout: Layout, digests: dict[str, str]) -> str:
     """sha256 over the layout and the sha256 of every array's little-endian values, in a fixed order."""
     parts = [layout, *(digests[field.name] for field in FIELDS[layout])]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def files_digest(digests: dict[str, str]) -> str:
+    """sha256 over those of the two arrays of `FILES`."""
+    return hashlib.sha256("\n".join(digests[field.name] for field in FILES).encode()).hexdigest()
 
 
 def decode_jpeg(data: bytes | NDArray[np.uint8], out: Pixels | None = None) -> Pixels:
@@ -96,8 +104,9 @@ class FaceStore:
     """n aligned faces of 112x112 pixels with their identities, read-only.
 
     layout: "jpeg" or "raw"; source: where the faces came from, in words; labels: (n,) int32, in
-    0..identities-1; names: of the identities, by label; fingerprint: sha256 of all of it but
-    `source`. Can be handed to other processes: it is opened anew there. Made by `open_store`.
+    0..identities-1; names: of the identities, by label; files: of the images in `source`, None where nobody
+    kept them; fingerprint: sha256 of all of it but `source` and `files`. Can be handed to other processes: it
+    is opened anew there. Made by `open_store`.
     """
 
     def __init__(self, path: Path, attributes: dict[str, Any], arrays: dict[str, ShardedArray]):
@@ -105,10 +114,12 @@ class FaceStore:
         self.layout: Layout = attributes["layout"]
         self.source: str = attributes["source"]
         self.fingerprint: str = attributes["fingerprint"]
+        self.files_digest: str | None = attributes.get("files")
         self.arrays = arrays
         labels = arrays["labels"]
         self.labels = cast(NDArray[np.int32], labels.span(0, len(labels)))
-        self.names = _Names(path, arrays["names"], arrays["name_offsets"])
+        self.names = _Names(path, "identity", arrays["names"], arrays["name_offsets"])
+        self.files = _Names(path, "file", *(arrays[f.name] for f in FILES)) if "files" in arrays else None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -182,7 +193,8 @@ def open_store(path: Path) -> FaceStore:
     expected = {"source": str, "fingerprint": str, "images": int, "identities": int}
     if layout not in FIELDS or any(type(attributes.get(k)) is not t for k, t in expected.items()):
         raise UserError(f"{path}: its attributes are damaged; import it anew")
-    arrays = {f.name: ShardedArray(path, f.name, f.dtype, f.row) for f in FIELDS[layout]}
+    fields = (*FIELDS[layout], *(FILES if "files" in attributes else ()))
+    arrays = {f.name: ShardedArray(path, f.name, f.dtype, f.row) for f in fields}
     store = FaceStore(path, attributes, arrays)
     _check_counts(store, attributes)
     return store
@@ -225,12 +237,15 @@ def check(path: Path, workers: int | None = 1) -> dict[str, Any]:
     if store.layout == "jpeg":
         _check_offsets(store, "offsets", "jpeg")
     _check_offsets(store, "name_offsets", "names")
+    if store.files is not None:
+        _check_offsets(store, "file_offsets", "files")
     for number in range(store.identities):
         store.names[number]  # decodes
     found = {name: _digest(array) for name, array in store.arrays.items() if name != "jpeg"}
     if store.layout == "jpeg":
         found["jpeg"] = _check_images(store, workers_for(len(store), workers))
-    if fingerprint(store.layout, found) != store.fingerprint:
+    named = files_digest(found) if store.files is not None else None
+    if fingerprint(store.layout, found) != store.fingerprint or named != store.files_digest:
         raise UserError(f"{path}: its contents do not match its fingerprint; import it anew")
     return {
         "store": str(path),
@@ -307,6 +322,7 @@ def _check_counts(store: FaceStore, attributes: dict[str, Any]) -> None:
     images, identities = attributes["images"], attributes["identities"]
     lengths = {"labels": images, "name_offsets": identities + 1}
     lengths |= {"offsets": images + 1} if store.layout == "jpeg" else {"pixels": images}
+    lengths |= {"file_offsets": images + 1} if store.files is not None else {}
     for name, length in lengths.items():
         if len(store.arrays[name]) != length:
             raise UserError(
@@ -332,8 +348,8 @@ def _damaged(path: Path, index: int, reason: str) -> UserError:
 class _Names:
     """Names decoded on use: two million strings would cost every process 150 MB."""
 
-    def __init__(self, path: Path, names: ShardedArray, offsets: ShardedArray) -> None:
-        self._path, self._names, self._offsets = path, names, offsets
+    def __init__(self, path: Path, of: str, names: ShardedArray, offsets: ShardedArray) -> None:
+        self._path, self._of, self._names, self._offsets = path, of, names, offsets
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -344,7 +360,7 @@ class _Names:
         try:
             return self._names.span(start, stop).tobytes().decode()
         except UnicodeDecodeError:
-            raise UserError(f"{self._path}: identity name {index} is damaged; import it anew") from None
+            raise UserError(f"{self._path}: {self._of} name {index} is damaged; import it anew") from None
 
 
 def _check_offsets(store: FaceStore, offsets: str, values: str) -> None:

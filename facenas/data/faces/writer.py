@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from facenas.data.faces.store import (
     COLOR,
     FIELDS,
+    FILES,
     FORMAT,
     SIDE,
     VERSION,
+    Field,
     Layout,
     decode_jpeg,
     encode_jpeg,
+    files_digest,
     fingerprint,
     is_store,
 )
@@ -39,9 +42,9 @@ class StoreWriter:
 
     Identities are numbered in the order in which they first come. With `numbered` they are the
     numbers 0..numbered-1 instead, given to `add` as text, whether they have images or not.
-    `source` says in words where the images come from. Raises UserError when `path` is there (with
-    `overwrite`: when it is something else than a store), when it cannot be written, and when no
-    image was added; an old store is replaced only by a whole one.
+    `source` says in words where the images come from; with `files`, `append` is told what each is called
+    there. Raises UserError when `path` is there (with `overwrite`: when it is something else than a store),
+    when it cannot be written, and when no image was added; an old store is replaced only by a whole one.
     """
 
     def __init__(
@@ -52,10 +55,12 @@ class StoreWriter:
         overwrite: bool = False,
         numbered: int | None = None,
         disks: Sequence[Path] = (),
+        files: bool = False,
     ) -> None:
         self.path, self._source, self._layout, self._numbered = path, source, layout, numbered
         self._place, self._overwrite = place_of(path, disks), overwrite
         self._check_target()
+        self._fields: tuple[Field, ...] = (*FIELDS[layout], *(FILES if files else ()))
         self._label_of: dict[str, int] = {}
         self.images = 0
 
@@ -67,8 +72,10 @@ class StoreWriter:
             self._group = zarr.create_group(self.folder, zarr_format=3)
         self._arrays = {
             f.name: ShardedWriter(self._group, *f, ship=self._place.ship if f.name in IMAGES else _stay)
-            for f in FIELDS[self._layout]
+            for f in self._fields
         }
+        if "files" in self._arrays:
+            self._append("file_offsets", np.array([0]))
         if self._layout == "jpeg":
             self._append("offsets", np.array([0]))
         return self
@@ -97,7 +104,9 @@ class StoreWriter:
         """One face, see `as_kept`; raises what that and `append` do, and then adds nothing."""
         self.append([identity], [as_kept(image, self._layout)])
 
-    def append(self, identities: Sequence[str], images: Sequence[bytes | Pixels]) -> None:
+    def append(
+        self, identities: Sequence[str], images: Sequence[bytes | Pixels], files: Sequence[str] = ()
+    ) -> None:
         """Faces as `as_kept` gives them. Raises UserError when a number is out of range or the disk is full."""
         self._append("labels", np.array([self._label(identity) for identity in identities], np.int32))
         if self._layout == "jpeg":
@@ -106,11 +115,18 @@ class StoreWriter:
             self._append("offsets", start + np.cumsum([len(image) for image in images]))
         else:
             self._append("pixels", np.stack(cast("Sequence[Pixels]", images)))
+        if "files" in self._arrays:
+            self._append_names("files", "file_offsets", files)
         self.images += len(images)
 
     def _append(self, name: str, rows: NDArray[Any]) -> None:
         with writing(self.path):
             self._arrays[name].append(rows)
+
+    def _append_names(self, letters: str, offsets: str, names: Sequence[str]) -> None:
+        encoded = [name.encode(errors=_ODD) for name in names]
+        self._append(offsets, self._arrays[letters].rows + np.cumsum([len(name) for name in encoded]))
+        self._append(letters, np.frombuffer(b"".join(encoded), np.uint8))
 
     def _label(self, identity: str) -> int:
         if self._numbered is None:
@@ -127,13 +143,11 @@ class StoreWriter:
         if not self.images:
             raise UserError(f"{self._source}: has no image that could be used; nothing was written")
         with writing(self.path):
-            letters, offsets = self._arrays["names"], self._arrays["name_offsets"]
-            offsets.append(np.array([0]))
+            self._append("name_offsets", np.array([0]))
             numbers = range(self._numbered or 0)
             rest = iter(self._label_of) if self._numbered is None else map(str, numbers)
-            while some := [name.encode(errors=_ODD) for name in islice(rest, _NAMES_AT_ONCE)]:
-                offsets.append(letters.rows + np.cumsum([len(name) for name in some]))
-                letters.append(np.frombuffer(b"".join(some), np.uint8))
+            while some := list(islice(rest, _NAMES_AT_ONCE)):
+                self._append_names("names", "name_offsets", some)
             digests = {name: array.finish() for name, array in self._arrays.items()}
             self._group.attrs.update(
                 format=FORMAT,
@@ -144,6 +158,7 @@ class StoreWriter:
                 identities=self.identities,
                 source=self._source,
                 fingerprint=fingerprint(self._layout, digests),
+                **({"files": files_digest(digests)} if "files" in digests else {}),
             )
 
     def _check_target(self) -> None:

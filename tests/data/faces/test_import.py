@@ -58,6 +58,13 @@ def test_identities_and_images_by_name(source, out):
     store = open_store(out)
     assert list(store.names) == ["a", "a-b", "b"]
     assert store.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert list(store.files) == sorted(files, key=lambda name: name.split("/"))
+    shard = out / "files/c/0"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole.replace(b"a-b/0", b"a-b/7"))
+    with pytest.raises(UserError, match="contents do not match"):
+        check(out)
+    shard.write_bytes(whole)
     order = ["a/0", "a/1", "a-b/0", "a-b/1", "b/0", "b/1"]
     assert [bytes(store.encoded(i)) for i in range(6)] == [files[f"{name}.jpg"] for name in order]
     assert store.source in ("folder people", "zip people.zip")

@@ -110,8 +110,8 @@ from pathlib import Path
 from facenas.data.faces import writer
 writer.FIELDS["jpeg"] = tuple(f._replace(chunk_bytes=1 << 17) for f in writer.FIELDS["jpeg"])
 append, peaks = writer.StoreWriter.append, []
-def watched(self, identities, images):
-    append(self, identities, images)
+def watched(self, *faces):
+    append(self, *faces)
     if self.images >= 1000 and not peaks or self.images == 5000:
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 writer.StoreWriter.append = watched
