@@ -165,7 +165,7 @@ def test_what_has_changed_is_aligned_anew_and_crops_of_what_is_gone_are_told(gre
         file.write('{"file": "b/c/three.png", "stamp": [1')  # as a kill leaves it
     told = run(*command)
     assert [told[key] for key in ("images", "faces", "gone", "kept")] == [5, 5, 2, 1]
-    words = "2 crops that no photograph of photos gives any more (the first, b/one.jpeg_1.jpg); delete them"
+    words = "2 crops that no photograph of photos gives any more (the first, b/one.jpeg_1.jpg); delete such"
     assert words in caplog.text
     before = (grey / "out/b/c/three_1.jpg").read_bytes()
     (grey / "photos/b/c/three.png").write_bytes((grey / "photos/a.png").read_bytes())

@@ -48,7 +48,8 @@ def align(
 ) -> None:
     """Find the faces in photographs and write them as aligned crops of 112x112 pixels.
 
-    The tree of folders is kept; images without a crop are listed in OUT/skipped.csv. Given again, it goes on.
+    The tree of folders is kept; images without a crop are listed in OUT/skipped.csv, those of several faces in
+    OUT/several.csv. Given again, it goes on, and aligns what has changed.
     """
     from facenas.data.faces.align import align_photographs
     from facenas.data.found import SKIPPED, refuse_skipped

@@ -41,7 +41,7 @@ from facenas.data.parts import (
     arrange,
     decide_parts,
 )
-from facenas.errors import UserError
+from facenas.errors import UserError, counted
 
 
 class UnreadError(Exception):
@@ -135,7 +135,10 @@ def _in_order(label: str) -> tuple[int, str]:
 def _decode(files: Files, image_size: int | None) -> Decoded:
     listing = list_files(files)
     plan = arrange(listing.names, files.root)
-    ignored = [*plan.ignored, *([f"{listing.others} file(s) that are no images"] if listing.others else [])]
+    ignored = [
+        *plan.ignored,
+        *([f"{counted(listing.others, 'file')} without an image"] if listing.others else []),
+    ]
     left_out = tuple(Unread(-1, name, f"it {reason}") for name, reason in listing.left_out)
     decoded = decode_listed(files, plan, image_size)
     return replace(decoded, ignored=tuple(ignored), left_out=left_out)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from facenas.errors import UserError
+from facenas.errors import UserError, counted
 from facenas.files import Walked, open_regular, reading, walk_files, walk_folders
 
 log = logging.getLogger(__name__)
@@ -274,7 +274,7 @@ def find_images(path: Path) -> tuple[Files, list[str]]:
     for name, reason in listing.left_out[:1]:
         log.warning("%s: %d left out, %s the first: it %s", path, len(listing.left_out), name, reason)
     if listing.others:
-        log.warning("%s: ignored: %d file(s) that are no images", path, listing.others)
+        log.warning("%s: ignored: %s without an image", path, counted(listing.others, "file"))
     return files, listing.names
 
 

@@ -54,7 +54,7 @@ def test_from_faces_to_answers(people: Path, tmp_path: Path, caplog: pytest.LogC
     (people / "gone/notes.txt").write_text("no image")
     made = enroll(coarse, people, tmp_path / "g", overwrite=True)
     assert made.warnings == ("ignored: 2 people without an image (the first, absent)",)
-    assert "people: ignored: 1 file(s) that are no images" in caplog.text
+    assert "people: ignored: 1 file without an image" in caplog.text
     write(tmp_path / "new", {"a.png": shot(2, 7), "b.png": shot(9, 7)})
     known, stranger = identify(coarse, tmp_path / "new", tmp_path / "g", threshold=0.9, top_k=2)
     assert (known.identity, known.known, len(known.candidates)) == ("p2", True, 2)

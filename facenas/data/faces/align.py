@@ -175,7 +175,7 @@ class _Record:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         self._known = dict(entry for line in lines if (entry := _recorded(line)))
         # Without what a kill cut off, and each photograph once.
         write_text(path, "".join(map(_line, self._known.items())))
@@ -373,8 +373,8 @@ def _warn_of_gone(out: Path, source: Path, made: set[str]) -> int:
     gone = [name for name in there if name not in made]
     if gone:
         log.warning(
-            "%s: %s that no photograph of %s gives any more (the first, %s); delete them, or align into "
-            "another folder",
+            "%s: %s that no photograph of %s gives any more (the first, %s); delete such crops, or align "
+            "into another folder",
             *(out, counted(len(gone), "crop"), source, gone[0]),
         )
     return len(gone)

@@ -125,7 +125,7 @@ def open_crops(path: Path) -> FaceSource:
 def _ignored(others: int, empty: Sequence[str] = ()) -> Iterator[str]:
     """In words: files that are no images, and folders of people that hold none."""
     if others:
-        yield f"{others} file(s) that are no images"
+        yield f"{counted(others, 'file')} without an image"
     if empty:
         yield f"{counted(len(empty), 'person')} without an image (the first, {empty[0]})"
 

@@ -133,7 +133,7 @@ def test_what_cannot_be_used_is_skipped_and_listed(source, out, caplog):
 def test_what_is_ignored_is_told(source, out, caplog):
     files = people() | {"zoe/notes.txt": b"x", "readme.txt": b"x", "a/Thumbs.db": b"x", "skipped.csv": b"x"}
     import_faces(write(source, files), out)
-    assert "out: ignored: 2 file(s) that are no images" in caplog.messages
+    assert "out: ignored: 2 files without an image" in caplog.messages
     assert ("out: ignored: 1 person without an image (the first, zoe)" in caplog.messages) is source.is_dir()
 
 
