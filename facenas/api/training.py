@@ -147,8 +147,9 @@ def weights_path(source: str | Path | SearchResult | TrainResult, runs_dir: str 
     try:
         return open_named(source, runs_dir).folder
     except UserError as error:
-        fault = f"{source}: there is no such file; of a run: {error}" if path.suffix else str(error)
-        raise UserError(fault) from None
+        if not path.suffix:
+            raise
+        raise UserError(f"{source}: there is no such file; of a run: {error}") from None
 
 
 def teacher_path(

@@ -28,6 +28,7 @@ from facenas.data.images import (
     open_image,
     reason_of,
     to_pixels,
+    told_ignored,
     upright_size,
 )
 from facenas.data.lists import LISTS, Row, listed_name, locate, read_list, refuse_repeated
@@ -41,7 +42,7 @@ from facenas.data.parts import (
     arrange,
     decide_parts,
 )
-from facenas.errors import UserError, counted
+from facenas.errors import UserError
 
 
 class UnreadError(Exception):
@@ -135,10 +136,7 @@ def _in_order(label: str) -> tuple[int, str]:
 def _decode(files: Files, image_size: int | None) -> Decoded:
     listing = list_files(files)
     plan = arrange(listing.names, files.root)
-    ignored = [
-        *plan.ignored,
-        *([f"{counted(listing.others, 'file')} without an image"] if listing.others else []),
-    ]
+    ignored = [*plan.ignored, *told_ignored(listing.others)]
     left_out = tuple(Unread(-1, name, f"it {reason}") for name, reason in listing.left_out)
     decoded = decode_listed(files, plan, image_size)
     return replace(decoded, ignored=tuple(ignored), left_out=left_out)

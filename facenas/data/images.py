@@ -14,7 +14,7 @@ import re
 import threading
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -205,6 +205,13 @@ class Listing(NamedTuple):
     others: int
 
 
+def told_ignored(others: int, empty: Sequence[str] = ()) -> tuple[str, ...]:
+    """In words: so many files that are no images, and folders of people that hold none."""
+    files = f"{counted(others, 'file')} without an image" if others else ""
+    people = f"{counted(len(empty), 'person')} without an image (the first, {empty[0]})" if empty else ""
+    return tuple(filter(None, (files, people)))
+
+
 def list_files(files: Files) -> Listing:
     """Images by their endings, and by their content where the ending says nothing.
 
@@ -273,8 +280,8 @@ def find_images(path: Path) -> tuple[Files, list[str]]:
         raise UserError(f"{path}: holds no images; give a folder or .zip of them, or one image")
     for name, reason in listing.left_out[:1]:
         log.warning("%s: %d left out, %s the first: it %s", path, len(listing.left_out), name, reason)
-    if listing.others:
-        log.warning("%s: ignored: %s without an image", path, counted(listing.others, "file"))
+    for what in told_ignored(listing.others):
+        log.warning("%s: ignored: %s", path, what)
     return files, listing.names
 
 

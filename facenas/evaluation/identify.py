@@ -19,9 +19,9 @@ import numpy as np
 from facenas.data.faces.align import told_of_several, upright_crops
 from facenas.data.faces.detection import Detector, find_detector, sha256_of
 from facenas.data.faces.store import SIDE, decode_jpeg, is_face_jpeg
-from facenas.data.images import Pixels, decode_image, find_images, is_turned, reason_of
+from facenas.data.images import Pixels, decode_image, find_images, is_turned, reason_of, told_ignored
 from facenas.data.parts import identities, people
-from facenas.errors import UserError, counted
+from facenas.errors import UserError
 from facenas.evaluation.benches.images import EncodedImages
 from facenas.evaluation.embedders import embedder_of
 from facenas.evaluation.embedders.cache import extract
@@ -315,8 +315,7 @@ def _of_nobody(folder: Path, names: Sequence[str]) -> Iterator[str]:
         for entry in around.iterdir()
         if entry.is_dir() and entry.name not in known and not entry.name.startswith(".")
     )
-    if empty:
-        yield f"ignored: {counted(len(empty), 'person')} without an image (the first, {empty[0]})"
+    yield from (f"ignored: {what}" for what in told_ignored(0, empty))
 
 
 def _people(folder: Path, names: tuple[str, ...]) -> list[str]:

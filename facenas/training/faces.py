@@ -400,16 +400,16 @@ def tell_split(
     each = np.bincount(labels[train])
     single = f" ({(each == 1).sum():,} of one image)" if (each == 1).any() else ""
     told = [f"{len(train):,} images of {(each > 0).sum():,} people to train on{single}"]
-    for pairs, why in zip(held, ("choose", "test"), strict=True):
+    people = [0 if pairs is None else len(np.unique(labels[pairs[0]])) for pairs in held]
+    for pairs, count, why in zip(held, people, ("choose", "test"), strict=True):
         if pairs is not None:
-            people = len(np.unique(labels[pairs[0]]))
-            told.append(f"{people:,} held out to {why} on, by {len(pairs[0]):,} pairs")
+            told.append(f"{count:,} held out to {why} on, by {len(pairs[0]):,} pairs")
     log.info("%s: %s", config.name, "; ".join(told))
-    if held[0] is not None and (people := len(np.unique(labels[held[0][0]]))) < _FEW:
+    if 0 < people[0] < _FEW:
         log.warning(
             "%s people are few to choose on: what is chosen depends on who they are; "
             "data.validation_fraction %g holds out %s",
-            people,
+            people[0],
             math.ceil(100 * _FEW / np.count_nonzero(np.bincount(labels))) / 100,
             _FEW,
         )

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from facenas.data.folders import listed_classes, listed_names, part_number, test_from
 from facenas.data.found import Unread
-from facenas.data.images import Files, FolderFiles, list_folders, open_files
+from facenas.data.images import Files, FolderFiles, list_folders, open_files, told_ignored
 from facenas.data.lists import LISTS, listed_name, read_list, refuse_repeated
 from facenas.data.parts import HELD_OUT, PARTS, decide_parts, parts_of_folders
-from facenas.errors import UserError, counted
+from facenas.errors import UserError
 
 
 class ClassSource(NamedTuple):
@@ -78,7 +78,7 @@ def _in_folders(title: str, files: Files) -> ClassSource:
             place = first[: first.rfind("/") + 1]
             yield from (place + name for name in inside[first].split("/"))
 
-    ignored = (*found.ignored, *([f"{counted(others, 'file')} without an image"] if others else []))
+    ignored = (*found.ignored, *told_ignored(others))
     origin = found.test_from or HELD_OUT
     return ClassSource(title, files, found.classes, labels, parts, names, origin, ignored, tuple(left_out))
 

@@ -244,10 +244,9 @@ def align_photographs(
     targets = [out / name for name in crop_names(names)]
     found = _mapped(align_one, names, targets, workers or core_count())
     outcomes = list(tqdm(found, "align", len(names), unit="image", disable=None))
-    each = zip(names, outcomes, strict=True)
-    skipped = [(name, one.reason) for name, one in each if one.reason]
-    taken = [] if every else list(zip(names, outcomes, strict=True))
-    several = [(name, one.second) for name, one in taken if one.second >= SEVERAL]
+    named = list(zip(names, outcomes, strict=True))
+    skipped = [(name, one.reason) for name, one in named if one.reason]
+    several = [(name, one.second) for name, one in named if one.second >= SEVERAL and not every]
     made = (
         _crop_path(target, every, number)
         for target, one in zip(targets, outcomes, strict=True)

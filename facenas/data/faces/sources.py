@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -28,10 +28,11 @@ from facenas.data.images import (
     list_files,
     open_files,
     to_png,
+    told_ignored,
 )
 from facenas.data.lists import LISTS, Row, read_list, read_listed, refuse_repeated
 from facenas.data.parts import check_folder, class_name, people, refuse_parts
-from facenas.errors import UserError, counted
+from facenas.errors import UserError
 from facenas.files import open_regular
 
 UNLABELED = "unlabeled"  # the one identity of images that nobody has told apart
@@ -119,22 +120,14 @@ def open_crops(path: Path) -> FaceSource:
 
     title = f"unlabeled crops {path.resolve().name}"
     total = len(names) + len(left_out)
-    return FaceSource(title, total, items, apart=path.is_dir(), ignored=tuple(_ignored(others)))
-
-
-def _ignored(others: int, empty: Sequence[str] = ()) -> Iterator[str]:
-    """In words: files that are no images, and folders of people that hold none."""
-    if others:
-        yield f"{counted(others, 'file')} without an image"
-    if empty:
-        yield f"{counted(len(empty), 'person')} without an image (the first, {empty[0]})"
+    return FaceSource(title, total, items, apart=path.is_dir(), ignored=told_ignored(others))
 
 
 def _open_folder(path: Path) -> FaceSource:
     """Counted by listing once more: the names of all images of a large set would not fit in memory."""
     found = _Beside([], [])
     total = sum(1 for _ in _in_folder(path, found))
-    ignored = tuple(_ignored(sum(found.others), found.empty))
+    ignored = told_ignored(sum(found.others), found.empty)
     items = partial(_in_folder, path, _Beside([], []))
     return FaceSource(f"folder {path.resolve().name}", total, items, ignored=ignored)
 
@@ -202,7 +195,7 @@ def _open_zip(path: Path) -> FaceSource:
         return (_in_tree(files, name, list(parts)) for parts, name in found)
 
     # Half a million members would take each process seconds and 300 MB to list.
-    ignored = tuple(_ignored(listing.others))
+    ignored = told_ignored(listing.others)
     return FaceSource(f"zip {path.name}", len(found), items, apart=False, ignored=ignored)
 
 
