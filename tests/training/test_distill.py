@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import ROOT
 from teachers import ARCH, teacher_of, write_teacher
+from trainings import whole_and_resumed
 
 from facenas.data.config import DataConfig
 from facenas.data.faces.store import open_store
@@ -300,20 +301,10 @@ def _input(task: FaceTask, images: np.ndarray, side: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("settings", [{}, {"online": True, "labels": False}])
 def test_a_resumed_training_goes_on_with_the_same_bits(faces, teacher, tmp_path, settings):
-    def weights(training: Trainer) -> torch.Tensor:
-        return torch.cat([p.detach().flatten() for p in training.task.network.parameters()])
-
-    recipe = FaceRecipe(batch_size=15)
-    whole, first, second = (
-        Trainer(task_of(faces, teacher, **settings), recipe, 2, pick_device()) for _ in range(3)
+    whole, resumed = whole_and_resumed(
+        lambda: task_of(faces, teacher, **settings), FaceRecipe(batch_size=15), tmp_path
     )
-    for epoch in range(2):
-        whole.run_epoch(epoch)
-    first.run_epoch(0)
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    second.run_epoch(1)
-    assert torch.equal(weights(whole), weights(second))
+    assert torch.equal(whole, resumed)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from trainings import weights, whole_and_resumed
 
 from facenas.data.config import DataConfig
 from facenas.data.faces.store import open_store
@@ -120,17 +121,8 @@ def test_it_learns_and_its_score_is_of_pairs(faces):
 
 
 def test_same_seed_same_bits_and_a_resumed_training_goes_on(faces, tmp_path):
-    def weights(training: Trainer) -> torch.Tensor:
-        return torch.cat([p.detach().flatten() for p in training.task.network.parameters()])
-
-    whole, first, second = (Trainer(build(faces), RECIPE, 2, pick_device()) for _ in range(3))
-    for epoch in range(2):
-        whole.run_epoch(epoch)
-    first.run_epoch(0)
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    second.run_epoch(1)
-    assert torch.equal(weights(whole), weights(second))
+    whole, resumed = whole_and_resumed(lambda: build(faces), RECIPE, tmp_path)
+    assert torch.equal(whole, resumed)
     other = Trainer(build(faces, seed=6), RECIPE, 2, pick_device())
     assert not torch.equal(weights(other), weights(Trainer(build(faces), RECIPE, 2, pick_device())))
 
