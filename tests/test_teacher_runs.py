@@ -12,8 +12,9 @@ import torch
 import yaml
 from conftest import ROOT, small_faces
 
-sys.path.append(str(ROOT / "tests" / "training"))
+sys.path.extend(str(ROOT / "tests" / part) for part in ("training", "report"))
 
+from report_extract import Page
 from teachers import ARCH, write_teacher
 
 FILE = "teacher/checkpoints/model.pt"
@@ -29,6 +30,10 @@ def teacher(tmp_path) -> Path:
 def told(done) -> dict:
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def page(folder: Path, run: str) -> str:
+    return Page((folder / "runs" / run / "report.html").read_text(encoding="utf-8")).text()
 
 
 def test_a_network_is_trained_by_its_teacher_and_refuses_another(facenas, teacher, faces, tmp_path):
@@ -76,8 +81,24 @@ def test_a_search_by_agreement_knows_the_teacher_wherever_it_lies(facenas, teach
     )
     assert [trial["key"] for trial in here] == [trial["key"] for trial in there]
     assert [trial["accuracy"] for trial in here] == [trial["accuracy"] for trial in there]
-    assert "agreement with the teacher" in (tmp_path / "runs" / "here" / "report.html").read_text()
+    assert "It is judged by agreement with the teacher on crops that no candidate" in page(tmp_path, "here")
     assert all(0 <= trial["accuracy"] < 100 and trial["validated"] == 0 for trial in here)
+
+
+def test_the_page_of_a_training_says_what_it_was_judged_by(facenas, teacher, faces, tmp_path):
+    """A teacher alone knows no identities, pairs or accuracy; beside a head it may choose the epoch."""
+    command = ["train", "net.json", "--teacher", FILE, "--data", str(faces), *TRAIN, "--epochs", "1", "--json"]
+    alone = told(facenas(*command, "--set", "recipe.distill.labels=false", "--run", "alone"))
+    said = page(tmp_path, "alone")
+    assert f"Agreement {alone['agreement']:.2f} % with the teacher, on held-out crops" in said
+    assert f"On training crops {alone['train_accuracy']:.2f} %." in said
+    assert f"on {alone['train_images']} images" in said
+    for word in ("Test accuracy", "identities to train on", "training accuracy", "with a margin", "None"):
+        assert word not in said
+    beside = told(facenas(*command, "--set", "recipe.distill.agreement=true", "--run", "beside"))
+    said = page(tmp_path, "beside")
+    assert f"chosen by agreement with the teacher, {beside['agreement']:.2f} %" in said
+    assert "on 20 pairs of validation identities" in said
 
 
 @pytest.mark.parametrize(

@@ -247,12 +247,18 @@ def chart_plot(chart: Chart) -> Figure:
 
 
 def training_plot(
-    epochs: Sequence[Epoch], best: Epoch | None = None, judged_by: str = "verification accuracy"
+    epochs: Sequence[Epoch],
+    best: Epoch | None = None,
+    judged_by: str = "verification accuracy",
+    learned: str = "training accuracy",
 ) -> Figure:
-    """What was measured at every epoch, one scale above the other; the `best` epoch is marked on the first."""
+    """What was measured at every epoch, one scale above the other; the `best` epoch is marked on the first.
+
+    judged_by, learned: what accuracies on held-out and on training images are, in words.
+    """
     measured = (
         ("accuracy", judged_by, " %", GREEN),
-        ("train_accuracy", "training accuracy", " %", BLUE),
+        ("train_accuracy", learned, " %", BLUE),
         ("train_loss", "training loss", "", ORANGE),
     )
     drawn = [one for one in measured if any(getattr(e, one[0]) is not None for e in epochs)]

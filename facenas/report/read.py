@@ -224,9 +224,10 @@ class Final(Record):
     """`train.json`: the network trained in full, and its one look at what is kept for testing.
 
     test_accuracy is None for faces of which no identities were kept; identities: that it was trained to tell
-    apart. confusion: numbers of test images, a row for each true class and a column for each predicted one,
-    both in the order of `classes` (names, if known). before, after: of a training that began with trained
-    weights, before its first epoch and with the weights that are kept.
+    apart, None by a teacher alone; agreement: with the teacher, of held-out crops. confusion: numbers of test
+    images, a row for each true class and a column for each predicted one, both in the order of `classes`
+    (names, if known). before, after: of a training that began with trained weights, before its first epoch and
+    with the weights that are kept.
     """
 
     architecture: Described
@@ -240,6 +241,7 @@ class Final(Record):
     identities: int | None = None
     head_parameters: int | None = None
     verification: Verification | None = None
+    agreement: float | None = None
     before: Measured | None = None
     after: Measured | None = None
     confusion: tuple[tuple[int, ...], ...] = ()
@@ -299,8 +301,16 @@ class RunFolder:
     @property
     def by_agreement(self) -> bool:
         """Whether accuracies are agreements with a teacher, on crops of which none is right or wrong."""
-        distill = self.about.group("recipe").get("distill") or {}
-        return bool(distill.get("agreement") or distill.get("labels") is False)
+        return self.unlabeled or bool(self._distill.get("agreement"))
+
+    @property
+    def unlabeled(self) -> bool:
+        """Whether a teacher alone teaches: no labels, no head."""
+        return self._distill.get("labels") is False
+
+    @property
+    def _distill(self) -> dict[str, Any]:
+        return self.about.group("recipe").get("distill") or {}
 
     @property
     def judged_by(self) -> str:

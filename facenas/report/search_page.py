@@ -143,10 +143,9 @@ def _figures(
     if run.supernet_epochs:
         yield "supernet", plots.training_plot(run.supernet_epochs)
     if run.epochs:
-        yield (
-            "training",
-            plots.training_plot(run.epochs, run.best_epoch, *([run.judged_by] if run.faces else [])),
-        )
+        words = {"judged_by": run.judged_by} if run.faces else {}
+        words |= {"learned": "training agreement"} if run.unlabeled else {}
+        yield "training", plots.training_plot(run.epochs, run.best_epoch, **words)
     if final and final.verification:
         yield "roc", plots.verification_roc(final.verification)
     if final and final.confusion:
@@ -291,7 +290,7 @@ def _tiles(
     if network and not front:
         yield from _size_tiles(run, network)
     if run.final:
-        yield _result(run.final)
+        yield _result(run.final, run.unlabeled)
 
 
 def _best_tiles(run: RunFolder) -> Iterator[Tile]:
@@ -367,8 +366,10 @@ def _ranged(interval: Interval) -> str:
     return f"{fmt.percent(interval.value)} (95 %: {ends})"
 
 
-def _result(final: Final) -> Tile:
+def _result(final: Final, unlabeled: bool) -> Tile:
     """What the network trained in full is worth."""
+    if unlabeled:
+        return "Agreement", fmt.percent(final.agreement), "with the teacher, on held-out crops"
     verified = final.verification
     if verified is None:
         right = f"{fmt.count(final.test_correct)} of {fmt.count(final.test_images)} right"
