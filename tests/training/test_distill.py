@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import ROOT
 from teachers import ARCH, teacher_of, write_teacher
-from trainings import whole_and_resumed
+from trainings import weights, whole_and_resumed
 
 from facenas.data.config import DataConfig
 from facenas.data.faces.store import open_store
@@ -301,10 +301,11 @@ def _input(task: FaceTask, images: np.ndarray, side: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("settings", [{}, {"online": True, "labels": False}])
 def test_a_resumed_training_goes_on_with_the_same_bits(faces, teacher, tmp_path, settings):
-    whole, resumed = whole_and_resumed(
-        lambda: task_of(faces, teacher, **settings), FaceRecipe(batch_size=15), tmp_path
-    )
-    assert torch.equal(whole, resumed)
+    def make() -> Trainer:
+        return Trainer(task_of(faces, teacher, **settings), FaceRecipe(batch_size=15), 2, pick_device())
+
+    whole, resumed = whole_and_resumed(make, 2, tmp_path)
+    assert torch.equal(weights(whole), weights(resumed))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from trainings import whole_and_resumed
 
 from facenas.data import open_image_set
 from facenas.data.config import DataConfig
@@ -154,15 +155,8 @@ def test_global_random_state_is_neither_used_nor_changed(training):
 
 @pytest.mark.parametrize("recipe", [RECIPE, None], ids=["classification", "fast-classification"])
 def test_state_dict_goes_on_bit_for_bit(training, recipe, tmp_path):
-    whole, first, second = (training(recipe=recipe or fast()) for _ in range(3))
-    for epoch in range(3):
-        whole.run_epoch(epoch)
-    first.run_epoch(0)
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    second.run_epoch(1)
-    second.run_epoch(2)
-    for one, other in zip(whole.task.model.parameters(), second.task.model.parameters(), strict=True):
+    whole, resumed = whole_and_resumed(lambda: training(recipe=recipe or fast()), 3, tmp_path)
+    for one, other in zip(whole.task.model.parameters(), resumed.task.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
